@@ -1,0 +1,67 @@
+"""keras_iplt: pruning for Keras 3 that makes models physically smaller.
+
+>>> import keras
+>>> import keras_iplt as iplt
+>>> model = keras.Sequential([
+...     keras.Input((8, 8, 3)), keras.layers.Conv2D(16, 3, activation="relu"),
+...     keras.layers.Flatten(), keras.layers.Dense(10)])
+>>> small = iplt.prune(model, ratio=0.5)
+>>> small.count_params(), model.count_params()
+(3114, 6218)
+
+Importing this package imports keras and numpy, neither TensorFlow (unless it is Keras's backend)
+nor tensorflow-model-optimization.
+"""
+
+from keras_iplt import criteria
+from keras_iplt.analysis.compare import Comparison, compare
+from keras_iplt.analysis.profile import Profile, profile
+from keras_iplt.errors import (
+    CriterionError,
+    DataError,
+    ModelError,
+    NothingToPruneError,
+    OptionError,
+    PlanMismatchError,
+    PruningError,
+    WeightsError,
+)
+from keras_iplt.graph.channels import Frozen, Graph, Group
+from keras_iplt.graph.rules import register_rule
+from keras_iplt.graph.trace import trace
+from keras_iplt.plan import Plan
+from keras_iplt.selection import plan
+from keras_iplt.surgery import mask, prune, rewrite
+
+__all__ = [
+    # read
+    "Frozen",
+    "Graph",
+    "Group",
+    "register_rule",
+    "trace",
+    # decide
+    "Plan",
+    "criteria",
+    "plan",
+    # carry out
+    "mask",
+    "prune",
+    "rewrite",
+    # measure
+    "Comparison",
+    "Profile",
+    "compare",
+    "profile",
+    # errors
+    "CriterionError",
+    "DataError",
+    "ModelError",
+    "NothingToPruneError",
+    "OptionError",
+    "PlanMismatchError",
+    "PruningError",
+    "WeightsError",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,343 @@
+"""What a model costs: parameters, multiply-adds, FLOPs and bytes, in total and layer by layer.
+
+FLOPs = 2 · (multiply-adds + bias additions), per example. Convolutions (depthwise ones too), dense
+layers, einsums, attention and recurrent layers count, "same" padding in full; batch norm,
+activations, pooling and softmax do not. Papers that print "FLOPs" half as large quote `macs`.
+"""
+
+import collections
+import dataclasses
+import json
+import math
+import re
+
+import keras
+import numpy as np
+
+from keras_iplt.errors import OptionError
+from keras_iplt.graph.channels import SOLID, Call, Graph
+from keras_iplt.graph.flow import channels_in
+from keras_iplt.graph.rules import rule_for
+from keras_iplt.graph.trace import Tracer, graph_of, trace
+
+__all__ = ["LayerProfile", "Profile", "aligned", "mebibytes", "profile", "thousands"]
+
+_MODEL = "model"  # `Call.carry` of a nested model
+_PRODUCTS = {  # what costs multiply-adds, whatever its operands are
+    *("AdditiveAttention", "Attention", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
+    *("Conv", "ConvTranspose", "DepthwiseConv", "SeparableConv", "DotProductAttention"),
+    *("Dot", "Einsum", "Inner", "Matmul", "Outer", "Tensordot", "Vdot"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerProfile:
+    """What one layer costs.
+
+    Attributes:
+        name: the layer's name, with those of the models and layers around it ("backbone/conv1").
+        type: its class.
+        output_shape: the shape of its (first) output; a tuple of shapes where there are several.
+        params: its weights, each counted at the first layer that holds it.
+        filters: the output channels that its weights create; depthwise layers have none.
+        prunable: how many of them pruning may remove.
+        macs, flops: per example, all calls together; None where they are not known.
+    """
+
+    name: str
+    type: str
+    output_shape: tuple
+    params: int
+    filters: int
+    prunable: int
+    macs: int | None
+    flops: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """What a model costs. Print it for a table.
+
+    Attributes:
+        name: the model's name.
+        params, trainable_params: numbers, `params` being `model.count_params()`.
+        macs: multiply-adds per example, or None where they depend on an unknown size.
+        flops: 2 × (multiply-adds + bias additions), or None.
+        size_bytes: all weights in their own dtypes.
+        layers: a `LayerProfile` per layer, in the order of the graph.
+        input_shape: the shape of each input, batch axis included, that this was counted at.
+    """
+
+    name: str
+    params: int
+    trainable_params: int
+    macs: int | None
+    flops: int | None
+    size_bytes: int
+    layers: tuple[LayerProfile, ...]
+    input_shape: tuple[tuple[int | None, ...], ...]
+
+    def to_dict(self):
+        """The profile as dicts, lists, strings and numbers, as it would come back from JSON."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def __str__(self):
+        rows = [("layer", "type", "output shape", "params", "MACs", "FLOPs")]
+        for x in self.layers:
+            counts = (x.params, x.macs, x.flops)
+            rows.append((x.name, x.type, str(x.output_shape), *map(thousands, counts)))
+        counts = (self.params, self.macs, self.flops)
+        rows.append(("total", "", "", *map(thousands, counts)))
+        trainable, size = thousands(self.trainable_params), mebibytes(self.size_bytes)
+        note = f"{trainable} trainable parameters, {size} MiB"
+        return "\n".join([aligned(rows, left=3), note, *self._unknown()])
+
+    def _unknown(self):
+        """A line that says why something was not counted."""
+        if self.flops is not None:
+            return
+        if any(None in shape[1:] for shape in self.input_shape):
+            yield "MACs and FLOPs unknown: give input_shape"
+        else:
+            names = ", ".join(f"{x.name} ({x.type})" for x in self.layers if x.flops is None)
+            yield f"MACs and FLOPs unknown: {names} cannot be counted"
+
+
+def profile(model, input_shape=None):
+    """Counts parameters, multiply-adds, FLOPs and bytes.
+
+    FLOPs are 2 × (multiply-adds + bias additions) per example: "same" padding in full, no batch
+    norm, activation, pooling or softmax. A layer called twice works twice and is stored once.
+
+    Args:
+        model: a Keras model, or the `Graph` that `trace` made of it.
+        input_shape: the size to count at, for models that take any: `(height, width, channels)`,
+            with or without a batch axis; a list of shapes or a dict by input name for several
+            inputs. By default the sizes that the model was built with; where these are unknown,
+            `macs` and `flops` are None.
+
+    Returns:
+        A `Profile`. Print it for a table.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_iplt as iplt
+    >>> image = keras.Input((None, None, 3))
+    >>> x = keras.layers.Conv2D(16, 3, activation="relu", name="conv")(image)
+    >>> x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    >>> model = keras.Model(image, keras.layers.Dense(10, name="head")(x))
+    >>> print(iplt.profile(model, input_shape=(8, 8, 3)))
+    layer  type                    output shape      params    MACs   FLOPs
+    conv   Conv2D                  (None, 6, 6, 16)     448  15,552  32,256
+    pool   GlobalAveragePooling2D  (None, 16)             0       0       0
+    head   Dense                   (None, 10)           170     160     340
+    total                                               618  15,712  32,596
+    618 trainable parameters, 0.00 MiB
+    >>> iplt.profile(model).flops is None
+    True
+    """
+    graph = model if isinstance(model, Graph) else trace(model)
+    model = graph.model
+    function = graph_of(model)
+    if input_shape is None:
+        source, shapes = graph, tuple(tuple(x.shape) for x in function.inputs)
+    else:
+        shapes = _given_shapes(function, input_shape)
+        source = _read_again(function, shapes)
+    layers = tuple(_layers(graph, source.calls.values(), source.works))
+    macs, flops = _cost(source.works)
+    return Profile(
+        name=model.name,
+        params=model.count_params(),
+        trainable_params=sum(math.prod(w.shape) for w in model.trainable_weights),
+        macs=None if any(x.macs is None for x in layers) else macs,
+        flops=None if any(x.flops is None for x in layers) else flops,
+        size_bytes=sum(math.prod(w.shape) * _bits(w.dtype) for w in model.weights) // 8,
+        layers=layers,
+        input_shape=shapes,
+    )
+
+
+# -- counting --------------------------------------------------------------------------------------
+
+
+def _layers(graph, calls, works):
+    """A `LayerProfile` per row."""
+    calls = [call for call in calls if call.carry != _MODEL]
+    working = {work.path for work in works}
+    uncounted = {call.path for call in calls if _is_uncounted(call, working)}
+    rows = _rows(calls, working | uncounted)
+    outputs = [piece for piece in graph.slices if piece.role == "output"]
+    works_of, outputs_of = _by_row(works, rows), _by_row(outputs, rows)
+    unknown = {_owner(path, rows) for path in uncounted}
+    counted: set[int] = set()
+    for path, call in rows.items():
+        macs, flops = (None, None) if path in unknown else _cost(works_of[path])
+        ids = np.unique([n for piece in outputs_of[path] for n in piece.ids]).astype(np.int64)
+        # A grouped convolution with one input per group creates no channels, but has filters.
+        filters = len(ids) or getattr(call.operation, "filters", 0)
+        shapes = tuple(tuple(x.shape) for x in channels_in(call.outputs))
+        yield LayerProfile(
+            name=path,
+            type=type(call.operation).__name__,
+            output_shape=shapes[0] if len(shapes) == 1 else shapes,
+            params=_not_yet(counted, getattr(call.operation, "weights", ())),
+            filters=filters,
+            prunable=int((graph.classes[ids] != SOLID).sum()),
+            macs=macs,
+            flops=flops,
+        )
+
+
+def _rows(calls, costly):
+    """path -> first call, for each layer, and for each operation that costs something outside of
+    any. Nested models are gone into; wrappers and attention stand for the layers inside them."""
+    layers = {
+        call.path
+        for call in calls
+        if isinstance(call.operation, keras.Layer) and call.node is not None
+    }
+    rows: dict[str, Call] = {}
+    for call in calls:
+        if call.path in layers or (call.path in costly and not _owner(call.path, layers)):
+            rows.setdefault(call.path, call)
+    return rows
+
+
+def _by_row(things, rows):
+    """row -> the works (or slices) that belong to it."""
+    found = collections.defaultdict(list)
+    for thing in things:
+        found[_owner(thing.path, rows)].append(thing)
+    return found
+
+
+def _owner(path, rows):
+    """The row that something at `path` belongs to: its own, or that of the layer around it."""
+    while path and path not in rows:
+        path = path.rpartition("/")[0]
+    return path
+
+
+def _not_yet(counted, weights):
+    """How many numbers the weights hold that are not counted yet."""
+    new = [w for w in weights if id(w) not in counted]
+    counted.update(map(id, new))
+    return sum(math.prod(w.shape) for w in new)
+
+
+def _is_uncounted(call, working):
+    """Whether an operation multiplies, but nobody said how often: a layer with weights that could
+    not be read, or a product of a form that no rule understands."""
+    operation = call.operation
+    if type(operation).__name__ in _PRODUCTS:
+        return call.path not in working
+    weights = getattr(operation, "weights", ())
+    return bool(weights) and call.inner is None and rule_for(operation) is None
+
+
+def _cost(works):
+    """`(multiply-adds, FLOPs)` of some works."""
+    macs = _total([work for work in works if not work.adds])
+    everything = _total(works)
+    return macs, None if everything is None else 2 * everything
+
+
+def _total(works):
+    """The number of operations, or None where the number of positions is unknown."""
+    if any(work.factor is None for work in works):
+        return None
+    return sum(work.factor * math.prod(map(len, work.axes)) for work in works)
+
+
+def _bits(dtype):
+    """The size of a number: "bfloat16" -> 16, "float8_e4m3fn" -> 8, "bool" -> 8."""
+    digits = re.search(r"\d+", keras.backend.standardize_dtype(dtype))
+    return int(digits.group()) if digits else 8
+
+
+# -- other sizes -----------------------------------------------------------------------------------
+
+
+def _read_again(function, shapes):
+    """A `Tracer` that read the graph at these shapes."""
+    tracer = Tracer()
+    try:
+        tracer.read(function, [tracer.solid(shape) for shape in shapes], prefix="")
+    except Exception as error:
+        # Whatever layer it is that does not take this size, it says so in its own way.
+        raise OptionError(
+            f"the model does not take input_shape={_readable(shapes)}: "
+            f"{tracer.path}: {type(error).__name__}: {error}"
+        ) from error
+    return tracer
+
+
+def _given_shapes(function, given):
+    """One shape per flat input, with an unknown batch."""
+    recorded = [tuple(x.shape) for x in function.inputs]
+    names = [x.name for x in function.inputs]
+    wanted = recorded[0] if len(recorded) == 1 else dict(zip(names, recorded, strict=True))
+    shapes = _one_per_input(given, names)
+    fit = shapes is not None and all(map(_fits, shapes, recorded))
+    if not fit:
+        raise OptionError(
+            "input_shape: expected positive whole numbers, with or without a batch axis, for "
+            f"{wanted} ({'a list or dict of shapes' if len(names) > 1 else 'one shape'}), "
+            f"received: {given!r}"
+        )
+    return tuple(
+        (None, *map(int, shape[len(shape) - len(known) + 1 :]))
+        for shape, known in zip(shapes, recorded, strict=True)
+    )
+
+
+def _one_per_input(given, names):
+    """A list with an entry per input, or None where the structure does not fit."""
+    if isinstance(given, dict):
+        return [given[name] for name in names] if set(given) == set(names) else None
+    if not isinstance(given, (list, tuple)):
+        return None
+    if not any(isinstance(entry, (list, tuple)) for entry in given):
+        given = [given]
+    return list(given) if len(given) == len(names) else None
+
+
+def _fits(shape, known):
+    """Whether this is a shape, with or without a batch axis, for an input of that rank."""
+    if not isinstance(shape, (list, tuple)) or len(shape) not in (len(known), len(known) - 1):
+        return False
+    sizes = shape[len(shape) - len(known) + 1 :]
+    return all(
+        isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in sizes
+    )
+
+
+# -- printing --------------------------------------------------------------------------------------
+
+
+def aligned(rows, left):
+    """Rows of text as a table, the first `left` columns to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            f"{cell:<{width}}" if i < left else f"{cell:>{width}}"
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def thousands(count):
+    """12345 -> "12,345", None -> "unknown"."""
+    return "unknown" if count is None else f"{count:,}"
+
+
+def mebibytes(size):
+    """Bytes in MiB, which is what papers print as "MB" of a weight file."""
+    return f"{size / 2**20:.2f}"
+
+
+def _readable(shapes):
+    return shapes[0] if len(shapes) == 1 else list(shapes)

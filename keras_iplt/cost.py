@@ -1,0 +1,54 @@
+"""What a model costs with some of its channels gone: parameters and FLOPs, from ids alone."""
+
+import math
+
+import numpy as np
+
+from keras_iplt.errors import OptionError
+
+__all__ = ["flops", "macs", "parameters", "share_removed"]
+
+
+def parameters(graph, gone=None):
+    """Number of parameters left when the ids marked in `gone` go."""
+    total = 0
+    for variable in graph.model.weights:
+        shape = [int(n) for n in variable.shape]
+        for piece in graph.by_variable.get(id(variable), ()):
+            shape[piece.axis] -= _count(gone, piece.ids)
+        total += math.prod(shape)
+    return total
+
+
+def _works(graph, gone, adds):
+    total = 0
+    for work in graph.works:
+        if work.adds and not adds:
+            continue
+        if work.factor is None:
+            raise OptionError(
+                f"the FLOPs of {work.path!r} cannot be counted: the model's input has no fixed "
+                "size. Build it with one, or use of='params'"
+            )
+        total += work.factor * math.prod(len(ids) - _count(gone, ids) for ids in work.axes)
+    return total
+
+
+def _count(gone, ids):
+    return 0 if gone is None else int(np.count_nonzero(gone[ids]))
+
+
+def macs(graph, gone=None):
+    """Multiply-adds per example."""
+    return _works(graph, gone, adds=False)
+
+
+def flops(graph, gone=None):
+    """2 × (multiply-adds + bias additions) per example."""
+    return 2 * _works(graph, gone, adds=True)
+
+
+def share_removed(measure, graph):
+    """A function of `gone`: the share of `measure` that goes."""
+    whole = measure(graph)
+    return lambda gone: 1 - measure(graph, gone) / whole

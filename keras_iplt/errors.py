@@ -1,0 +1,44 @@
+"""What can go wrong, as one tree: catch `PruningError` to catch it all."""
+
+__all__ = [
+    "CriterionError",
+    "DataError",
+    "ModelError",
+    "NothingToPruneError",
+    "OptionError",
+    "PlanMismatchError",
+    "PruningError",
+    "WeightsError",
+]
+
+
+class PruningError(Exception):
+    """Root of every error that keras_iplt raises on purpose."""
+
+
+class ModelError(PruningError, ValueError):
+    """The model cannot be read: not built, not a graph, or a layer that cannot be recreated."""
+
+
+class NothingToPruneError(ModelError):
+    """The model was read, and every channel of it is frozen or ignored."""
+
+
+class WeightsError(PruningError, ValueError):
+    """The weights are not finite numbers, so no score computed from them means anything."""
+
+
+class OptionError(PruningError, ValueError):
+    """An argument is out of range, of the wrong type, or names a layer that is not there."""
+
+
+class CriterionError(PruningError, ValueError):
+    """A criterion is unknown, or did not return one finite score per channel."""
+
+
+class DataError(PruningError, ValueError):
+    """The data given do not fit the model or the criterion."""
+
+
+class PlanMismatchError(PruningError, ValueError):
+    """The plan was made for a model of another architecture."""

@@ -1,0 +1,238 @@
+"""A model read as channels: the data that `trace` produces and everything else consumes.
+
+Every output channel of every weight-creating layer has an integer id. `Channels` says which id
+stands at which position of a tensor; a `Slice` says which id owns which position of a variable
+along one axis. Ids that must go together form a class, classes that always appear together
+form a `Group`:
+
+    conv1 (3, 3, 3, 16) ─┐
+                         ├─ add ─ dense (16, 10)     Group: 16 channels, producers conv1 and conv2
+    conv2 (3, 3, 3, 16) ─┘                           Frozen: 10 channels of dense, "model output"
+
+A removed channel takes along its position in each `Slice` that holds it; masks, scores,
+parameter counts and smaller weights all follow from that, with no knowledge of layers.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "SOLID",
+    "Call",
+    "Channels",
+    "Frozen",
+    "Graph",
+    "Group",
+    "Producer",
+    "Rescale",
+    "Slice",
+    "Work",
+]
+
+SOLID = 0  # the id of what always stays: inputs, constants
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Channels:
+    """The ids in a tensor.
+
+    Attributes:
+        ids: array of the tensor's rank. An axis along which ids do not change has length 1,
+            whatever the tensor's own length there, so that image sizes cost nothing.
+        shape: the tensor's shape, `None` where unknown.
+        zero: whether masking a channel leaves exact zeros here.
+    """
+
+    ids: np.ndarray
+    shape: tuple[int | None, ...]
+    zero: bool = True
+
+    @property
+    def varying(self):
+        """The axes along which ids change."""
+        return tuple(axis for axis, length in enumerate(self.ids.shape) if length > 1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Slice:
+    """Position `i` of `variable` along `axis` belongs to channel `ids[i]`.
+
+    `role` is "input" where the variable consumes the channels, "output" where it creates them
+    (a kernel's filters), "follow" where it holds one entry per channel (bias, gamma …).
+    """
+
+    path: str
+    variable: Any
+    axis: int
+    ids: np.ndarray
+    role: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Producer:
+    """A layer that creates channels, one id per filter."""
+
+    path: str
+    layer: Any
+    ids: np.ndarray
+    convolution: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Work:
+    """`factor` times the product of what is kept of each axis: multiply-adds of one call, or
+    bias additions where `adds`. `factor` is `None` where the number of positions is unknown."""
+
+    path: str
+    factor: int | None
+    axes: tuple[np.ndarray, ...]
+    adds: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rescale:
+    """`variable` is multiplied by (kept / all of `ids`) ** `power` when channels go physically:
+    for layers that divide by a number of channels (attention, RMS normalisation)."""
+
+    variable: Any
+    ids: np.ndarray
+    power: float
+
+
+@dataclasses.dataclass(eq=False)
+class Call:
+    """One operation applied once: what went in and what came out, as channels.
+
+    Attributes:
+        operation, path, node: what was called, its name with the models around it, and where in
+            the graph (None inside wrappers).
+        args, kwargs, outputs: with `Channels` where tensors are.
+        specs: `(args, kwargs)` with symbolic tensors where tensors are.
+        carry: how `rewrite` makes the operation anew: by its "rule", as a "model", "keep" (the
+            config as it is), "flatten" (the operations in `inner` take its place) or "recreate"
+            (the config entries in `recipe` follow the weights).
+    """
+
+    operation: Any
+    path: str
+    node: Any
+    args: tuple
+    kwargs: dict
+    specs: tuple
+    outputs: Any = None
+    carry: str = "rule"
+    inner: Any = None
+    recipe: dict[str, tuple[int, int]] | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """Channels that are pruned alike: `size` classes over the same layers.
+
+    Attributes:
+        index: the place of the group in `Graph.groups`.
+        classes: one class of ids per channel.
+        producers: the layers that create the channels.
+        layers: names of all layers that hold a slice of them.
+        filters: how many filters go with each channel (one per producer as a rule).
+    """
+
+    index: int
+    classes: np.ndarray
+    producers: tuple[Producer, ...]
+    layers: tuple[str, ...]
+    filters: np.ndarray
+
+    @property
+    def size(self):
+        return len(self.classes)
+
+    def __repr__(self):
+        names = ", ".join(p.path for p in self.producers)
+        return f"Group({self.index}: {self.size} channels of {names})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """`channels` filters that `operation` creates and that cannot go, and why."""
+
+    operation: str
+    channels: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Graph:
+    """What `trace` found. Print it for a table.
+
+    Attributes:
+        model: the model that was read.
+        groups: what can be pruned, in the order of the graph.
+        frozen: what cannot be pruned, with reasons.
+    """
+
+    model: Any
+    function: Any = dataclasses.field(repr=False)  # the operations of the model
+    groups: tuple[Group, ...]
+    frozen: tuple[Frozen, ...]
+    classes: np.ndarray = dataclasses.field(repr=False)  # id -> class; SOLID where frozen
+    slices: tuple[Slice, ...] = dataclasses.field(repr=False)
+    producers: tuple[Producer, ...] = dataclasses.field(repr=False)
+    works: tuple[Work, ...] = dataclasses.field(repr=False)
+    rescales: tuple[Rescale, ...] = dataclasses.field(repr=False)
+    calls: dict = dataclasses.field(repr=False)  # id(node) -> Call
+    signature: tuple[str, ...] = dataclasses.field(repr=False)
+
+    @functools.cached_property
+    def by_variable(self):
+        """id(variable) -> its slices."""
+        found: dict[int, list[Slice]] = {}
+        for piece in self.slices:
+            found.setdefault(id(piece.variable), []).append(piece)
+        return found
+
+    @functools.cached_property
+    def by_operation(self):
+        """id(operation) -> its calls."""
+        found: dict[int, list[Call]] = {}
+        for call in self.calls.values():
+            found.setdefault(id(call.operation), []).append(call)
+        return found
+
+    @functools.cached_property
+    def by_path(self):
+        """path of an operation -> the slices of its variables."""
+        found: dict[str, list[Slice]] = {}
+        for piece in self.slices:
+            found.setdefault(piece.path, []).append(piece)
+        return found
+
+    def gone(self, classes: list[np.ndarray]):
+        """A mask over all ids: True for the ids of the given arrays of classes."""
+        chosen = np.zeros(len(self.classes), bool)
+        for some in classes:
+            chosen[some] = True
+        chosen[SOLID] = False
+        return chosen[self.classes]
+
+    def __str__(self):
+        rows = [("channels", "filters", "created by", "")]
+        rows += [
+            (str(g.size), str(int(g.filters.sum())), ", ".join(p.path for p in g.producers), "")
+            for g in self.groups
+        ]
+        rows += [("-", str(f.channels), f.operation, f"frozen: {f.reason}") for f in self.frozen]
+        widths = [max(len(row[i]) for row in rows) for i in range(2)]
+        names = min(60, max(len(row[2]) for row in rows))
+        lines = [
+            f"{a:>{widths[0]}}  {b:>{widths[1]}}  {_shorten(c, names):<{names}}  {d}".rstrip()
+            for a, b, c, d in rows
+        ]
+        return "\n".join(lines)
+
+
+def _shorten(text, width):
+    return text if len(text) <= width else text[: width - 1] + "…"

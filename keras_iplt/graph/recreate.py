@@ -1,0 +1,220 @@
+"""Making a layer again from its config, smaller or not, and finding out whether that works."""
+
+import itertools
+import types
+import warnings
+
+import keras
+import numpy as np
+
+from keras_iplt.errors import ModelError
+from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.weights import kept_along, kept_axes, kept_lengths, numbers_of, take, zeroed
+
+__all__ = ["config_of", "is_custom", "learn_to_recreate", "recreate"]
+
+_MOST_NUMBERS = 4_000_000  # in a tensor that a layer is tried on
+_MOST_TRIES = 64
+
+
+def is_custom(layer):
+    """Whether a layer's class is not one of Keras's own."""
+    return not type(layer).__module__.startswith("keras.src.layers")
+
+
+def config_of(layer):
+    """A layer's config, without the warning that a lambda in it is unsafe in a file: no file is
+    written here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*includes a `lambda`", UserWarning)
+        return layer.get_config()
+
+
+def recreate(layer, changes=None):
+    """A new layer of the same class and config, but for `changes`."""
+    if type(layer) is keras.layers.Lambda:  # its config would carry code as text
+        return keras.layers.Lambda(
+            layer.function,
+            output_shape=layer._output_shape,
+            mask=layer.mask,
+            arguments=layer.arguments,
+            name=layer.name,
+            dtype=layer.dtype_policy,
+        )
+    try:
+        config = config_of(layer)
+        for name in config:  # functions go along as they are: their code is not in the config
+            if isinstance(getattr(layer, name, None), types.FunctionType):
+                config[name] = getattr(layer, name)
+        return type(layer).from_config({**config, **(changes or {})})
+    except Exception as error:
+        raise ModelError(
+            f"layer {layer.name!r} ({type(layer).__name__}) cannot be recreated from its config: "
+            f"{type(error).__name__}: {error}. Implement get_config and from_config so that "
+            "they round-trip"
+        ) from error
+
+
+def learn_to_recreate(flow, call):
+    """Tries a custom layer with a few channels fewer.
+
+    Returns:
+        `(recipe, problem)`: which entries of the config follow which `(index of weight, axis)`,
+        and None; or None and the sentence that says why it cannot be made smaller.
+    """
+    trial = _Trial(flow, call)
+    if trial.too_large:
+        return None, "is too large to be tried on numbers"
+    found = None
+    for recipe in trial.recipes():
+        small = trial.smaller(recipe)
+        if small is not None:
+            found = recipe
+            if trial.agrees(small):
+                return recipe, None
+    if found is not None:
+        return None, "computes something else when it has fewer channels"
+    return None, (
+        "cannot be made smaller: no entry of its config says how many channels it has. "
+        "keras_iplt.register_rule can teach how"
+    )
+
+
+class _Trial:
+    """One custom layer, a few channels of it chosen to go, and numbers to try it on."""
+
+    def __init__(self, flow, call):
+        self.layer = call.operation
+        self.args, self.kwargs, self.outputs = call.args, call.kwargs, call.outputs
+        self.specs = call.specs
+        self.weights = list(self.layer.weights)
+        roots = flow.partition.find(np.arange(len(flow.partition)))
+        pieces: dict[int, list] = {}
+        for piece in flow.slices.values():
+            pieces.setdefault(id(piece.variable), []).append(piece)
+        vectors = [p.ids for w in self.weights for p in pieces.get(id(w), [])]
+        tensors = keras.tree.flatten((self.args, self.kwargs, self.outputs))
+        vectors += [x.ids.ravel() for x in tensors if isinstance(x, Channels)]
+        self.gone = _few_of_each(vectors, roots, _frozen_roots(flow, roots))[roots]
+        self.kept = [kept_axes(w, pieces.get(id(w), []), self.gone) for w in self.weights]
+
+    @property
+    def too_large(self):
+        shapes = [s.shape for s in keras.tree.flatten(self.specs)
+                  if isinstance(s, keras.KerasTensor)]  # fmt: skip
+        return any(np.prod([n or 3 for n in s], dtype=float) > _MOST_NUMBERS for s in shapes)
+
+    def recipes(self):
+        """Assignments of config entries to lengths that change, the simplest first."""
+        changing = {
+            (i, axis): weight.shape[axis]
+            for i, weight in enumerate(self.weights)
+            for axis, kept in enumerate(self.kept[i])
+            if kept is not None
+        }
+        options = []
+        for key, value in config_of(self.layer).items():
+            if isinstance(value, int) and not isinstance(value, bool):
+                where = [place for place, length in changing.items() if length == value]
+                if where:
+                    options.append([(key, None), *((key, place) for place in where)])
+        choices = itertools.islice(itertools.product(*options), _MOST_TRIES)
+        return [{key: place for key, place in choice if place} for choice in choices]
+
+    def smaller(self, recipe):
+        """The layer made with a recipe, with weights, or None if its shapes are not right."""
+        changes = {key: len(self.kept[i][axis]) for key, (i, axis) in recipe.items()}
+        shapes = [
+            tuple(n if k is None else len(k) for n, k in zip(w.shape, kept, strict=True))
+            for w, kept in zip(self.weights, self.kept, strict=True)
+        ]
+        return self._made(changes, self.gone, shapes)
+
+    def _made(self, changes, gone, shapes):
+        try:
+            layer = recreate(self.layer, changes)
+            args, kwargs = _symbolic(self.specs, (self.args, self.kwargs), gone)
+            layer(*args, **kwargs)
+        except Exception:
+            # Code of others with a config it may not expect: whatever it raises, this is no way.
+            return None
+        return layer if [tuple(w.shape) for w in layer.weights] == shapes else None
+
+    def agrees(self, small):
+        """Masked equals smaller, on random weights and inputs."""
+        whole = np.zeros_like(self.gone)
+        big = self._made({}, whole, [tuple(w.shape) for w in self.weights])
+        if big is None:
+            return False
+        random = np.random.default_rng(0)
+        for weight, less, kept in zip(big.weights, small.weights, self.kept, strict=True):
+            value = numbers_of(weight)
+            if np.issubdtype(value.dtype, np.floating):
+                value = random.uniform(0.5, 1.5, value.shape).astype(value.dtype)
+            value = zeroed(value, kept)
+            weight.assign(value)
+            less.assign(take(value, kept))
+        state = random.bit_generator.state
+        results = []
+        for layer, removed in ((big, whole), (small, self.gone)):
+            random.bit_generator.state = state
+            args, kwargs = self._numbers(random, removed)
+            results.append([_numpy(y) for y in keras.tree.flatten(layer(*args, **kwargs))])
+        outputs = [x for x in keras.tree.flatten(self.outputs) if isinstance(x, Channels)]
+        for x, big_y, small_y in zip(outputs, *results, strict=True):
+            kept = tuple(kept_along(x, axis, self.gone) for axis in range(len(x.shape)))
+            big_y = take(big_y, kept)
+            if big_y.shape != small_y.shape or not np.allclose(big_y, small_y, 1e-4, 1e-5):
+                return False
+        return True
+
+    def _numbers(self, random, removed):
+        """Random inputs of the original shape, masked, without what is removed."""
+
+        def number(spec, x):
+            if not isinstance(spec, keras.KerasTensor):
+                return spec
+            value = random.uniform(0.1, 1, [3 if n is None else n for n in x.shape])
+            kept = tuple(kept_along(x, axis, self.gone) for axis in range(len(x.shape)))
+            value = zeroed(value, kept) if x.zero else value
+            kept = tuple(kept_along(x, axis, removed) for axis in range(len(x.shape)))
+            return keras.ops.convert_to_tensor(take(value, kept), dtype=spec.dtype)
+
+        return keras.tree.map_structure(number, self.specs, (self.args, self.kwargs))
+
+
+def _symbolic(specs, channels, gone):
+    """Symbolic inputs of the shapes that are left."""
+
+    def symbol(spec, x):
+        if not isinstance(spec, keras.KerasTensor):
+            return spec
+        return keras.Input(batch_shape=kept_lengths(x, gone), dtype=spec.dtype)
+
+    return keras.tree.map_structure(symbol, specs, channels)
+
+
+def _frozen_roots(flow, roots):
+    return {SOLID, *(int(r) for ids, _ in flow.freezes for r in roots[ids])}
+
+
+def _few_of_each(vectors, roots, frozen):
+    """Chooses classes to go: one of the first vector, two of the next …, so that different
+    lengths stay different and a config entry can be told from its neighbour."""
+    chosen = np.zeros(len(roots), bool)
+    seen = set()
+    count = 1
+    for ids in vectors:
+        classes = [int(c) for c in np.unique(roots[ids]) if int(c) not in frozen]
+        key = tuple(classes)
+        if not classes or key in seen:
+            continue
+        seen.add(key)
+        for root in classes[: max(0, min(count, len(classes) - 1))]:
+            chosen[root] = True
+        count += 1
+    return chosen
+
+
+def _numpy(y):
+    return np.asarray(keras.ops.convert_to_numpy(y), "float32")

@@ -1,0 +1,17 @@
+"""What each kind of operation does to channels, one module per kind."""
+
+from keras_iplt.graph.rules import (  # noqa: F401 - importing a module registers its rules
+    activation,
+    attention,
+    contraction,
+    elementwise,
+    movement,
+    normalization,
+    recurrent,
+    slicing,
+    spatial,
+    wrapper,
+)
+from keras_iplt.graph.rules.registry import register_rule, rule_for, supported
+
+__all__ = ["register_rule", "rule_for", "supported"]

@@ -1,0 +1,106 @@
+"""Attention: per-head query/key and value channels, the same ones for every head."""
+
+from keras_iplt import keras_private as private
+from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.rules.registry import layer_rule
+
+
+def _resize_heads(layer, after):
+    query, _, value, output = private.attention_denses(layer)
+    return {
+        "key_dim": after.size(query._kernel, -1),
+        "value_dim": after.size(value._kernel, -1),
+        "output_shape": (after.size(output._kernel, -1),),
+    }
+
+
+@layer_rule("MultiHeadAttention", resize=_resize_heads)
+def multi_head(flow, layer, query, value, key=None, *_, return_attention_scores=False, **__):
+    """Softmax compares positions, not channels, so heads may get narrower. Scores are divided by
+    sqrt(key_dim): the query projection makes good for what is divided by less."""
+    return _attend(flow, layer, query, value, key, return_attention_scores)
+
+
+def _resize_grouped(layer, after):
+    query, *_ = private.attention_denses(layer)
+    return {"head_dim": after.size(query._kernel, -1)}
+
+
+@layer_rule("GroupQueryAttention", resize=_resize_grouped)
+def grouped_query(flow, layer, query, value, key=None, *_, return_attention_scores=False, **__):
+    return _attend(flow, layer, query, value, key, return_attention_scores)
+
+
+def _attend(flow, layer, query, value, key, return_scores):
+    of_query, of_key, of_value, of_output = private.attention_denses(layer)
+    narrow = flow.create(layer, of_query._kernel.shape[-1])
+    wide = narrow
+    if of_value._kernel.shape[-1] != of_query._kernel.shape[-1]:
+        wide = flow.create(layer, of_value._kernel.shape[-1])
+    # Where keys and values are equally long they stay so: fused kernels demand it.
+    key = value if key is None else key
+    for projection, x, ids in ((of_query, query, narrow), (of_key, key, narrow),
+                               (of_value, value, wide)):  # fmt: skip
+        _project(flow, projection, x, ids)
+    for variable in (of_query._kernel, of_query.bias):
+        flow.rescale(variable, narrow, 0.5)
+    asked, given = flow.positions(query.shape, -1), flow.positions(value.shape, -1)
+    heads = of_query._kernel.shape[1]
+    pairs = None if None in (asked, given) else asked * given * heads
+    flow.work(pairs, narrow)
+    flow.work(pairs, wide)
+    outputs = flow.create(layer, of_output._kernel.shape[-1])
+    flow.consume(of_output._kernel, 1, wide)
+    flow.slice(of_output._kernel, -1, outputs, "output")
+    flow.work(None if asked is None else asked * heads, wide, outputs)
+    if of_output.bias is not None:
+        flow.follow(of_output.bias, -1, outputs)
+        flow.work(asked, outputs, adds=True)
+    if len(of_output._kernel.shape) != 3 or len(query.shape) != 3:
+        flow.freeze(outputs, "the attention has several axes of positions or of channels")
+        return [flow.solid(shape) for shape in flow.shapes]
+    y = flow.place(outputs, -1)
+    return [y, *(flow.solid(shape) for shape in flow.shapes[1:])] if return_scores else y
+
+
+def _project(flow, projection, x, ids):
+    """One of the dense layers that make heads: kernel (in, heads, size of a head)."""
+    inputs = flow.vector(x, -1, "its positions differ in their channels")
+    flow.consume(projection._kernel, 0, inputs)
+    flow.slice(projection._kernel, -1, ids, "output")
+    heads, steps = projection._kernel.shape[1], flow.positions(x.shape, -1)
+    steps = None if steps is None else steps * heads
+    flow.work(steps, inputs, ids)
+    if projection.bias is not None:
+        flow.follow(projection.bias, -1, ids)
+        flow.work(steps, ids, adds=True)
+
+
+@layer_rule("Attention")
+def dot_attention(flow, layer, inputs, *_, **__):
+    """Scores sum over the channels of query and key, which must be zero where masked."""
+    query, value, *rest = inputs
+    key = rest[0] if rest else value
+    if layer.score_mode != "dot" or not (query.zero or key.zero):
+        flow.freeze(query, "attention scores add up over its channels")
+        flow.freeze(key, "attention scores add up over its channels")
+    else:
+        flow.join(
+            flow.vector(query, -1), flow.vector(key, -1), "the other side of attention must stay"
+        )
+    y = Channels(flow.only(value, -1).ids, flow.shapes[0], value.zero)
+    return [y, *(flow.solid(shape) for shape in flow.shapes[1:])] if flow.shapes[1:] else y
+
+
+@layer_rule("AdditiveAttention")
+def additive_attention(flow, layer, inputs, *_, **__):
+    query, value, *rest = inputs
+    key = rest[0] if rest else value
+    ids, others = flow.vector(query, -1), flow.vector(key, -1)
+    flow.join(ids, others, "the other side of attention must stay")
+    if layer.use_scale:
+        flow.follow(layer.scale, 0, ids)
+    elif (ids != SOLID).any() and not (query.zero and key.zero):
+        flow.freeze(ids, "attention scores add up over its channels")
+    y = Channels(flow.only(value, -1).ids, flow.shapes[0], value.zero)
+    return [y, *(flow.solid(shape) for shape in flow.shapes[1:])] if flow.shapes[1:] else y

@@ -1,0 +1,333 @@
+"""Operations that only move numbers: what they do to ids is what they do to numbers.
+
+Most are evaluated on the ids themselves. Axes along which ids do not change stay collapsed, so
+that a reshape of an image costs as much as one of a single pixel.
+"""
+
+import math
+
+import keras
+import numpy as np
+
+from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.flow import channels_in, spread
+from keras_iplt.graph.rules.registry import layer_rule, operation_rule
+
+__all__ = ["reshape"]
+
+
+def moved(flow, ids, zero=True, output=0):
+    """The output with these ids; axes along which they do not change are collapsed."""
+    ids = flow.partition.find(np.asarray(ids))
+    for axis, length in enumerate(ids.shape):
+        if length > 1 and (ids == ids.take([0], axis)).all():
+            ids = ids.take([0], axis)
+    return Channels(ids, flow.shapes[output], zero)
+
+
+# -- reshape --
+
+
+def reshape(flow, x, shape):
+    """Row-major reshape. Axes are matched from the right into the smallest groups of equal
+    product; a group along which ids do not change stays collapsed."""
+    source, target = list(x.shape), list(shape)
+    ids = x.ids
+    before, after = [], []  # lengths of ids, before and after
+    for old, new in _matching_axes(source, target):
+        if all(ids.shape[i] == 1 for i in old):
+            before += [(i, 1) for i in old]
+            after += [(i, 1) for i in new]
+        elif any(source[i] is None for i in old) or any(target[i] is None for i in new):
+            flow.freeze(x, "its channels are reshaped together with an axis of unknown length")
+            return flow.solid(shape)
+        else:
+            before += [(i, source[i]) for i in old]
+            after += [(i, target[i]) for i in new]
+    full = np.broadcast_to(ids, [n for _, n in sorted(before)])
+    return Channels(full.reshape([n for _, n in sorted(after)]), tuple(shape), x.zero)
+
+
+def _matching_axes(source, target):
+    """Pairs of axis lists (of source, of target) with equal products, from the right."""
+    i, j = len(source) - 1, len(target) - 1
+    while i >= 0 or j >= 0:
+        old, new = [], []
+        if i >= 0:
+            old.append(i)
+            i -= 1
+        if j >= 0:
+            new.append(j)
+            j -= 1
+        while True:
+            lengths_old, lengths_new = [source[k] for k in old], [target[k] for k in new]
+            if None in lengths_old or None in lengths_new:
+                if lengths_old == lengths_new == [None]:
+                    break  # the batch, or one unknown axis kept as it is
+                if i < 0 and j < 0:
+                    break
+                old += range(i, -1, -1)
+                new += range(j, -1, -1)
+                i = j = -1
+                break
+            a, b = math.prod(lengths_old), math.prod(lengths_new)
+            if a == b and ((old and new) or a == 1):
+                break
+            if (a < b or (a == b and not old)) and i >= 0:
+                old.append(i)
+                i -= 1
+            elif j >= 0:
+                new.append(j)
+                j -= 1
+            else:
+                old += range(i, -1, -1)
+                i = -1
+                break
+        yield old, new
+
+
+def _new_shape(shape, x, after):
+    """A target shape (without the batch where `shape` has none) after channels went."""
+    lengths = after.lengths(x)[-len(shape) :] if shape else ()
+    whole = x.shape[-len(shape) :] if shape else ()
+    return tuple(
+        old if old == -1 or new == was else new
+        for old, new, was in zip(shape, lengths, whole, strict=True)
+    )
+
+
+def _resize_reshape(layer, after):
+    return {"target_shape": _new_shape(layer.target_shape, after.call.outputs, after)}
+
+
+@layer_rule("Reshape", resize=_resize_reshape)
+def reshape_layer(flow, layer, x):
+    y = reshape(flow, x, flow.shapes[0])
+    for call in flow.calls_of(layer):  # one target shape must do for every use
+        flow.join(_squeezed(call.outputs), _squeezed(y), "a shared reshape meets other channels")
+    return y
+
+
+def _squeezed(x):
+    return spread(x.ids, x.shape[:1] and [None] * len(x.shape))
+
+
+@layer_rule("Flatten")
+def flatten(flow, layer, x):
+    if layer.data_format == "channels_first" and len(x.shape) > 1:
+        last = [*range(2, len(x.shape)), 1]  # Flatten puts the channels last before it flattens
+        x = Channels(x.ids.transpose([0, *last]), (x.shape[0], *(x.shape[i] for i in last)), x.zero)
+    return reshape(flow, x, flow.shapes[0])
+
+
+def _resize_operation(name):
+    def resize(operation, after, args, kwargs):
+        shape = getattr(operation, name)
+        return {name: _new_shape(tuple(shape), after.call.outputs, after)}, args, kwargs
+
+    return resize
+
+
+@operation_rule("Reshape", resize=_resize_operation("newshape"))
+def reshape_operation(flow, operation, x):
+    return reshape(flow, x, flow.shapes[0])
+
+
+@operation_rule("Ravel")
+def ravel(flow, operation, x):
+    return reshape(flow, x, flow.shapes[0])
+
+
+@operation_rule("BroadcastTo", resize=_resize_operation("shape"))
+def broadcast_to(flow, operation, x):
+    shape = flow.shapes[0]
+    missing = len(shape) - len(x.shape)
+    if any(a == 1 != b for a, b in zip(x.shape, shape[missing:], strict=True)) and not x.varying:
+        flow.freeze(x, "each of its channels is broadcast over several others")
+    return Channels(x.ids.reshape((1,) * missing + x.ids.shape), shape, x.zero)
+
+
+# -- axes change places --
+
+
+@layer_rule("Permute")
+def permute(flow, layer, x):
+    return moved(flow, x.ids.transpose((0, *layer.dims)), x.zero)
+
+
+@operation_rule("Transpose")
+def transpose(flow, operation, x):
+    return moved(flow, x.ids.transpose(operation.axes), x.zero)
+
+
+@operation_rule("Swapaxes")
+def swapaxes(flow, operation, x):
+    return moved(flow, np.swapaxes(x.ids, operation.axis1, operation.axis2), x.zero)
+
+
+@operation_rule("Moveaxis")
+def moveaxis(flow, operation, x):
+    return moved(flow, np.moveaxis(x.ids, operation.source, operation.destination), x.zero)
+
+
+@operation_rule("ExpandDims")
+def expand_dims(flow, operation, x):
+    return moved(flow, np.expand_dims(x.ids, operation.axis), x.zero)
+
+
+@operation_rule("Squeeze")
+def squeeze(flow, operation, x):
+    axis = operation.axis
+    if axis is None:
+        axis = tuple(i for i, n in enumerate(x.shape) if n == 1)
+    return moved(flow, np.squeeze(x.ids, tuple(axis) if isinstance(axis, list) else axis), x.zero)
+
+
+@operation_rule("Flip")
+def flip(flow, operation, x):
+    return moved(flow, np.flip(x.ids, operation.axis), x.zero)
+
+
+# -- tensors are put together --
+
+
+def concatenate(flow, tensors, axis):
+    """Tensors side by side along `axis`."""
+    tensors = [x for x in tensors if isinstance(x, Channels)]
+    axis %= len(flow.shapes[0])
+    zero = all(x.zero or (x.ids == SOLID).all() for x in tensors)
+    along = any(axis in x.varying for x in tensors)
+    across = {other for x in tensors for other in x.varying} - {axis}
+    if across and not along:
+        # Along an axis without channels of its own: those of the other axes must agree.
+        ids = tensors[0].ids
+        for x in tensors[1:]:
+            flow.join(ids, x.ids, "it is concatenated with a tensor whose channels stay")
+            ids = np.where(*np.broadcast_arrays(ids != SOLID, ids, x.ids))
+        return moved(flow, ids, zero)
+    if any(x.shape[axis] is None for x in tensors):
+        return flow.frozen(tensors, "it is concatenated along an axis of unknown length")[0]
+    parts = [
+        spread(x.ids, [x.shape[i] if i == axis or i in across else None for i in range(x.ids.ndim)])
+        for x in tensors
+    ]
+    return moved(flow, np.concatenate(parts, axis), zero)
+
+
+@layer_rule("Concatenate")
+def concatenate_layer(flow, layer, inputs):
+    return concatenate(flow, inputs, layer.axis)
+
+
+def _as_channels(flow, x):
+    """A tensor, or a variable or constant seen as one."""
+    if isinstance(x, Channels):
+        return x
+    if isinstance(x, keras.Variable) and len(x.shape):
+        ids = flow.partition.fresh(x.shape[-1])
+        flow.follow(x, -1, ids)
+        return Channels(ids.reshape((1,) * (len(x.shape) - 1) + (-1,)), tuple(x.shape))
+    return flow.solid(np.shape(x))
+
+
+def _side_by_side(flow, operation, tensors):
+    tensors = [_as_channels(flow, x) for x in tensors]
+    axis = {"Hstack": 1, "Vstack": 0, "Dstack": 2}.get(type(operation).__name__)
+    return concatenate(flow, tensors, operation.axis if axis is None else axis)
+
+
+@operation_rule("Concatenate")
+def concatenate_operation(flow, operation, xs):
+    return _side_by_side(flow, operation, xs)
+
+
+@operation_rule("Hstack", "Dstack")
+def stacks_of_axes(flow, operation, xs):
+    if len({len(x.shape) for x in xs}) > 1 or len(xs[0].shape) < 3:
+        return flow.frozen(xs, "a stack of this form is not understood")[0]
+    return _side_by_side(flow, operation, xs)
+
+
+@operation_rule("Append")
+def append(flow, operation, a, b):
+    if operation.axis is None:
+        return flow.frozen([a, b], "it is flattened and appended to")[0]
+    return _side_by_side(flow, operation, [a, b])
+
+
+@operation_rule("Stack")
+def stack(flow, operation, xs):
+    axis = operation.axis % len(flow.shapes[0])
+    parts = [
+        Channels(np.expand_dims(x.ids, axis), (*x.shape[:axis], 1, *x.shape[axis:]), x.zero)
+        for x in (_as_channels(flow, x) for x in xs)
+    ]
+    return concatenate(flow, parts, axis)
+
+
+# -- tensors are repeated --
+
+
+@layer_rule("RepeatVector")
+def repeat_vector(flow, layer, x):
+    return moved(flow, np.expand_dims(x.ids, 1), x.zero)
+
+
+@operation_rule("Repeat")
+def repeat(flow, operation, x):
+    if operation.axis is None or not isinstance(operation.repeats, int):
+        return flow.frozen(x, "it is repeated unevenly")[0]
+    axis = operation.axis % len(x.shape)
+    if axis not in x.varying and (x.varying or x.shape[axis] != 1):
+        return Channels(x.ids, flow.shapes[0], x.zero)
+    return moved(flow, np.repeat(x.ids, operation.repeats, axis), x.zero)
+
+
+@operation_rule("Tile")
+def tile(flow, operation, x):
+    repeats = operation.repeats
+    repeats = (repeats,) if isinstance(repeats, int) else tuple(repeats)
+    rank = max(len(repeats), len(x.shape))
+    repeats = (1,) * (rank - len(repeats)) + repeats
+    ids = x.ids.reshape((1,) * (rank - x.ids.ndim) + x.ids.shape)
+    return moved(
+        flow,
+        np.tile(ids, [r if n > 1 else 1 for r, n in zip(repeats, ids.shape, strict=True)]),
+        x.zero,
+    )
+
+
+@operation_rule("DepthToSpace", "SpaceToDepth")
+def pixel_shuffle(flow, operation, x):
+    """Evaluated on one block of pixels."""
+    size = operation.block_size
+    first = operation.data_format == "channels_first"
+    axis = 1 if first else len(x.shape) - 1
+    x = flow.only(x, axis)
+    if not x.varying:
+        return Channels(x.ids, flow.shapes[0], x.zero)
+    spatial = 1 if type(operation).__name__ == "DepthToSpace" else size
+    lengths = [spatial] * 4
+    lengths[0], lengths[axis] = 1, x.shape[axis]
+    ids = keras.ops.convert_to_tensor(spread(x.ids, lengths).astype("int32"))
+    ids = keras.ops.convert_to_numpy(operation.call(ids)).astype(np.int64)
+    shape, flow.shapes = flow.shapes, ((1, *ids.shape[1:]),)
+    y = flow.only(moved(flow, ids), axis)
+    flow.shapes = shape
+    return Channels(y.ids, shape[0], x.zero)
+
+
+@operation_rule("Roll", "Rot90", "Diagonal", "Take", "TakeAlongAxis", "Tril", "Triu")
+def rearranged(flow, operation, x, *_, **__):
+    """Fine along axes without channels."""
+    axes = getattr(operation, "axis", None)
+    if type(operation).__name__ in ("Tril", "Triu"):
+        axes = (-1, -2)
+    elif type(operation).__name__ == "Rot90":
+        axes = operation.axes
+    if axes is None or type(operation).__name__ == "Diagonal" or not channels_in(x):
+        return flow.frozen(x, "it is rearranged")[0]
+    axes = {axis % len(x.shape) for axis in (axes if isinstance(axes, (tuple, list)) else [axes])}
+    if axes & set(x.varying) or len(flow.shapes[0]) != len(x.shape):
+        return flow.frozen(x, "its channels are rearranged")[0]
+    return Channels(x.ids, flow.shapes[0], x.zero)

@@ -1,0 +1,123 @@
+"""Normalisation: per channel, over groups of channels, or over all of them."""
+
+import keras
+import numpy as np
+
+from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.rules.activation import follow_parameter
+from keras_iplt.graph.rules.registry import layer_rule, operation_rule
+
+
+@layer_rule("BatchNormalization")
+def batch_norm(flow, layer, x, mask=None):
+    ids = flow.vector(x, layer.axis, "it is normalised along another axis")
+    for variable in (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance):
+        if variable is not None:
+            flow.follow(variable, 0, ids)
+    return flow.place(ids, layer.axis)
+
+
+@layer_rule(
+    "GroupNormalization", resize=lambda layer, after: {"groups": _groups_left(layer, after)}
+)
+def group_norm(flow, layer, x):
+    ids = flow.vector(x, layer.axis, "it is normalised along another axis")
+    groups = layer.groups if layer.groups != -1 else len(ids)
+    members = ids.reshape(groups, -1)
+    if groups == 1 and (ids != SOLID).any():
+        flow.freeze(ids, "all of its channels are normalised together")
+    elif members.shape[1] > 1:  # whole groups go
+        flow.join(members[:, :1], members, "a group of channels normalised together must stay")
+    for variable in (layer.gamma, layer.beta):
+        if variable is not None:
+            flow.follow(variable, 0, ids)
+    return flow.place(ids, layer.axis)
+
+
+def _groups_left(layer, after):
+    if layer.groups == -1:
+        return -1
+    x = after.call.args[0]
+    return layer.groups * after.lengths(x)[layer.axis] // x.shape[layer.axis]
+
+
+def _axes(layer, x):
+    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    return [axis % len(x.shape) for axis in axes]
+
+
+@layer_rule("LayerNormalization")
+def layer_norm(flow, layer, x):
+    axes = _axes(layer, x)
+    if set(axes) & set(x.varying) and not flow.approximate:
+        return flow.frozen(x, "layer normalisation is over its channels: no exact answer exists")[0]
+    for variable in (layer.gamma, layer.beta):
+        if variable is not None and axes == [len(x.shape) - 1] and x.varying == (axes[0],):
+            follow_parameter(flow, variable, x)
+        elif set(axes) & set(x.varying):
+            return flow.frozen(x, "layer normalisation is over several axes")[0]
+    return Channels(x.ids, x.shape, zero=layer.gamma is not None)
+
+
+def _resize_rms(layer, after):
+    x = after.call.args[0]
+    axis = _axes(layer, x)[0]
+    return {"epsilon": layer.epsilon * x.shape[axis] / after.lengths(x)[axis]}
+
+
+@layer_rule("RMSNormalization", resize=_resize_rms)
+def rms_norm(flow, layer, x):
+    """Exact when masked channels are zero: with C' of C channels left, the mean square grows by
+    C / C', which epsilon and scale make good."""
+    axes = _axes(layer, x)
+    along = set(axes) & set(x.varying)
+    if not along:
+        return x
+    if not x.zero or len(axes) > 1:
+        return flow.frozen(x, "it is normalised over its channels, masked ones not being zero")[0]
+    x = flow.only(x, axes[0])
+    ids = flow.vector(x, axes[0])
+    flow.follow(layer.scale, 0, ids)
+    flow.rescale(layer.scale, ids, -0.5)
+    return x
+
+
+@layer_rule("UnitNormalization")
+def unit_norm(flow, layer, x):
+    if set(_axes(layer, x)) & set(x.varying) and not x.zero:
+        return flow.frozen(x, "it is normalised over its channels, masked ones not being zero")[0]
+    return x
+
+
+@operation_rule("Normalize")
+def normalize(flow, operation, x):
+    axis = operation.axis % len(x.shape)
+    if axis in x.varying and not (x.zero and operation.order == 2):
+        return flow.frozen(x, "it is normalised over its channels")[0]
+    return Channels(x.ids, x.shape, x.zero)
+
+
+@operation_rule("BatchNorm")
+def batch_norm_operation(flow, operation, x, mean, variance, offset=None, scale=None, **_):
+    given = [v for v in (mean, variance, offset, scale) if v is not None]
+    if not all(isinstance(v, keras.Variable) for v in given):
+        return flow.frozen([x, *given], "it is normalised with computed statistics")[0]
+    ids = flow.vector(x, operation.axis, "it is normalised along another axis")
+    for variable in given:
+        flow.follow(variable, 0, ids)
+    return flow.place(ids, operation.axis)
+
+
+@operation_rule("LayerNorm", "RMSNorm")
+def layer_norm_operation(flow, operation, x, *_, **__):
+    axis = operation.axis if isinstance(operation.axis, (tuple, list)) else [operation.axis]
+    if {one % len(x.shape) for one in axis} & set(x.varying):
+        return flow.frozen(x, "it is normalised over its channels")[0]
+    return Channels(x.ids, x.shape, zero=False)
+
+
+@layer_rule("Normalization")
+def feature_normalization(flow, layer, x):
+    if (np.asarray(x.ids) != SOLID).any():
+        return flow.frozen(x, "it is normalised by constants per channel")[0]
+    return x

@@ -1,0 +1,90 @@
+"""Recurrent layers and embeddings."""
+
+import numpy as np
+
+from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.rules.activation import zero_at
+from keras_iplt.graph.rules.contraction import channel_axis
+from keras_iplt.graph.rules.registry import layer_rule
+
+_GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
+
+
+def _gates(layer):
+    return next(_GATES[kind.__name__] for kind in type(layer).__mro__ if kind.__name__ in _GATES)
+
+
+def _states(flow, x, ids, initial_state, axis=-1):
+    """Output and states: all of them carry the layer's units."""
+    for state in np.atleast_1d(np.array(initial_state or [], object)).ravel():
+        if isinstance(state, Channels):
+            flow.join(flow.vector(state, axis), ids, "it starts from a state that stays")
+    outputs = [flow.place(ids, axis, output=i) for i in range(len(flow.shapes))]
+    return outputs if len(outputs) > 1 else outputs[0]
+
+
+def _count_steps(flow, x, kernel, inputs, ids, gates):
+    steps = x.shape[1]
+    flow.work(None if steps is None else steps * gates, inputs, ids)
+    flow.work(None if steps is None else steps * gates, ids, ids)
+
+
+@layer_rule(
+    "SimpleRNN", "GRU", "LSTM", resize=lambda layer, after: {
+        "units": after.size(layer.cell.recurrent_kernel, 0)
+    }
+)  # fmt: skip
+def recurrent(flow, layer, x, initial_state=None, mask=None):
+    cell, gates = layer.cell, _gates(layer)
+    inputs = flow.vector(x, -1, "its steps differ in their channels")
+    units = flow.create(layer, cell.units)
+    flow.consume(cell.kernel, 0, inputs)
+    flow.slice(cell.kernel, 1, np.tile(units, gates), "output")
+    flow.consume(cell.recurrent_kernel, 0, units)
+    flow.slice(cell.recurrent_kernel, 1, np.tile(units, gates), "output")
+    if cell.bias is not None:
+        flow.follow(cell.bias, -1, np.tile(units, gates))
+        steps = x.shape[1]
+        biases = gates * (cell.bias.shape[0] if len(cell.bias.shape) == 2 else 1)
+        flow.work(None if steps is None else steps * biases, units, adds=True)
+    _count_steps(flow, x, cell.kernel, inputs, units, gates)
+    result = _states(flow, x, units, initial_state)
+    if not zero_at(cell.activation, (0.0,), getattr(cell.activation, "__name__", id(cell))):
+        results = result if isinstance(result, list) else [result]
+        results = [Channels(y.ids, y.shape, zero=False) for y in results]
+        result = results if isinstance(result, list) else results[0]
+    return result
+
+
+@layer_rule(
+    "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", resize=lambda layer, after: {
+        "filters": after.size(layer.cell.recurrent_kernel, -2)
+    }
+)  # fmt: skip
+def conv_lstm(flow, layer, x, initial_state=None, mask=None):
+    cell, axis = layer.cell, channel_axis(layer)
+    if layer.data_format == "channels_first":
+        return flow.frozen(x, "a recurrent convolution with channels first is not understood")[0]
+    inputs = flow.vector(x, axis, "a convolution mixes its positions")
+    units = flow.create(layer, cell.filters, convolution=True)
+    for kernel, consumed in ((cell.kernel, inputs), (cell.recurrent_kernel, units)):
+        flow.consume(kernel, -2, consumed)
+        flow.slice(kernel, -1, np.tile(units, 4), "output")
+        spatial = flow.positions(flow.shapes[0][:1] + flow.shapes[0][-len(kernel.shape) + 1 :], -1)
+        steps = x.shape[1]
+        known = None not in (steps, spatial)
+        window = int(np.prod(kernel.shape[:-2]))
+        flow.work(steps * spatial * window * 4 if known else None, consumed, units)
+    if cell.bias is not None:
+        flow.follow(cell.bias, 0, np.tile(units, 4))
+    return _states(flow, x, units, initial_state)
+
+
+@layer_rule("Embedding", resize=lambda layer, after: {
+    "output_dim": after.size(layer._embeddings, 1)})  # fmt: skip
+def embedding(flow, layer, x):
+    if isinstance(x, Channels) and (x.ids != SOLID).any():
+        flow.freeze(x, "it is used as an index")
+    ids = flow.create(layer, layer.output_dim)
+    flow.slice(layer._embeddings, 1, ids, "output")
+    return flow.place(ids, -1)

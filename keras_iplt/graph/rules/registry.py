@@ -1,0 +1,131 @@
+"""Which rule reads which operation, and how users add their own."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_iplt import keras_private as private
+from keras_iplt.errors import OptionError
+from keras_iplt.graph.walk import overrides_call
+
+__all__ = ["Rule", "layer_rule", "operation_rule", "register_rule", "rule_for", "supported"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """How an operation is read and recreated.
+
+    Attributes:
+        trace: `trace(flow, operation, *args, **kwargs)` returns the `Channels` that come out.
+        resize: for layers, `resize(layer, after)` returns what changes in the layer's config;
+            for operations of `keras.ops`, `resize(operation, after, args, kwargs)` returns
+            `(config changes, args, kwargs)`. `None` where nothing changes.
+    """
+
+    trace: Callable[..., Any]
+    resize: Callable[..., Any] | None = None
+
+
+_LAYERS: dict[type, Rule] = {}
+_OPERATIONS: dict[str, Rule] = {}
+
+
+def layer_rule(*names, resize=None):
+    """Registers a rule for layers of `keras.layers` (those of them that this Keras has)."""
+
+    def register(trace):
+        for name in names:
+            if hasattr(keras.layers, name):
+                _LAYERS[getattr(keras.layers, name)] = Rule(trace, resize)
+        return trace
+
+    return register
+
+
+def operation_rule(*names, resize=None):
+    """Registers a rule for operations of `keras.ops`, by the name of their class."""
+
+    def register(trace):
+        for name in names:
+            _OPERATIONS[name] = Rule(trace, resize)
+        return trace
+
+    return register
+
+
+def register_rule(layer_class, trace=None, *, resize=None):
+    """Teaches the tracer a custom layer. Usable as a decorator.
+
+    Most custom layers need no rule: their `call` is read operation by operation. A rule is for
+    layers that cannot be read that way, or whose config does not tell how to make them smaller.
+
+    Args:
+        layer_class: the layer's class. Subclasses that override `call` or `build` are not meant.
+        trace: `trace(flow, layer, x)` describes the layer with the verbs of `Flow` and returns
+            the channels that come out.
+        resize: `resize(layer, after)` returns the entries of `layer.get_config()` that change;
+            `after.size(variable, axis)` says how much is left of a variable.
+
+    Example: a layer that computes with numbers, so that its `call` cannot be recorded.
+
+    >>> import keras
+    >>> import numpy as np
+    >>> import keras_iplt as iplt
+    >>> class Doubled(keras.layers.Layer):
+    ...     def __init__(self, units, **kwargs):
+    ...         super().__init__(**kwargs)
+    ...         self.units = units
+    ...     def build(self, shape):
+    ...         self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
+    ...     def call(self, x):
+    ...         if "KerasTensor" in type(x).__name__:
+    ...             raise TypeError("numbers only")
+    ...         return 2 * keras.ops.matmul(x, self.kernel)
+    ...     def compute_output_shape(self, shape):
+    ...         return (*shape[:-1], self.units)
+    ...     def get_config(self):
+    ...         return {**super().get_config(), "units": self.units}
+    >>> @iplt.register_rule(Doubled, resize=lambda layer, after: {
+    ...     "units": after.size(layer.kernel, 1)})
+    ... def doubled(flow, layer, x):
+    ...     units = flow.create(layer, layer.units)
+    ...     flow.consume(layer.kernel, 0, flow.vector(x, -1))
+    ...     flow.slice(layer.kernel, 1, units, "output")
+    ...     return flow.place(units, axis=-1)
+    >>> model = keras.Sequential([keras.Input((4,)), Doubled(8), keras.layers.Dense(2)])
+    >>> iplt.prune(model, ratio=0.5).layers[0].units
+    4
+    """
+    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
+        raise OptionError(
+            f"register_rule expected a subclass of keras.Layer, received: {layer_class!r}"
+        )
+
+    def register(trace):
+        if not callable(trace):
+            raise OptionError(f"register_rule expected a function to trace, received: {trace!r}")
+        _LAYERS[layer_class] = Rule(trace, resize)
+        return trace
+
+    return register if trace is None else register(trace)
+
+
+def rule_for(operation):
+    """The rule for an operation, or None. A class that computes otherwise than the registered
+    class it derives from has none."""
+    if not isinstance(operation, keras.Layer):
+        if private.is_keras_operation(operation):
+            return _OPERATIONS.get(type(operation).__name__)
+        return None
+    for base in type(operation).__mro__:
+        if base in _LAYERS:
+            same = not overrides_call(operation, base) and type(operation).build is base.build
+            return _LAYERS[base] if same else None
+    return None
+
+
+def supported():
+    """Names of the layers and operations that have a rule: `(layers, operations)`."""
+    return sorted(kind.__name__ for kind in _LAYERS), sorted(_OPERATIONS)

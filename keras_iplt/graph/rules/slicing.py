@@ -1,0 +1,163 @@
+"""Operations that cut tensors or pad them: the cut moves when channels before it go."""
+
+import keras
+import numpy as np
+
+from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.rules.movement import moved
+from keras_iplt.graph.rules.registry import layer_rule, operation_rule
+
+__all__ = ["pad"]
+
+
+# -- indexing --
+
+
+def _full_key(key, rank):
+    """The key as a list with one entry per axis (and None for each new axis), no Ellipsis."""
+    key = list(key) if isinstance(key, (tuple, list)) else [key]
+    if not any(k is Ellipsis for k in key):
+        key.append(Ellipsis)
+    at = next(i for i, k in enumerate(key) if k is Ellipsis)
+    missing = rank - sum(k is not None for i, k in enumerate(key) if i != at)
+    return [*key[:at], *[slice(None)] * missing, *key[at + 1 :]]
+
+
+def _resize_getitem(operation, after, args, kwargs):
+    x = after.call.args[0]
+    key = _full_key(_key_of(after.call.args, after.call.kwargs), len(x.shape))
+    axis, new = 0, []
+    for part in key:
+        if part is None:
+            new.append(part)
+            continue
+        if axis in x.varying:
+            part = _moved_cut(part, after.kept_along(x, axis), x.shape[axis])
+        new.append(part)
+        axis += 1
+    return {}, (args[0], tuple(new)), {}
+
+
+def _moved_cut(part, kept, length):
+    """The same entries as `part` selects, counted among those that are kept."""
+    if isinstance(part, slice):
+        chosen = np.flatnonzero(np.isin(kept, np.arange(length)[part]))
+        if part.step in (None, 1):
+            return slice(int(chosen[0]), int(chosen[-1]) + 1)
+        if part.step == -1:
+            low = int(chosen[0]) - 1
+            return slice(int(chosen[-1]), low if low >= 0 else None, -1)
+        raise AssertionError("uneven steps are frozen when the model is read")
+    return int(np.searchsorted(kept, part % length))
+
+
+def _key_of(args, kwargs):
+    return args[1] if len(args) > 1 else kwargs["key"]
+
+
+@operation_rule("GetItem", resize=_resize_getitem)
+def getitem(flow, operation, x, key):
+    axis, ids_key, cut = 0, [], False
+    for part in _full_key(key, len(x.shape)):
+        if not (part is None or isinstance(part, (int, np.integer, slice))):
+            return flow.frozen(x, "it is indexed with a tensor")[0]
+        if part is not None:
+            varies = axis in x.varying
+            if varies and isinstance(part, slice) and part.step not in (None, 1, -1):
+                return flow.frozen(x, "its channels are taken in steps")[0]
+            if not varies:
+                part = slice(None) if isinstance(part, slice) else 0
+            elif not isinstance(part, slice):
+                flow.freeze(x.ids.take([part], axis), "it is picked by its index")
+            cut |= varies
+            axis += 1
+        ids_key.append(part)
+    return moved(flow, x.ids[tuple(ids_key)], x.zero)
+
+
+def _resize_split(operation, after, args, kwargs):
+    x = after.call.args[0]
+    axis = operation.axis % len(x.shape)
+    if axis not in x.varying:
+        return {}, args, kwargs
+    lengths = [after.lengths(part)[axis] for part in keras.tree.flatten(after.call.outputs)]
+    return {"indices_or_sections": [int(n) for n in np.cumsum(lengths)[:-1]]}, args, kwargs
+
+
+@operation_rule("Split", "ArraySplit", resize=_resize_split)
+def split(flow, operation, x):
+    axis = operation.axis % len(x.shape)
+    start, parts = 0, []
+    for i, shape in enumerate(flow.shapes):
+        ids = x.ids
+        if axis in x.varying:
+            stop = start + shape[axis]
+            ids = ids.take(range(start, stop), axis)
+            start = stop
+        parts.append(moved(flow, ids, x.zero, output=i))
+    return parts
+
+
+@operation_rule("Unstack")
+def unstack(flow, operation, x, *_, **__):
+    axis = operation.axis % len(x.shape)
+    flow_ids = x.ids
+    if axis in x.varying:
+        flow.freeze(x, "it is picked by its index")
+        flow_ids = np.full((1,) * x.ids.ndim, SOLID)
+    return [Channels(np.squeeze(flow_ids, axis), shape, x.zero) for shape in flow.shapes]
+
+
+# -- padding --
+
+
+def pad(flow, x, widths, zero):
+    """`widths`: (before, after) per axis. New positions along an axis of channels are channels of
+    their own (constants), that go when something they are combined with goes."""
+    ids = x.ids
+    for axis, widths_here in enumerate(widths):
+        if axis in x.varying:
+            before, behind = (_constants(flow, ids, axis, count) for count in widths_here)
+            ids = np.concatenate([before, ids, behind], axis)
+    return moved(flow, ids, zero)
+
+
+def _constants(flow, ids, axis, count):
+    """`count` new positions along `axis`, one id each, shaped to stand beside `ids`."""
+    new = np.expand_dims(flow.partition.fresh(count), [i for i in range(ids.ndim) if i != axis])
+    return np.broadcast_to(new, [count if i == axis else n for i, n in enumerate(ids.shape)])
+
+
+@layer_rule("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
+def zero_padding(flow, layer, x):
+    first = getattr(layer, "data_format", None) == "channels_first"
+    return Channels(flow.only(x, 1 if first else -1).ids, flow.shapes[0], x.zero)
+
+
+def _pad_widths(operation, rank):
+    width = operation.pad_width
+    if isinstance(width, int):
+        return [(width, width)] * rank
+    width = [tuple(w) if isinstance(w, (tuple, list)) else (w, w) for w in width]
+    return width * rank if len(width) == 1 else width
+
+
+def _resize_pad(operation, after, args, kwargs):
+    x, y = after.call.args[0], after.call.outputs
+    widths = []
+    for axis, (before, behind) in enumerate(_pad_widths(operation, len(x.shape))):
+        if axis in y.varying and (before or behind):
+            kept = after.kept_along(y, axis)
+            behind = int((kept >= before + x.shape[axis]).sum())
+            before = int((kept < before).sum())
+        widths.append((before, behind))
+    return {"pad_width": widths}, args, kwargs
+
+
+@operation_rule("Pad", resize=_resize_pad)
+def pad_operation(flow, operation, x, constant_values=None):
+    widths = _pad_widths(operation, len(x.shape))
+    touched = {axis for axis, width in enumerate(widths) if any(width)}
+    if operation.mode != "constant" and touched & set(x.varying):
+        return flow.frozen(x, f"its channels are padded with mode {operation.mode!r}")[0]
+    return pad(flow, x, widths, x.zero and constant_values in (None, 0))

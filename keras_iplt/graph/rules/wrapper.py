@@ -1,0 +1,54 @@
+"""Layers around other layers."""
+
+import numpy as np
+
+from keras_iplt.graph.channels import Channels
+from keras_iplt.graph.rules.registry import layer_rule
+
+
+def _without_time(x):
+    return Channels(x.ids[:, 0], (x.shape[0], *x.shape[2:]), x.zero)
+
+
+def _with_time(x, shape):
+    return Channels(np.expand_dims(x.ids, 1), shape, x.zero)
+
+
+def _resize_inner(layer, after):
+    return {"layer": after.serialized(layer.layer)}
+
+
+@layer_rule("TimeDistributed", resize=_resize_inner)
+def time_distributed(flow, layer, x, mask=None):
+    """The inner layer on each step; what it costs is counted once per step."""
+    if 1 in x.varying:
+        return flow.frozen(x, "its steps differ in their channels")[0]
+    shape, before = flow.shapes[0], len(flow.works)
+    y = flow.call(layer.layer, (_without_time(x),), {})
+    flow.repeat_works(before, x.shape[1])
+    return _with_time(y, shape)
+
+
+def _resize_both(layer, after):
+    return {
+        "layer": after.serialized(layer.forward_layer),
+        "backward_layer": after.serialized(layer.backward_layer),
+    }
+
+
+@layer_rule("Bidirectional", resize=_resize_both)
+def bidirectional(flow, layer, x, initial_state=None, mask=None):
+    if initial_state is not None or layer.return_state or layer.stateful:
+        return flow.frozen([x, initial_state], "states of both directions are not understood")[0]
+    shapes = flow.shapes
+    forward = flow.call(layer.forward_layer, (x,), {})
+    backward = flow.call(layer.backward_layer, (x,), {})
+    flow.shapes = shapes
+    if layer.merge_mode is None:
+        return [forward, backward]
+    # Keras takes the second direction to be as wide as the first, whatever the merge mode.
+    flow.join(forward.ids, backward.ids, "the other direction must stay")
+    if layer.merge_mode == "concat":
+        ids = np.concatenate([flow.vector(forward, -1), flow.vector(backward, -1)])
+        return flow.place(ids, -1, zero=forward.zero and backward.zero)
+    return Channels(flow.partition.find(forward.ids), shapes[0], forward.zero and backward.zero)

@@ -1,0 +1,155 @@
+"""Layers without a rule: read operation by operation, else probed with numbers, else frozen."""
+
+import itertools
+
+import keras
+import numpy as np
+
+from keras_iplt import keras_private as private
+from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.flow import channels_in
+from keras_iplt.graph.recreate import learn_to_recreate
+from keras_iplt.graph.rules import activation, elementwise, spatial
+from keras_iplt.graph.rules.registry import rule_for
+from keras_iplt.graph.walk import accepts, inline, kinds
+
+__all__ = ["read_unknown", "settle"]
+
+_TRANSPARENT = {activation.__name__, elementwise.__name__, spatial.__name__}
+
+
+def read_unknown(flow, record, specs):
+    """The outputs of an operation that has no rule."""
+    operation = record.operation
+    args, kwargs = specs
+    if isinstance(operation, keras.Layer):
+        inlined = _inline(operation, args, kwargs, training=False)
+        if inlined is not None:
+            return _read_inlined(flow, record, specs, inlined)
+    return _probe(flow, record, specs)
+
+
+# -- operation by operation --
+
+
+def _inline(layer, args, kwargs, training):
+    kwargs = {k: v for k, v in kwargs.items() if k != "training"}
+    if accepts(layer.call, "training"):
+        kwargs["training"] = training
+    return inline(layer, layer.call, args, kwargs)
+
+
+def _read_inlined(flow, record, specs, inlined):
+    layer = record.operation
+    before = len(flow.producers)
+    inputs = channels_in((record.args, record.kwargs))
+    outputs = flow.read(inlined, inputs, prefix=f"{flow.path}/")
+    # Channels that the layer's own variables create are the layer's, whatever operation used them.
+    own = {id(v) for v in private.own_variables(layer)}
+    for i in range(before, len(flow.producers)):
+        producer = flow.producers[i]
+        if not isinstance(producer.layer, keras.Layer):
+            flow.producers[i] = type(producer)(
+                record.path, layer, producer.ids, producer.convolution
+            )
+    record.inner = inlined
+    training = _inline(layer, *specs, training=True)
+    same = training is not None and kinds(training) == kinds(inlined)
+    if not layer.weights and _is_transparent(inlined):
+        record.carry = "keep"
+    elif same and not own:
+        record.carry = "flatten"
+    else:
+        record.carry = "recreate"
+    return outputs
+
+
+def _is_transparent(inlined):
+    """Whether every operation works channel by channel whatever channels there are."""
+    for node in private.nodes(inlined):
+        rule = rule_for(node.operation)
+        constants = keras.tree.flatten(private.arguments(node))
+        if rule is None or rule.trace.__module__ not in _TRANSPARENT:
+            return False
+        if any(np.ndim(c) > 0 for c in constants if not isinstance(c, (keras.KerasTensor, str))):
+            return False
+    return True
+
+
+def settle(flow):
+    """Freezes what custom layers cannot be recreated for: found out by trying it on each of them
+    with a few channels fewer."""
+    for call in list(flow.calls.values()):
+        if call.carry == "recreate":
+            flow.path = ""
+            call.recipe, problem = learn_to_recreate(flow, call)
+            if problem:
+                for ids in _ids_inside(flow, call):
+                    flow.freeze(ids, f"{call.path} ({type(call.operation).__name__}) {problem}")
+
+
+def _ids_inside(flow, call):
+    variables = {id(v) for v in call.operation.variables}
+    yield from (x.ids for x in channels_in((call.args, call.kwargs, call.outputs)))
+    yield from (p.ids for p in flow.slices.values() if id(p.variable) in variables)
+
+
+# -- with numbers --
+
+_MOST_NUMBERS = 2_000_000
+
+
+def _probe(flow, record, specs):
+    """Channel by channel or not: `f(x[S]) == f(x)[S]` for random numbers and a few S."""
+    tensors = channels_in((record.args, record.kwargs))
+    solid = [flow.solid(shape) for shape in flow.shapes]
+    single = solid[0] if len(solid) == 1 else solid
+    name = type(record.operation).__name__
+    varying = [x for x in tensors if (x.ids != SOLID).any()]
+    if not varying:
+        if getattr(record.operation, "weights", None):
+            flow.freezes.append((np.zeros(0, np.int64), f"{name} is not understood"))
+        return single
+    if len(tensors) == 1 and len(solid) == 1 and not getattr(record.operation, "weights", None):
+        x = tensors[0]
+        x = flow.only(x, max(x.varying, default=len(x.shape) - 1, key=lambda a: x.ids.shape[a]))
+        if x.varying and _works_per_channel(record.operation, specs, x, flow.shapes[0]):
+            record.carry = "keep"
+            return Channels(x.ids, flow.shapes[0], zero=False)
+    for x in varying:
+        flow.freeze(
+            x,
+            f"{name} is not understood: it can neither be followed on symbolic tensors nor does it "
+            "work channel by channel. keras_iplt.register_rule can teach it",
+        )
+    return single
+
+
+def _works_per_channel(operation, specs, x, shape):
+    (axis,) = x.varying
+    lengths = [3 if n is None else n for n in x.shape]
+    if shape[axis : axis + 1] != x.shape[axis : axis + 1] or len(shape) != len(x.shape):
+        return False
+    if np.prod(lengths, dtype=np.float64) > _MOST_NUMBERS:
+        return False
+    random = np.random.default_rng(0)
+    numbers = random.normal(size=lengths).astype("float32")
+
+    def run(values):
+        tensor = keras.ops.convert_to_tensor(values)
+        args, kwargs = keras.tree.map_structure(
+            lambda s: tensor if isinstance(s, keras.KerasTensor) else s, specs
+        )
+        return keras.ops.convert_to_numpy(operation(*args, **kwargs))
+
+    count = x.shape[axis]
+    subsets = [np.arange(1, count), np.arange(0, count, 2), np.arange(count // 2)]
+    try:
+        whole = run(numbers)
+        return all(
+            np.allclose(whole.take(s, axis), run(numbers.take(s, axis)), 1e-5, 1e-6)
+            for s in itertools.filterfalse(lambda s: len(s) == 0, subsets)
+        )
+    except Exception:
+        # Code of others on shapes it was not written for: whatever it raises, the answer is no.
+        return False

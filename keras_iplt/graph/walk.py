@@ -1,0 +1,95 @@
+"""Following a model's operations in order, and turning a layer's `call` into operations.
+
+`walk` is how every pass over a model works: the tracer carries `Channels`, the rewriter symbolic
+tensors, data-driven scores real numbers.
+"""
+
+import inspect
+
+import keras
+
+from keras_iplt import keras_private as private
+
+__all__ = ["accepts", "inline", "is_graph_model", "kinds", "overrides_call", "walk"]
+
+
+def is_graph_model(operation):
+    """Whether an operation is a Functional or Sequential model whose `call` is Keras's own."""
+    if not isinstance(operation, keras.Model) or private.function_of(operation) is None:
+        return False
+    base = keras.Sequential if isinstance(operation, keras.Sequential) else private.Functional
+    return not overrides_call(operation, base)
+
+
+def overrides_call(operation, base):
+    """Whether the operation's class replaces the `call` (or `__call__`) of `base`."""
+    kind = type(operation)
+    return kind.call is not base.call or kind.__call__ is not base.__call__
+
+
+def walk(function, inputs, apply):
+    """Runs `apply(node, args, kwargs)` for each node and returns the outputs.
+
+    Args:
+        function: a `keras.Function` (Functional models are).
+        inputs: one value per flat input.
+        apply: called with the node and its arguments, symbolic tensors replaced by the values
+            computed so far; returns the value (or structure of values) of the node's outputs.
+    """
+    values = {id(tensor): value for tensor, value in zip(function.inputs, inputs, strict=True)}
+
+    def known(x):
+        return values[id(x)] if isinstance(x, keras.KerasTensor) else x
+
+    for node in private.nodes(function):
+        args, kwargs = private.arguments(node)
+        if any(id(t) not in values for t in node.input_tensors):
+            continue  # hangs off an input of another graph; the outputs do not need it
+        outputs = apply(
+            node, keras.tree.map_structure(known, args), keras.tree.map_structure(known, kwargs)
+        )
+        for tensor, value in zip(node.outputs, keras.tree.flatten(outputs), strict=True):
+            values[id(tensor)] = value
+    return keras.tree.map_structure(known, private.output_structure(function))
+
+
+def kinds(function):
+    """The classes of a graph's operations in order: equal kinds mean the same computation."""
+    return [type(node.operation) for node in private.nodes(function)]
+
+
+def inline(layer, call, args, kwargs):
+    """Records what `call(*args, **kwargs)` does to symbolic tensors.
+
+    Args:
+        layer: the layer (or None) on which no trace of the recording may remain.
+        call: the function to record.
+        args, kwargs: its arguments; `keras.KerasTensor`s stand for tensors.
+
+    Returns:
+        A `keras.Function`, or None if `call` does not work on symbolic tensors.
+    """
+    inputs = []
+
+    def symbol(x):
+        if not isinstance(x, keras.KerasTensor):
+            return x
+        inputs.append(keras.Input(batch_shape=x.shape, dtype=x.dtype))
+        return inputs[-1]
+
+    args, kwargs = keras.tree.map_structure(symbol, (args, kwargs))
+    with private.restored_nodes(layer):
+        try:
+            return keras.Function(inputs, call(*args, **kwargs))
+        except Exception:
+            # Whatever user code raises on symbolic input means the same here: it cannot be
+            # recorded. The caller tries another way or freezes with that reason.
+            return None
+
+
+def accepts(call, name):
+    """Whether a function takes an argument of that name."""
+    try:
+        return name in inspect.signature(call).parameters
+    except (TypeError, ValueError):
+        return False

@@ -1,0 +1,63 @@
+"""What is left of variables and tensors when channels go. Knows ids, not layers."""
+
+import keras
+import numpy as np
+
+__all__ = ["kept_along", "kept_axes", "kept_lengths", "numbers_of", "take", "zeroed"]
+
+
+def kept_axes(variable, slices, gone):
+    """Per axis of a variable: None (whole) or the sorted indices that stay.
+
+    Args:
+        variable: anything with a shape.
+        slices: the `Slice`s of this variable.
+        gone: mask over all ids, True for those removed.
+    """
+    kept: list[np.ndarray | None] = [None] * len(variable.shape)
+    for piece in slices:
+        lost = gone[piece.ids]
+        if lost.any():
+            kept[piece.axis] = np.flatnonzero(~lost)
+    return tuple(kept)
+
+
+def take(value, kept):
+    """The part of an array that stays."""
+    for axis, indices in enumerate(kept):
+        if indices is not None:
+            value = value.take(indices, axis)
+    return value
+
+
+def zeroed(value, kept):
+    """A copy of an array with what goes set to zero."""
+    value = np.array(value)
+    for axis, indices in enumerate(kept):
+        if indices is not None:
+            lost = np.ones(value.shape[axis], bool)
+            lost[indices] = False
+            value[(slice(None),) * axis + (lost,)] = 0
+    return value
+
+
+def kept_along(x, axis, gone):
+    """The positions of a tensor that stay along one axis, or None if all do."""
+    lost = gone[x.ids]
+    axis %= lost.ndim
+    if lost.shape[axis] == 1 or not lost.any():
+        return None
+    lost = lost.all(axis=tuple(a for a in range(lost.ndim) if a != axis))
+    return np.flatnonzero(~lost) if lost.any() else None
+
+
+def kept_lengths(x, gone):
+    """The shape of a tensor after channels went."""
+    kept = (kept_along(x, axis, gone) for axis in range(len(x.shape)))
+    return tuple(n if k is None else len(k) for n, k in zip(x.shape, kept, strict=True))
+
+
+def numbers_of(variable):
+    """A variable's value as a numpy array that can be computed with."""
+    value = keras.ops.convert_to_numpy(variable.value)
+    return value.astype("float32") if value.dtype.name == "bfloat16" else value
