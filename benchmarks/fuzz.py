@@ -119,14 +119,18 @@ def report(results, count, empty, rounding, failures, seconds):
         return np.array([result[name] for result in results] or [0])
 
     print(f"graphs      {count}, of which {empty} have nothing to prune")
-    print(f"groups      {column('groups').sum()}, {column('groups').mean():.1f} per graph; "
-          f"{column('filters').sum()} filters to prune and {column('frozen').sum()} frozen")
+    print(
+        f"groups      {column('groups').sum()}, {column('groups').mean():.1f} per graph; "
+        f"{column('filters').sum()} filters to prune and {column('frozen').sum()} frozen"
+    )
     edges = [0, 1e-9, 0.1, 0.2, 0.3, 0.4, 0.5, 1]
     spread, _ = np.histogram(column("fpr"), edges)
     labels = ["none", "to 10 %", "20 %", "30 %", "40 %", "50 %", "above"]
-    print(f"removed     {column('channels').sum()} channels, {column('fpr').mean():.1%} of the "
-          "filters; graphs: "
-          + ", ".join(f"{label} {n}" for label, n in zip(labels, spread, strict=True)))
+    print(
+        f"removed     {column('channels').sum()} channels, {column('fpr').mean():.1%} of the "
+        "filters; graphs: "
+        + ", ".join(f"{label} {n}" for label, n in zip(labels, spread, strict=True))
+    )
     print(f"difference  {column('difference').max():.1e}")
     print(f"rounding    {len(rounding)} graphs {rounding or ''}")
     print(f"seconds     {seconds:.0f}, {seconds / count:.2f} per graph")

@@ -48,7 +48,7 @@ ONE_THREAD = {
 }
 
 
-# -- one measurement, in a process of its own ------------------------------------------------------
+# -- one measurement, in a process of its own --
 
 
 def network(name):
@@ -131,7 +131,7 @@ def restart_peak():
     return peak()
 
 
-# -- all of them, by turns -------------------------------------------------------------------------
+# -- all of them, by turns --
 
 
 def run(python, *arguments):
@@ -177,7 +177,7 @@ def _medians(rows):
     }
 
 
-# -- tables ----------------------------------------------------------------------------------------
+# -- tables --
 
 
 def report(networks, found):

@@ -6,7 +6,7 @@ import keras
 
 from keras_iplt.errors import CriterionError, DataError
 from keras_iplt.graph.walk import accepts
-from keras_iplt.observe import to_numpy
+from keras_iplt.graph.weights import numbers_of
 
 __all__ = ["gradients"]
 
@@ -43,7 +43,7 @@ def gradients(model, given, variables):
                 raise DataError(
                     "gradients need labels for the loss: expected data as (x, y), received: x"
                 )
-            yield [to_numpy(g) for g in gradient(batch)]
+            yield [numbers_of(g) for g in gradient(batch)]
 
 
 def _loss(model, variables, values, batch):

@@ -16,25 +16,11 @@ from keras_iplt.graph.channels import SOLID, Channels
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.trace import graph_of
 from keras_iplt.graph.walk import accepts, is_graph_model, walk
+from keras_iplt.graph.weights import numbers_of
 
-__all__ = ["Batch", "batches", "consumers", "marked", "observe", "to_numpy"]
+__all__ = ["Batch", "batches", "consumers", "marked", "observe"]
 
 _BATCH_SIZE = 32
-
-
-def to_numpy(tensor):
-    """The numbers of a tensor or of a variable's value, not to be written to.
-
-    Shares memory where the backend can. (`keras.ops.convert_to_numpy` copies twice on TensorFlow:
-    a second for the largest kernel of VGG16, longer than all the rest of planning.)
-    """
-    if keras.backend.backend() == "torch":
-        value = keras.ops.convert_to_numpy(tensor)
-    else:
-        # A variable of TensorFlow copies; the tensor it reads as does not.
-        value = np.asarray(tensor.read_value() if hasattr(tensor, "read_value") else tensor)
-    standard = value.dtype.kind == "f" and value.dtype.name != "bfloat16"
-    return value if standard else value.astype("float32")
 
 
 # -- data ------------------------------------------------------------------------------------------
@@ -127,8 +113,8 @@ def _raw_batches(data, number_of_inputs):
 def _cut(arrays):
     """Slices of all arrays together."""
     flat = [a for a in keras.tree.flatten(arrays) if a is not None]
-    lengths = [len(a) if np.ndim(a) else None for a in flat]
-    if len(set(lengths)) != 1 or None in lengths:
+    lengths = [len(a) if np.ndim(a) else 0 for a in flat]
+    if len(set(lengths)) != 1:
         raise DataError(
             "data: expected arrays with the same number of examples, received lengths: "
             f"{', '.join(map(str, lengths)) or 'nothing'}"
@@ -181,7 +167,7 @@ def _input_tensor(name, want, value):
             f"data: input {name!r} expected shape {tuple(want.shape)}, "
             f"received: {tuple(given.shape)}"
         )
-    if "float" in want.dtype and not np.isfinite(to_numpy(given)).all():
+    if "float" in want.dtype and not np.isfinite(numbers_of(given)).all():
         raise DataError(f"data: input {name!r} expected finite numbers, received NaN or infinity")
     return keras.ops.reshape(keras.ops.convert_to_tensor(given, dtype=want.dtype), shape)
 
@@ -211,7 +197,7 @@ def observe(graph, given, visit, wanted=None):
 
 class _Runner:
     def __init__(self, graph, visit, wanted):
-        self.function, self.calls = _function_with_calls(graph)
+        self.function, self.calls = graph.function, graph.calls
         self.visit, self.wanted = visit, wanted
 
     def run(self, function, inputs):
@@ -236,7 +222,7 @@ class _Runner:
         if call.inner is not None:
             return self.run(call.inner, [value for _, value in given])
         if self.wanted is None or self.wanted(call):
-            self.visit(call, [(x, to_numpy(value)) for x, value in given])
+            self.visit(call, [(x, numbers_of(value)) for x, value in given])
         if isinstance(operation, keras.layers.TimeDistributed):
             inner = self.calls.get((id(operation.layer), "inner"))
             if inner is not None and (is_graph_model(operation.layer) or inner.inner is not None):
@@ -249,18 +235,6 @@ class _Runner:
         steps = keras.ops.shape(x)[:2]
         y = self._perform(call, layer, (keras.ops.reshape(x, (-1, *x.shape[2:])),), {})
         return keras.ops.reshape(y, (*steps, *y.shape[1:]))
-
-
-def _function_with_calls(graph):
-    """The function to run, and the call recorded for each of its nodes."""
-    function = graph_of(graph.model)
-    nodes = private.nodes(function)
-    if any(id(node) in graph.calls for node in nodes):
-        return function, graph.calls
-    # A subclassed model is recorded anew each time: same operations in the same order, new nodes.
-    top = [c for c in graph.calls.values() if c.node is not None and "/" not in c.path]
-    anew = {id(node): call for node, call in zip(nodes, top, strict=True)}
-    return function, {**graph.calls, **anew}
 
 
 def _without_gradients():

@@ -2,15 +2,17 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import types
-from typing import Any
 
 import numpy as np
 
-from keras_iplt.errors import ModelError, OptionError, PlanMismatchError
+from keras_iplt import keras_private as private
+from keras_iplt.errors import NothingToPruneError, OptionError, PlanMismatchError
 from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.trace import trace
+from keras_iplt.graph.walk import is_graph_model
 from keras_iplt.graph.weights import kept_axes
 
 __all__ = ["Plan", "as_graph", "bound"]
@@ -56,18 +58,22 @@ class Plan:
             A tuple with one entry per axis: None where the axis stays whole, else the sorted
             indices that stay.
         """
-        if self.graph is not None:
-            slices = self.graph.by_variable.get(id(variable))
-            if slices is not None:
-                return kept_axes(variable, slices, self.gone)
-        path, shape = getattr(variable, "path", None), tuple(getattr(variable, "shape", ()))
-        for entry in self.variables:
-            if entry["path"] == path and tuple(entry["shape"]) == shape:
-                return tuple(None if k is None else np.array(k) for k in entry["kept"])
-        raise OptionError(
-            f"expected a variable of the model that the plan was made for, received: {path!r} "
-            f"with shape {shape}"
-        )
+        if self.graph is not None and any(variable is v for v in self.graph.model.weights):
+            slices = self.graph.by_variable.get(id(variable), ())
+            return kept_axes(variable, slices, self.gone)
+        path, shape = getattr(variable, "path", None), [*getattr(variable, "shape", ())]
+        found = [e["kept"] for e in self.variables if (e["path"], e["shape"]) == (path, shape)]
+        if not found:
+            raise OptionError(
+                "expected a variable of the model that the plan was made for, received: "
+                + (repr(variable) if path is None else f"{path!r} of shape {tuple(shape)}")
+            )
+        if any(kept != found[0] for kept in found):
+            raise OptionError(
+                f"{len(found)} variables of the model are called {path!r}: use a plan that was "
+                "made for this very model"
+            )
+        return tuple(None if k is None else np.array(k) for k in found[0])
 
     def to_json(self):
         """The plan as text that `from_json` reads."""
@@ -141,37 +147,58 @@ def bound(plan, model):
         A plan whose `graph` is that of `model`.
     """
     if not isinstance(plan, Plan):
-        raise OptionError(f"expected a keras_iplt.Plan, received: {plan!r} of type {type(plan)}")
-    if plan.graph is not None and plan.graph.model is model and _is_current(plan.graph):
-        return plan
-    approximate = bool(plan.options.get("approximate", False))
-    graph = trace(model, approximate=approximate)
-    for index, (expected, received) in enumerate(_pairs(plan.architecture, graph.signature)):
-        if expected != received:
-            raise PlanMismatchError(
-                f"the plan was made for another architecture. First difference at operation "
-                f"{index}: expected {expected}, received {received}"
-            )
-    sizes = [group.size for group in graph.groups]
-    if len(sizes) != len(plan.removed) or any(
-        gone and max(gone) >= size for gone, size in zip(plan.removed, sizes, strict=True)
-    ):
-        raise PlanMismatchError(
-            "the plan was made for a model whose channels are connected otherwise: expected "
-            f"{len(plan.removed)} groups, received groups of sizes {sizes}"
+        raise OptionError(
+            f"expected a keras_iplt.Plan, as keras_iplt.plan makes one, received: {plan!r}"
         )
+    if plan.graph is not None and plan.graph.model is model and _is_current(plan):
+        return plan
+    graph = trace(model, approximate=bool(plan.options.get("approximate", False)))
+    _compare("operation", plan.architecture, graph.signature)
+    _check_removed(plan.removed, graph)
+    same = [{**entry, "path": ""} for entry in plan.variables]
+    here = describe_variables(graph, _gone(graph, plan.removed))
+    _compare("variable", same, [{**entry, "path": ""} for entry in here])
     return dataclasses.replace(plan, graph=graph)
 
 
-def _pairs(a, b):
-    longest = max(len(a), len(b))
-    padded = (tuple(x) + ("nothing",) * (longest - len(x)) for x in (a, b))
-    return zip(*padded, strict=True)
+def _compare(what, expected, received):
+    """Refuses a model that is not what the plan was made for."""
+    pairs = itertools.zip_longest(expected, received, fillvalue="nothing")
+    for index, (one, other) in enumerate(pairs):
+        if one != other:
+            raise PlanMismatchError(
+                "the plan was made for another architecture, or the model has changed since. "
+                f"First difference at {what} {index}: expected {one}, received {other}. Make a "
+                "plan for this model"
+            )
 
 
-def _is_current(graph):
-    """Whether the variables still have the shapes they were read with."""
-    return all(len(piece.ids) == piece.variable.shape[piece.axis] for piece in graph.slices)
+def _check_removed(removed, graph):
+    """Refuses indices that are not channels of their group, or all of them."""
+    sizes = [group.size for group in graph.groups]
+    if len(removed) != len(sizes) or any(
+        gone and not (0 <= min(gone) <= max(gone) < size and len({*gone}) < size)
+        for gone, size in zip(removed, sizes, strict=False)
+    ):
+        raise PlanMismatchError(
+            "the plan was made for a model whose channels are connected otherwise: expected "
+            f"{len(removed)} groups, received groups of sizes {sizes}. Make a plan for this model"
+        )
+
+
+def _is_current(plan):
+    """Whether the model that was read still has the same weights and operations."""
+    graph = plan.graph
+    weights = [(entry["path"], tuple(entry["shape"])) for entry in plan.variables]
+    if weights != [(v.path, tuple(v.shape)) for v in graph.model.weights]:
+        return False
+    if is_graph_model(graph.model) and private.function_of(graph.model) is not graph.function:
+        return False
+    nested = (call.operation for call in graph.calls.values() if call.carry == "model")
+    return all(
+        any(id(node) in graph.calls for node in private.nodes(private.function_of(model)))
+        for model in nested
+    )
 
 
 def describe_variables(graph, gone):
@@ -189,12 +216,12 @@ def describe_variables(graph, gone):
     )
 
 
-def finished(graph, removed, filters, options: dict[str, Any], cost):
+def finished(graph, removed, filters, options, cost):
     """A `Plan` from the channels chosen per group, with the shares that it reaches."""
     gone = _gone(graph, removed)
     total = sum(int(counts.sum()) for counts in filters)
     if not total:
-        raise ModelError("nothing to prune")
+        raise NothingToPruneError(f"model {graph.model.name!r} has no channel that may be pruned")
     lost = sum(int(counts[list(g)].sum()) for counts, g in zip(filters, removed, strict=True))
     return Plan(
         removed=tuple(tuple(int(i) for i in sorted(chosen)) for chosen in removed),

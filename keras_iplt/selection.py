@@ -1,12 +1,6 @@
-"""Choosing channels: one order over all of them, cut where the share asked for is reached.
+"""Deciding which channels of a model go: what `plan` is asked for, checked and carried out."""
 
-Both scopes are one mechanism. `scope="global"` orders channels by their score; `scope="layer"`
-orders them by their rank within their group divided by the group's size, so that any cut takes
-the same share of every group. Groups give up channels in order of score until a constraint
-holds them; the cut is then moved so that the share comes out within one channel.
-"""
-
-import dataclasses
+import collections.abc
 import difflib
 import math
 import numbers
@@ -15,10 +9,13 @@ import keras
 import numpy as np
 
 from keras_iplt.cost import flops, parameters, share_removed
+from keras_iplt.criteria import check_finite, scores
 from keras_iplt.criteria import get as get_criterion
-from keras_iplt.criteria import scores
 from keras_iplt.errors import NothingToPruneError, OptionError
+from keras_iplt.graph.channels import SOLID
+from keras_iplt.graph.weights import numbers_of
 from keras_iplt.plan import as_graph, finished
+from keras_iplt.queue import Candidate, Queue
 
 __all__ = ["plan"]
 
@@ -72,147 +69,137 @@ def plan(
     >>> len(plan.kept(model.get_layer("hidden").kernel)[1])
     6
     """
-    check_share("ratio", ratio)
-    if of not in ("filters", "params", "flops"):
-        raise OptionError(f"of: expected 'filters', 'params' or 'flops', received: {of!r}")
-    if scope not in ("global", "layer"):
-        raise OptionError(f"scope: expected 'global' or 'layer', received: {scope!r}")
-    check_count("min_channels", min_channels)
-    if round_to is not None:
-        check_count("round_to", round_to)
-    if max_ratio is not None:
-        check_share("max_ratio", max_ratio)
-    graph = as_graph(model)
+    options = checked_options(
+        ratio=ratio, of=of, scope=scope, min_channels=min_channels, round_to=round_to,
+        max_ratio=max_ratio, convolutions_only=convolutions_only,
+    )  # fmt: skip
     criterion = get_criterion(criterion)
-    own = {k: check_share("per_layer", v) for k, v in groups_named(graph, per_layer or {}).items()}
-    kept_whole = groups_named(graph, dict.fromkeys(as_list(ignore), True))
-    candidates = prunable(graph, kept_whole, convolutions_only)
-    values = scores(graph, criterion, data)
-    for candidate in candidates:
-        candidate.set_limits(min_channels, round_to, max_ratio)
-        candidate.order = np.lexsort((np.arange(candidate.size), values[candidate.classes]))
+    graph = as_graph(model)
+    ignore, per_layer = as_list(ignore), as_dict(per_layer)
+    check_weights(graph)
+    filters = {g.index: filters_of(graph, g, convolutions_only) for g in graph.groups}
+    for key in ignore:
+        for index in groups_of(graph, key):
+            filters.pop(index, None)
+    filters = {index: counts for index, counts in filters.items() if counts.any()}
+    if not filters:
+        raise NothingToPruneError(nothing_to_prune(graph))
+    own = own_shares(graph, per_layer, filters)
+    groups = [graph.groups[index] for index in filters]
+    values = scores(graph, criterion, data, groups)
+    candidates = [
+        Candidate(
+            group.index, group.classes, filters[group.index],
+            order=np.lexsort((np.arange(group.size), values[group.classes])),
+            most=most_of(group.size, min_channels, round_to, max_ratio),
+            multiple=round_to or 1,
+        )
+        for group in groups
+    ]  # fmt: skip
     shared = [c for c in candidates if c.index not in own]
     for candidate in candidates:
-        if candidate.index in own:
-            wanted = own[candidate.index] * candidate.size
-            candidate.taken = candidate.rounded(math.floor(wanted + 0.5))
+        wanted = own.get(candidate.index, 0.0) * candidate.size
+        candidate.taken = candidate.rounded(math.floor(wanted + 0.5))
     if ratio and shared:
-        queue = Queue(graph, shared, candidates, values, scope)
-        if of == "filters" and round_to is None:
-            queue.cut_by_count(ratio)
-        elif of == "filters":
-            queue.cut(ratio, queue.share_of_filters)
-        else:
-            queue.cut(ratio, share_removed({"params": parameters, "flops": flops}[of], graph))
-    options = {
-        "ratio": ratio, "of": of, "criterion": criterion.name, "scope": scope,
-        "min_channels": min_channels, "round_to": round_to, "max_ratio": max_ratio,
-        "convolutions_only": convolutions_only,
-    }  # fmt: skip
+        Queue(shared, values, scope).cut(ratio, *amount(of, graph, candidates, shared))
     removed: list = [()] * len(graph.groups)
-    filters = [np.zeros(group.size, np.int64) for group in graph.groups]
+    counted = [np.zeros(group.size, np.int64) for group in graph.groups]
     for candidate in candidates:
-        removed[candidate.index] = tuple(candidate.order[: candidate.taken])
-        filters[candidate.index] = candidate.filters
-    return finished(graph, removed, filters, options, share_removed(parameters, graph))
+        removed[candidate.index] = tuple(candidate.chosen)
+        counted[candidate.index] = candidate.filters
+    options |= {
+        "criterion": criterion.name,
+        "per_layer": {name_of(key): float(share) for key, share in per_layer.items()},
+        "ignore": [name_of(key) for key in ignore],
+    }
+    return finished(graph, removed, counted, options, share_removed(parameters, graph))
 
 
-# -- candidates --
+def most_of(size, min_channels, round_to, max_ratio):
+    """How many channels a group of that size may lose."""
+    least = max(min_channels, round_to or 1)
+    if max_ratio is not None:
+        least = max(least, math.ceil(size * (1 - max_ratio) - 1e-9))
+    return max(0, size - least)
 
 
-@dataclasses.dataclass
-class Candidate:
-    """A group that may lose channels.
-
-    Attributes:
-        index: the group's place in the graph.
-        classes, filters: its channels, and how many filters go with each.
-        order: its channels, the least important first.
-        most: how many may go.
-        taken: how many do.
-        multiple: what is left is a multiple of this.
-    """
-
-    index: int
-    classes: np.ndarray
-    filters: np.ndarray
-    order: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
-    most: int = 0
-    taken: int = 0
-    multiple: int = 1
-
-    @property
-    def size(self):
-        return len(self.classes)
-
-    def set_limits(self, min_channels, round_to, max_ratio):
-        self.multiple = round_to or 1
-        least = max(min_channels, self.multiple)
-        if max_ratio is not None:
-            least = max(least, math.ceil(self.size * (1 - max_ratio) - 1e-9))
-        self.most = max(0, self.size - least)
-
-    def rounded(self, taken):
-        """The number of channels to take that is nearest to `taken` and allowed."""
-        taken = min(taken, self.most)
-        if self.multiple == 1 or not taken:
-            return taken
-        left = self.size - taken
-        left = self.multiple * max(1, math.floor(left / self.multiple + 0.5))
-        if self.size - left > self.most:
-            left += self.multiple
-        return max(0, self.size - left)
+def filters_of(graph, group, convolutions_only):
+    """How many filters that count go with each channel of a group."""
+    if not convolutions_only:
+        return group.filters
+    counts = np.zeros(len(graph.classes), np.int64)
+    for producer in group.producers:
+        if producer.convolution:
+            np.add.at(counts, graph.classes[producer.ids], 1)
+    return counts[group.classes]
 
 
-def prunable(graph, kept_whole, convolutions_only):
-    """The groups that may lose channels, with the filters that count."""
-    candidates = []
-    for group in graph.groups:
-        filters = group.filters
-        if convolutions_only:
-            filters = np.zeros(len(graph.classes), np.int64)
-            for producer in group.producers:
-                if producer.convolution:
-                    np.add.at(filters, graph.classes[producer.ids], 1)
-            filters = filters[group.classes]
-        if group.index not in kept_whole and filters.any():
-            candidates.append(Candidate(group.index, group.classes, filters))
-    if not candidates:
-        reasons = "; ".join(f"{f.operation}: {f.reason}" for f in graph.frozen[:3])
-        raise NothingToPruneError(
-            f"model {graph.model.name!r} has no channel that may be pruned "
-            f"({len(graph.groups)} groups, of which {len(kept_whole)} are ignored"
-            + (f"; frozen: {reasons})" if reasons else ")")
+def amount(of, graph, candidates, shared):
+    """What `ratio` is a share of: how much there is, and a function that tells how much goes."""
+    if of == "filters":
+        return (
+            sum(int(c.filters.sum()) for c in shared),
+            lambda: sum(int(c.filters[c.chosen].sum()) for c in shared),
         )
-    return candidates
+    measure = {"params": parameters, "flops": flops}[of]
+    whole = measure(graph)
+
+    def lost():
+        return whole - measure(graph, graph.gone([c.classes[c.chosen] for c in candidates]))
+
+    return whole, lost
 
 
-def groups_named(graph, named):
-    """`{group index: value}` from `{layer or name: value}`."""
-    found: dict = {}
-    for key, value in named.items():
-        paths = paths_of(graph, key)
-        for group in graph.groups:
-            own = {p.path for p in group.producers} | followers(graph, group)
-            if own & paths:
-                if found.get(group.index, value) != value:
-                    raise OptionError(
-                        f"per_layer asks for both {found[group.index]} and {value} for channels "
-                        f"that must be pruned together: {sorted(p.path for p in group.producers)}"
-                    )
-                found[group.index] = value
+def nothing_to_prune(graph):
+    reasons = "; ".join(f"{f.operation}: {f.reason}" for f in graph.frozen[:3])
+    return (
+        f"model {graph.model.name!r} has no channel that may be pruned: {len(graph.groups)} groups "
+        "of channels, all of them left out by ignore or convolutions_only"
+        if graph.groups
+        else f"model {graph.model.name!r} has no channel that may be pruned; frozen: {reasons}"
+    )
+
+
+# -- layers by name --
+
+
+def own_shares(graph, per_layer, prunable):
+    """`{group index: share}` from `{layer or name: share}`."""
+    found: dict[int, float] = {}
+    for key, share in per_layer.items():
+        indices = [index for index in groups_of(graph, key) if index in prunable]
+        if share and not indices:
+            raise OptionError(
+                f"per_layer: {name_of(key)!r} has no channel that may be pruned"
+                + "".join(
+                    f"; frozen: {f.reason}"
+                    for f in graph.frozen
+                    if f.operation in paths_of(graph, key)
+                )
+            )
+        for index in indices:
+            if found.setdefault(index, share) != share:
+                names = ", ".join(p.path for p in graph.groups[index].producers)
+                raise OptionError(
+                    f"per_layer: expected one ratio for channels that must be pruned together, "
+                    f"received: {found[index]} and {share} for {names}"
+                )
     return found
 
 
-def followers(graph, group):
-    """Layers that hold one entry per channel of a group (batch norm, depthwise …)."""
-    classes = set(group.classes.tolist())
-    return {
-        piece.path
-        for path in group.layers
-        for piece in graph.by_path.get(path, ())
-        if piece.role == "follow" and classes & set(graph.classes[piece.ids].tolist())
-    }
+def groups_of(graph, key):
+    """The groups whose channels a layer creates, or holds one entry each of (batch norm …)."""
+    paths = paths_of(graph, key)
+    touched = np.zeros(len(graph.classes), bool)
+    for producer in graph.producers:
+        if producer.path in paths:
+            touched[graph.classes[producer.ids]] = True
+    for path in paths:
+        for piece in graph.by_path.get(path, ()):
+            if piece.role == "follow":
+                touched[graph.classes[piece.ids]] = True
+    touched[SOLID] = False
+    return [group.index for group in graph.groups if touched[group.classes].any()]
 
 
 def paths_of(graph, key):
@@ -220,115 +207,45 @@ def paths_of(graph, key):
     calls = graph.calls.values()
     if isinstance(key, keras.Layer):
         heads = {call.path for call in calls if call.operation is key}
-        wanted = key.name
-    elif isinstance(key, str):
-        heads = {call.path for call in calls if key in (call.path, call.operation.name)}
-        wanted = key
     else:
-        raise OptionError(f"expected a layer or the name of one, received: {key!r}")
+        heads = {call.path for call in calls if key in (call.path, call.operation.name)}
     if not heads:
-        names = sorted({call.path for call in calls})
-        close = difflib.get_close_matches(wanted, names, 3) or names[:3]
+        names = sorted({name for call in calls for name in (call.path, call.operation.name)})
+        close = difflib.get_close_matches(name_of(key), names, 3) or names[:3]
         raise OptionError(
-            f"model {graph.model.name!r} has no layer {wanted!r}. Close to it: {', '.join(close)}"
+            f"model {graph.model.name!r} has no layer {name_of(key)!r}"
+            + (" that is this very object" if isinstance(key, keras.Layer) else "")
+            + f". Close to it: {', '.join(map(repr, close))}"
         )
     inside = tuple(f"{head}/" for head in heads)
     return heads | {call.path for call in calls if call.path.startswith(inside)}
 
 
-# -- the cut --
-
-
-class Queue:
-    """All channels that may go, in the order in which they go."""
-
-    def __init__(self, graph, shared, candidates, values, scope):
-        self.graph, self.shared, self.candidates = graph, shared, candidates
-        owner, key, filters = [], [], []
-        for place, candidate in enumerate(shared):
-            ranked = candidate.order[: candidate.most]
-            owner.append(np.full(len(ranked), place))
-            filters.append(candidate.filters[ranked])
-            if scope == "global":
-                key.append(values[candidate.classes[ranked]])
-            else:
-                key.append((np.arange(len(ranked)) + 0.5) / candidate.size)
-        order = np.argsort(np.concatenate(key), kind="stable")
-        self.owner = np.concatenate(owner)[order]
-        self.filters = np.concatenate(filters)[order]
-        self.total = sum(int(c.filters.sum()) for c in shared)
-
-    def take(self, count):
-        """The first `count` channels go."""
-        taken = np.bincount(self.owner[:count], minlength=len(self.shared))
-        for candidate, number in zip(self.shared, taken, strict=True):
-            candidate.taken = candidate.rounded(int(number))
-
-    def gone(self):
-        return self.graph.gone([c.classes[c.order[: c.taken]] for c in self.candidates])
-
-    def share_of_filters(self, gone):
-        """The share of the filters in question that goes."""
-        lost = sum(int(c.filters[gone[c.classes]].sum()) for c in self.shared)
-        return lost / self.total
-
-    def cut(self, wanted, share):
-        """Takes as many channels as bring `share` nearest to `wanted`."""
-        low, high = 0, len(self.owner)
-        reach = self._share_after(high, share)
-        if reach < wanted and not self._within_one_channel(wanted, reach, high, share):
-            raise OptionError(
-                f"{wanted:.1%} cannot be removed: with these constraints at most {reach:.1%} can"
-            )
-        while low < high:  # the first count that reaches the share
-            middle = (low + high) // 2
-            if self._share_after(middle, share) < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        nearest = min(
-            (low, max(0, low - 1)), key=lambda n: abs(self._share_after(n, share) - wanted)
-        )
-        self.take(nearest)
-
-    def _share_after(self, count, share):
-        self.take(count)
-        return share(self.gone())
-
-    def _within_one_channel(self, wanted, reach, count, share):
-        return count > 0 and wanted - reach <= reach - self._share_after(count - 1, share)
-
-    def cut_by_count(self, wanted):
-        """Takes filters until their number is the share wanted. Channels with more filters than
-        are still to go are passed over."""
-        left = math.floor(wanted * self.total + 0.5)
-        fits = np.cumsum(self.filters) <= left
-        prefix = int(fits.sum())
-        chosen = np.zeros(len(self.owner), bool)
-        chosen[:prefix] = True
-        left -= int(self.filters[:prefix].sum())
-        stopped = set()  # groups give up channels in order: after a gap, no more of that group
-        for i in range(prefix, len(self.owner)):
-            if left <= 0:
-                break
-            if self.owner[i] in stopped or self.filters[i] > left:
-                stopped.add(self.owner[i])
-                continue
-            chosen[i] = True
-            left -= int(self.filters[i])
-        skipped = np.flatnonzero(~chosen)
-        if left > 0 and not len(skipped):
-            reach = 1 - (left + self.total - math.floor(wanted * self.total + 0.5)) / self.total
-            raise OptionError(
-                f"{wanted:.1%} of the filters cannot be removed: with these constraints at most "
-                f"{reach:.1%} can"
-            )
-        taken = np.bincount(self.owner[chosen], minlength=len(self.shared))
-        for candidate, number in zip(self.shared, taken, strict=True):
-            candidate.taken = int(number)
+def name_of(key):
+    """A layer's name, or the name itself."""
+    return key.name if isinstance(key, keras.Layer) else key
 
 
 # -- checks --
+
+
+def checked_options(ratio, of, scope, min_channels, round_to, max_ratio, convolutions_only):
+    """The options as a dict that can be written down, if they are what is expected."""
+    if of not in ("filters", "params", "flops"):
+        raise OptionError(f"of: expected 'filters', 'params' or 'flops', received: {of!r}")
+    if scope not in ("global", "layer"):
+        raise OptionError(f"scope: expected 'global' or 'layer', received: {scope!r}")
+    if not isinstance(convolutions_only, (bool, np.bool_)):
+        raise OptionError(f"convolutions_only: expected a bool, received: {convolutions_only!r}")
+    return {
+        "ratio": check_share("ratio", ratio),
+        "of": of,
+        "scope": scope,
+        "min_channels": check_count("min_channels", min_channels),
+        "round_to": None if round_to is None else check_count("round_to", round_to),
+        "max_ratio": None if max_ratio is None else check_share("max_ratio", max_ratio),
+        "convolutions_only": bool(convolutions_only),
+    }
 
 
 def check_share(name, value):
@@ -343,8 +260,39 @@ def check_count(name, value):
     """`value` if it is a positive integer."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise OptionError(f"{name}: expected a positive integer, received: {value!r}")
+    return int(value)
 
 
-def as_list(value):
+def as_list(ignore):
     """One layer or name, or several, as a list."""
-    return [value] if isinstance(value, (str, keras.Layer)) else list(value)
+    several = [ignore] if isinstance(ignore, (str, keras.Layer)) else ignore
+    if not isinstance(several, collections.abc.Iterable):
+        raise OptionError(f"ignore: expected layers or names of layers, received: {ignore!r}")
+    several = list(several)
+    for key in several:
+        if not isinstance(key, (str, keras.Layer)):
+            raise OptionError(f"ignore: expected layers or names of layers, received: {key!r}")
+    return several
+
+
+def as_dict(per_layer):
+    """Shares by layer or name."""
+    if per_layer is None:
+        return {}
+    if not isinstance(per_layer, collections.abc.Mapping):
+        raise OptionError(f"per_layer: expected {{layer or name: ratio}}, received: {per_layer!r}")
+    for key, share in per_layer.items():
+        if not isinstance(key, (str, keras.Layer)):
+            raise OptionError(f"per_layer: expected layers or names of layers, received: {key!r}")
+        check_share(f"per_layer of {name_of(key)!r}", share)
+    return dict(per_layer)
+
+
+def check_weights(graph):
+    """Refuses NaN and infinity wherever channels pass, scored or not."""
+    for pieces in graph.by_variable.values():
+        value = numbers_of(pieces[0].variable)
+        with np.errstate(all="ignore"):
+            suspicious = not np.isfinite(value.sum())  # a sum needs no second array
+        if suspicious:
+            check_finite(value, pieces[0].variable, pieces[0].path)

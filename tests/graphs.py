@@ -483,6 +483,15 @@ def padded_shortcut():
 
 
 @graph
+def padded_shortcut_layer():
+    i = image()
+    x = conv(i, 6)
+    y = layers.Conv2D(10, 3, padding="same")(x)
+    short = layers.ZeroPadding2D(((0, 0), (1, 3)), data_format="channels_first")(x)
+    return keras.Model(i, head(layers.ReLU()(y + short)))
+
+
+@graph
 def padded_shortcut_lambda():
     i = image()
     x = conv(i, 6)

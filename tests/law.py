@@ -7,7 +7,7 @@ from keras_iplt import keras_private as private
 from keras_iplt.cost import parameters, share_removed
 from keras_iplt.graph.trace import trace
 from keras_iplt.graph.weights import kept_along, take
-from keras_iplt.plan import finished
+from keras_iplt.plan import bound, finished
 from keras_iplt.surgery.mask import mask
 from keras_iplt.surgery.rewrite import Rewriter
 
@@ -78,8 +78,7 @@ def check_law(model, seed=0, plan=None, tolerance=TOLERANCE, inputs=None, spoil=
     afterwards. `spoil(rewritten)` may damage the rewritten model: then the check has to fail.
     """
     randomize(model, seed)
-    if plan is None:
-        plan = random_plan(trace(model), seed)
+    plan = random_plan(trace(model), seed) if plan is None else bound(plan, model)
     graph, gone = plan.graph, plan.gone
     rewriter = Rewriter(graph, gone)
     small = rewriter.model(model)

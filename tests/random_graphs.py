@@ -239,11 +239,12 @@ def scaled(x, factor):
 # -- convolutions and dense layers -----------------------------------------------------------------
 
 
-@step((3, 4), 9)
+@step((3, 4), 10)
 def convolve(x, take, _):
     units, size, stride = units_of(take), take((3, 1, 2, (1, 3))), take((1, 1, 2))
     padding = take(("same", "valid")) if room(x, 3) else "same"
-    groups = take([g for g in divisors(x.shape[-1]) if g <= 12])
+    # Grouped ones are few: TensorFlow compiles each of them anew on a CPU.
+    groups = take((1, 1, take([g for g in divisors(x.shape[-1]) if g <= 12])))
     units = groups * max(1, units // groups)
     if len(x.shape) == 3:
         size = size if isinstance(size, int) else 3

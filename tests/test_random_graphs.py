@@ -23,6 +23,12 @@ from keras_iplt import keras_private as private
 from keras_iplt.graph.trace import trace
 from keras_iplt.plan import bound
 
+pytestmark = [
+    pytest.mark.slow,
+    # Random graphs do attend to one position.
+    pytest.mark.filterwarnings("ignore:You are using a softmax over axis"),
+]
+
 SEED = os.environ.get("RANDOM_GRAPHS_SEED")
 MANY = int(os.environ.get("RANDOM_GRAPHS", 300))
 
@@ -102,10 +108,19 @@ class Rolled:
         return self
 
     def __call__(self, small):
-        kernel, before = small.weights[self.place], everything(small, self.inputs)
-        kernel.assign(np.roll(keras.ops.convert_to_numpy(kernel), 1, self.axis))
-        after = everything(small, self.inputs)
-        self.change = max(difference(a, b) for a, b in zip(before, after, strict=True))
+        self.small = small
+        self.roll(1)
+
+    def roll(self, by):
+        kernel = self.small.weights[self.place]
+        kernel.assign(np.roll(keras.ops.convert_to_numpy(kernel), by, self.axis))
+
+    def change(self):
+        """How far the roll moved any tensor of the rewritten model."""
+        after = everything(self.small, self.inputs)
+        self.roll(-1)
+        before = everything(self.small, self.inputs)
+        return max(difference(a, b) for a, b in zip(before, after, strict=True))
 
 
 def everything(model, inputs):
@@ -118,20 +133,20 @@ def everything(model, inputs):
 def test_a_kernel_one_channel_off_is_caught():
     """A mistake of one channel in one kernel fails the check, unless no number depends on it."""
     caught = harmless = 0
-    for recipe in pruned_graphs(60):
+    for recipe in pruned_graphs(80):
         model = build(recipe)
         rolled = Rolled(model, recipe.seed)
         random.Random(recipe.seed).shuffle(rolled.choices)
-        for choice in rolled.choices[:2]:
+        for choice in rolled.choices[:1]:
             try:
                 check_law(model, recipe.seed, spoil=rolled.choose(*choice))
             except AssertionError as error:
                 assert "masked and rewritten differ" in str(error)
                 caught += 1
             else:  # dead units, say: every tensor is what it was before the roll
-                assert rolled.change <= 2 * TOLERANCE, (recipe, model.weights[choice[0]].path)
+                assert rolled.change() <= 2 * TOLERANCE, (recipe, model.weights[choice[0]].path)
                 harmless += 1
-    assert caught > 60
+    assert caught > 40
     assert caught >= 0.95 * (caught + harmless), (caught, harmless)
 
 

@@ -18,7 +18,7 @@ from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import SOLID, Call, Graph
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.rules import rule_for
-from keras_iplt.graph.trace import Tracer, graph_of, trace
+from keras_iplt.graph.trace import Tracer, trace
 
 __all__ = ["LayerProfile", "Profile", "aligned", "mebibytes", "profile", "thousands"]
 
@@ -139,7 +139,7 @@ def profile(model, input_shape=None):
     """
     graph = model if isinstance(model, Graph) else trace(model)
     model = graph.model
-    function = graph_of(model)
+    function = graph.function
     if input_shape is None:
         source, shapes = graph, tuple(tuple(x.shape) for x in function.inputs)
     else:

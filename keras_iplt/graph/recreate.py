@@ -11,7 +11,7 @@ from keras_iplt.errors import ModelError
 from keras_iplt.graph.channels import SOLID, Channels
 from keras_iplt.graph.weights import kept_along, kept_axes, kept_lengths, numbers_of, take, zeroed
 
-__all__ = ["config_of", "is_custom", "learn_to_recreate", "recreate"]
+__all__ = ["check_round_trip", "config_of", "is_custom", "learn_to_recreate", "recreate"]
 
 _MOST_NUMBERS = 4_000_000  # in a tensor that a layer is tried on
 _MOST_TRIES = 64
@@ -53,6 +53,53 @@ def recreate(layer, changes=None):
             f"{type(error).__name__}: {error}. Implement get_config and from_config so that "
             "they round-trip"
         ) from error
+
+
+def check_round_trip(call):
+    """Raises a `ModelError` unless a custom layer, made again from its config, computes the same.
+
+    Args:
+        call: the layer's call. Layers that do not compute the same twice are let through.
+    """
+    layer = call.operation
+    specs = [s for s in keras.tree.flatten(call.specs) if isinstance(s, keras.KerasTensor)]
+    if any(np.prod([n or 3 for n in s.shape], dtype=float) > _MOST_NUMBERS for s in specs):
+        return
+    random = np.random.default_rng(0)
+
+    def number(spec):
+        if not isinstance(spec, keras.KerasTensor):
+            return spec
+        value = random.uniform(0.1, 1, [3 if n is None else n for n in spec.shape])
+        return keras.ops.convert_to_tensor(value, dtype=spec.dtype)
+
+    args, kwargs = keras.tree.map_structure(number, call.specs)
+    twin = recreate(layer)
+    twin(*args, **kwargs)
+    same_weights = [w.shape for w in twin.weights] == [w.shape for w in layer.weights]
+    if same_weights:
+        for source, target in zip(layer.weights, twin.weights, strict=True):
+            target.assign(source.value)
+    results = [_results(one, args, kwargs) for one in (layer, layer, twin)]
+    if not _equal(*results[:2]):
+        return
+    if not same_weights or not _equal(*results[1:]):
+        raise ModelError(
+            f"layer {layer.name!r} ({type(layer).__name__}) computes something else when it is "
+            "made again from its config: get_config must return every argument of __init__, and "
+            "from_config must use them"
+        )
+
+
+def _results(layer, args, kwargs):
+    return [_numpy(y) for y in keras.tree.flatten(layer(*args, **kwargs))]
+
+
+def _equal(a, b):
+    return len(a) == len(b) and all(
+        x.shape == y.shape and np.allclose(x, y, 1e-4, 1e-5, equal_nan=True)
+        for x, y in zip(a, b, strict=True)
+    )
 
 
 def learn_to_recreate(flow, call):

@@ -88,6 +88,10 @@ def _takes_training(layer):
     return "training" in inspect.signature(layer.call).parameters
 
 
+# Layers with other weights than their rules know.
+_ADAPTED = {"quantization_mode": "quantised: prune first", "lora_enabled": "adapted by LoRA"}
+
+
 class Tracer(Flow):
     """A `Flow` that knows how to look at operations."""
 
@@ -124,6 +128,10 @@ class Tracer(Flow):
             function = private.function_of(operation)
             inputs = keras.tree.flatten(args[0] if args else kwargs["inputs"])
             return self.read(function, inputs, prefix=f"{self.path}/")
+        for attribute, what in _ADAPTED.items():
+            if getattr(operation, attribute, None):
+                frozen = self.frozen([args, kwargs], f"{operation.name} is {what}")
+                return frozen if len(frozen) > 1 else frozen[0]
         rule = rule_for(operation)
         if rule is None:
             return read_unknown(self, record, specs)
@@ -248,8 +256,11 @@ def as_graph(flow, model, function):
     for frozen_ids, reason in flow.freezes:
         for root in np.unique(roots[frozen_ids]):
             reasons.setdefault(int(root), reason)
+    # A shared layer creates its channels at each call; they are joined, and count once.
+    producers = list({(id(p.layer), roots[p.ids].tobytes()): p for p in reversed(flow.producers)}
+                     .values())[::-1]  # fmt: skip
     filters = np.zeros(len(roots), np.int64)
-    for producer in flow.producers:
+    for producer in producers:
         np.add.at(filters, roots[producer.ids], 1)
     prunable = filters > 0
     prunable[list(reasons)] = False
@@ -258,11 +269,11 @@ def as_graph(flow, model, function):
     return Graph(
         model=model,
         function=function,
-        groups=_groups(flow, classes, filters),
-        frozen=tuple(_frozen(flow, roots, reasons)),
+        groups=_groups(flow, producers, classes, filters),
+        frozen=tuple(_frozen(producers, roots, reasons)),
         classes=classes,
         slices=tuple(flow.slices.values()),
-        producers=tuple(flow.producers),
+        producers=tuple(producers),
         works=tuple(flow.works),
         rescales=tuple(flow.rescales),
         calls=flow.calls,
@@ -270,7 +281,7 @@ def as_graph(flow, model, function):
     )
 
 
-def _groups(flow, classes, filters):
+def _groups(flow, producers, classes, filters):
     """Classes that appear in the same tensors and variables, in the order of the graph."""
     random = np.random.default_rng(0)
     marks = np.zeros(len(classes), np.uint64)
@@ -292,13 +303,13 @@ def _groups(flow, classes, filters):
                     found[of_class[int(root)]].append(thing)
         return found
 
-    producers = touched(flow.producers, lambda p: p.ids)
+    creators = touched(producers, lambda p: p.ids)
     pieces = touched(flow.slices.values(), lambda s: s.ids)
     return tuple(
         Group(
             index,
             np.array(roots),
-            tuple(producers[index]),
+            tuple(creators[index]),
             tuple(dict.fromkeys(piece.path for piece in pieces[index])),
             filters[roots],
         )
@@ -306,8 +317,8 @@ def _groups(flow, classes, filters):
     )
 
 
-def _frozen(flow, roots, reasons):
-    for producer in flow.producers:
+def _frozen(producers, roots, reasons):
+    for producer in producers:
         counts: dict[str, int] = {}
         for root in roots[producer.ids]:
             if int(root) in reasons:

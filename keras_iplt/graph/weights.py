@@ -57,7 +57,16 @@ def kept_lengths(x, gone):
     return tuple(n if k is None else len(k) for n, k in zip(x.shape, kept, strict=True))
 
 
-def numbers_of(variable):
-    """A variable's value as a numpy array that can be computed with."""
-    value = keras.ops.convert_to_numpy(variable.value)
-    return value.astype("float32") if value.dtype.name == "bfloat16" else value
+def numbers_of(tensor):
+    """The numbers of a tensor or of a variable's value, not to be written to.
+
+    Shares memory where the backend can. (`keras.ops.convert_to_numpy` copies twice on TensorFlow:
+    a second for the largest kernel of VGG16, longer than all the rest of planning.)
+    """
+    value = tensor.value if isinstance(tensor, keras.Variable) else tensor
+    if keras.backend.backend() == "torch":
+        value = keras.ops.convert_to_numpy(value)
+    else:  # on TensorFlow a variable copies; the tensor it reads as does not
+        value = np.asarray(value.read_value() if hasattr(value, "read_value") else value)
+    standard = value.dtype.kind != "V" and value.dtype.name != "bfloat16"
+    return value if standard else value.astype("float32")

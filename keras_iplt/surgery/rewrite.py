@@ -8,19 +8,20 @@ import numpy as np
 from keras_iplt import keras_private as private
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.flow import channels_in
-from keras_iplt.graph.recreate import recreate
+from keras_iplt.graph.recreate import check_round_trip, is_custom, recreate
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.trace import graph_of
 from keras_iplt.graph.walk import is_graph_model, walk
 from keras_iplt.graph.weights import kept_along, kept_axes, kept_lengths, numbers_of, take
 from keras_iplt.plan import bound
 from keras_iplt.selection import plan as make_plan
+from keras_iplt.surgery.compensate import compensation
 from keras_iplt.surgery.compile import carry_compilation
 
 __all__ = ["prune", "rewrite"]
 
 
-def rewrite(model, plan):
+def rewrite(model, plan, compensate=None):
     """The model with fewer channels, as a new model; the old one stays as it is.
 
     Layers keep their names, trainable flags, regularisers, constraints and dtype policies; a
@@ -30,6 +31,9 @@ def rewrite(model, plan):
     Args:
         model: the model that the plan was made for, or one of the same architecture.
         plan: a `Plan`.
+        compensate: data over which to measure what the removed channels contributed on average;
+            it is folded into the biases of the layers behind them. Without it, the new model
+            computes what the masked model does.
 
     Returns:
         A new `keras.Model`.
@@ -45,19 +49,22 @@ def rewrite(model, plan):
     (30, 58)
     """
     plan = bound(plan, model)
-    rewriter = Rewriter(plan.graph, plan.gone)
+    added = {} if compensate is None else compensation(plan.graph, plan.gone, compensate)
+    rewriter = Rewriter(plan.graph, plan.gone, added)
     small = rewriter.model(model)
     rewriter.carry_weights()
+    rewriter.carry_flags()
     carry_compilation(model, small)
     return small
 
 
-def prune(model, ratio=0.5, **options):
+def prune(model, ratio=0.5, compensate=None, **options):
     """`plan` and `rewrite` in one call.
 
     Args:
         model: a Keras model; it stays as it is.
         ratio: the share to remove.
+        compensate: see `rewrite`.
         **options: every other argument of `keras_iplt.plan`.
 
     Returns:
@@ -72,7 +79,7 @@ def prune(model, ratio=0.5, **options):
     >>> iplt.prune(model, ratio=0.5).layers[0].units
     4
     """
-    return rewrite(model, make_plan(model, ratio, **options))
+    return rewrite(model, make_plan(model, ratio, **options), compensate)
 
 
 class After:
@@ -129,10 +136,12 @@ class After:
 class Rewriter:
     """Makes every layer and model of a graph again, each once."""
 
-    def __init__(self, graph, gone):
+    def __init__(self, graph, gone, added=None):
         self.graph, self.gone = graph, gone
+        self._added = added or {}  # id(old variable) -> what to add to its value
         self._made = {}  # id(old layer or model) -> new
         self._pairs = []  # (old layer, new layer), to carry weights over
+        self._models = []  # (old model, new model), inner ones first
         self._rename = {}  # id(operation from inside a custom layer) -> its name in the new model
         self._names = set()  # taken in the model that is being made
         self.twins = []  # (old symbolic tensors, new ones) of every operation called again
@@ -148,6 +157,7 @@ class Rewriter:
         if id(old) not in self._made:
             new = self._sequential(old) if self._stays_sequential(old) else self._functional(old)
             self._made[id(old)] = new
+            self._models.append((old, new))
         return self._made[id(old)]
 
     def _stays_sequential(self, model):
@@ -243,7 +253,10 @@ class Rewriter:
         """The smaller layer, for another layer to wrap: that one carries its weights."""
         if is_graph_model(old):
             return self.model(old)
-        changes = self._changes(old, next(iter(self._calls(old)), None))
+        call = next(iter(self._calls(old)), None)
+        if call is not None and is_custom(old):
+            check_round_trip(call)
+        changes = self._changes(old, call)
         if id(old) in self._rename:
             changes["name"] = self._rename[id(old)]
         return recreate(old, changes)
@@ -301,13 +314,27 @@ class Rewriter:
                 )
             for source, target in zip(old.variables, new.variables, strict=True):
                 kept, factor = self.kept(source), factors.get(id(source), 1.0)
-                if factor == 1.0 and all(k is None for k in kept):
+                added = self._added.get(id(source))
+                if factor == 1.0 and added is None and all(k is None for k in kept):
                     target.assign(source.value)
-                else:
-                    target.assign(_scaled(take(numbers_of(source), kept), factor))
-            _carry_trainable(old, new)
+                    continue
+                value = numbers_of(source)
+                if added is not None:
+                    value = (value + added).astype(value.dtype)
+                target.assign(_scaled(take(value, kept), factor))
             if hasattr(new, "finalize_state") and new.weights:
                 new.finalize_state()  # preprocessing layers compute constants from their weights
+
+    def carry_flags(self):
+        """Gives every new layer and variable the old one's `trainable`. A model's flag sets that
+        of all its layers, so outer ones come first."""
+        for old, new in [*reversed(self._models), *self._pairs]:
+            if new.trainable != old.trainable:
+                new.trainable = old.trainable
+        for old, new in self._pairs:
+            for source, target in zip(old.variables, new.variables, strict=True):
+                if target.trainable != source.trainable:
+                    target.trainable = source.trainable
 
     def _factor(self, rescale):
         left = np.count_nonzero(~self.gone[rescale.ids])
@@ -325,14 +352,6 @@ def _scaled(value, factor):
 
 def _left(variable, kept):
     return tuple(int(n) if k is None else len(k) for n, k in zip(variable.shape, kept, strict=True))
-
-
-def _carry_trainable(old, new):
-    if new.trainable != old.trainable:
-        new.trainable = old.trainable
-    for source, target in zip(old.variables, new.variables, strict=True):
-        if target.trainable != source.trainable:
-            target.trainable = source.trainable
 
 
 def _model_class(model):

@@ -9,45 +9,12 @@ from keras_iplt.graph.rules.registry import layer_rule, operation_rule
 
 __all__ = ["combine"]
 
-_BINARY = [
-    "Add",
-    "Arctan2",
-    "BitwiseAnd",
-    "BitwiseLeftShift",
-    "BitwiseOr",
-    "BitwiseRightShift",
-    "BitwiseXor",
-    "Divide",
-    "DivideNoNan",
-    "Equal",
-    "FloorDivide",
-    "Fmax",
-    "Fmin",
-    "Fmod",
-    "Greater",
-    "GreaterEqual",
-    "Heaviside",
-    "Hypot",
-    "LeftShift",
-    "Less",
-    "LessEqual",
-    "Logaddexp",
-    "Logaddexp2",
-    "LogicalAnd",
-    "LogicalOr",
-    "LogicalXor",
-    "Maximum",
-    "Minimum",
-    "Mod",
-    "Multiply",
-    "Nextafter",
-    "NotEqual",
-    "Power",
-    "RightShift",
-    "Subtract",
-    "TrueDivide",
-    "Where",
-]
+_BINARY = """
+    Add Arctan2 BitwiseAnd BitwiseLeftShift BitwiseOr BitwiseRightShift BitwiseXor Divide
+    DivideNoNan Equal FloorDivide Fmax Fmin Fmod Greater GreaterEqual Heaviside Hypot
+    LeftShift Less LessEqual Logaddexp Logaddexp2 LogicalAnd LogicalOr LogicalXor Maximum
+    Minimum Mod Multiply Nextafter NotEqual Power RightShift Subtract TrueDivide Where
+""".split()
 
 _STAND_IN = 0.7  # for numbers that are not known to be zero
 

@@ -128,10 +128,39 @@ def _constants(flow, ids, axis, count):
     return np.broadcast_to(new, [count if i == axis else n for i, n in enumerate(ids.shape)])
 
 
-@layer_rule("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
-def zero_padding(flow, layer, x):
+def _layer_widths(layer, rank):
+    """(before, after) per axis of what a zero padding layer gets."""
+    pads = layer.padding if isinstance(layer.padding[0], (tuple, list)) else (layer.padding,)
     first = getattr(layer, "data_format", None) == "channels_first"
-    return Channels(flow.only(x, 1 if first else -1).ids, flow.shapes[0], x.zero)
+    widths = [(0, 0), (0, 0), *pads] if first else [(0, 0), *pads, (0, 0)]
+    assert len(widths) == rank
+    return widths
+
+
+def _resize_zero_padding(layer, after):
+    widths = _widths_left(_layer_widths(layer, len(after.call.outputs.shape)), after)
+    first = getattr(layer, "data_format", None) == "channels_first"
+    widths = widths[2:] if first else widths[1:-1]
+    return {"padding": widths if isinstance(layer.padding[0], (tuple, list)) else widths[0]}
+
+
+@layer_rule("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D", resize=_resize_zero_padding)
+def zero_padding(flow, layer, x):
+    # Some pad channels with it, by a `data_format` that is not that of the tensor.
+    return pad(flow, x, _layer_widths(layer, len(x.shape)), x.zero)
+
+
+def _widths_left(widths, after):
+    """Padding widths after some of the padded channels went."""
+    x, y = after.call.args[0], after.call.outputs
+    left = []
+    for axis, (before, behind) in enumerate(widths):
+        if axis in y.varying and (before or behind):
+            kept = after.kept_along(y, axis)
+            behind = int((kept >= before + x.shape[axis]).sum())
+            before = int((kept < before).sum())
+        left.append((before, behind))
+    return left
 
 
 def _pad_widths(operation, rank):
@@ -143,15 +172,8 @@ def _pad_widths(operation, rank):
 
 
 def _resize_pad(operation, after, args, kwargs):
-    x, y = after.call.args[0], after.call.outputs
-    widths = []
-    for axis, (before, behind) in enumerate(_pad_widths(operation, len(x.shape))):
-        if axis in y.varying and (before or behind):
-            kept = after.kept_along(y, axis)
-            behind = int((kept >= before + x.shape[axis]).sum())
-            before = int((kept < before).sum())
-        widths.append((before, behind))
-    return {"pad_width": widths}, args, kwargs
+    widths = _pad_widths(operation, len(after.call.outputs.shape))
+    return {"pad_width": _widths_left(widths, after)}, args, kwargs
 
 
 @operation_rule("Pad", resize=_resize_pad)

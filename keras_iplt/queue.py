@@ -1,0 +1,114 @@
+"""The channels that may go, in the order in which they go, and where that order is cut.
+
+Both scopes are one mechanism. `scope="global"` orders channels by their score; `scope="layer"`
+orders them by their rank within their group divided by the group's size, so that any cut takes
+the same share of every group. Groups give up channels in order of score until a constraint
+holds them; the cut is moved to where the amount that goes is nearest to the amount asked for.
+"""
+
+import bisect
+import dataclasses
+import math
+
+import numpy as np
+
+from keras_iplt.errors import OptionError
+
+__all__ = ["Candidate", "Queue"]
+
+
+@dataclasses.dataclass
+class Candidate:
+    """A group that may lose channels.
+
+    Attributes:
+        index: the group's place in the graph.
+        classes, filters: its channels, and how many filters go with each.
+        order: the places of its channels, the least important first.
+        most: how many may go.
+        multiple: what is left is rounded to a multiple of this.
+        taken: how many do go.
+    """
+
+    index: int
+    classes: np.ndarray
+    filters: np.ndarray
+    order: np.ndarray
+    most: int
+    multiple: int
+    taken: int = 0
+
+    @property
+    def size(self):
+        return len(self.classes)
+
+    @property
+    def chosen(self):
+        """The channels that go."""
+        return self.order[: self.taken]
+
+    def rounded(self, taken):
+        """The number of channels to take that is nearest to `taken` and allowed."""
+        taken = min(taken, self.most)
+        if self.multiple == 1 or not taken:
+            return taken
+        left = self.multiple * max(1, math.floor((self.size - taken) / self.multiple + 0.5))
+        if self.size - left > self.most:
+            left += self.multiple
+        return max(0, self.size - left)
+
+
+class Queue:
+    """The channels of some candidates in the order in which they go.
+
+    Args:
+        candidates: they give up their first `most` channels at most.
+        values: the importance of every channel of the graph.
+        scope: "global" or "layer".
+    """
+
+    def __init__(self, candidates, values, scope):
+        self.candidates = candidates
+        owner, rank = [], []
+        for place, candidate in enumerate(candidates):
+            ranked = candidate.order[: candidate.most]
+            owner.append(np.full(len(ranked), place))
+            if scope == "global":
+                rank.append(values[candidate.classes[ranked]])
+            else:
+                rank.append((np.arange(len(ranked)) + 0.5) / candidate.size)
+        self.owner = np.concatenate(owner)[np.argsort(np.concatenate(rank), kind="stable")]
+
+    def take(self, count, rounded=True):
+        """The first `count` channels go, as far as rounding lets them."""
+        taken = np.bincount(self.owner[:count], minlength=len(self.candidates)).tolist()
+        for candidate, number in zip(self.candidates, taken, strict=True):
+            candidate.taken = candidate.rounded(number) if rounded else number
+
+    def cut(self, share, whole, lost):
+        """Takes as many channels as bring what goes nearest to what is asked for.
+
+        Args:
+            share: the share of `whole` that is asked for.
+            whole: the amount that there is, in filters, parameters or FLOPs.
+            lost: a function that tells how much of it goes with the channels taken.
+        """
+
+        def after(count, rounded=True):
+            self.take(count, rounded)
+            return lost()
+
+        every = len(self.owner)
+        most = after(every)
+        if most < share * whole:
+            # One channel more than there are, or half a multiple of every group, is near enough.
+            halves = sum(c.multiple // 2 for c in self.candidates)
+            leeway = most - after(max(0, every - max(1, halves)), rounded=False)
+            if most + leeway < share * whole:
+                raise OptionError(
+                    f"ratio: {share:.1%} cannot be removed, at most {most / whole:.1%} can. Lower "
+                    "the ratio, or relax ignore, min_channels, round_to or max_ratio"
+                )
+        enough = bisect.bisect_left(range(every), share * whole, key=after)
+        nearest = min(enough, max(0, enough - 1), key=lambda n: abs(after(n) - share * whole))
+        self.take(nearest)
