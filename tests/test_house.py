@@ -58,7 +58,8 @@ def test_imports_go_down_only(path):
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(HOUSE)))
 def test_the_core_imports_no_backend_and_no_private_keras(path):
     """TensorFlow, JAX and PyTorch are imported inside functions; Keras's insides in one module."""
-    top = [n for n in ast.parse(path.read_text()).body if isinstance(n, (ast.Import, ast.ImportFrom))]
+    body = ast.parse(path.read_text()).body
+    top = [n for n in body if isinstance(n, (ast.Import, ast.ImportFrom))]
     names = {a.name.split(".")[0] for n in top if isinstance(n, ast.Import) for a in n.names}
     names |= {n.module.split(".")[0] for n in top if isinstance(n, ast.ImportFrom) and n.module}
     assert not names & {"tensorflow", "jax", "torch", "tensorflow_model_optimization"}

@@ -23,7 +23,7 @@ SIDE = 32
 
 def resnet(block="basic_block", side=SIDE, **options):
     return models.ResNetBackbone(
-        input_conv_filters=[8, 8] if block.endswith("vd") else [8],
+        input_conv_filters=[8, 64] if block.endswith("vd") else [64],
         input_conv_kernel_sizes=[3, 3] if block.endswith("vd") else [7],
         stackwise_num_filters=[64, 12, 16],
         stackwise_num_blocks=[1, 2, 1],
@@ -62,7 +62,7 @@ def deeplab(**options):
 
 def retinanet(**options):
     encoder = models.ResNetBackbone(
-        input_conv_filters=[8],
+        input_conv_filters=[64],
         input_conv_kernel_sizes=[7],
         stackwise_num_filters=[64, 12, 16, 20],
         stackwise_num_blocks=[1, 1, 1, 1],

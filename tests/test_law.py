@@ -1,4 +1,4 @@
-"""Masked equals rewritten, for every hand-written graph, on every tensor; and the check can fail."""
+"""Masked equals rewritten: every hand-written graph, every tensor. And the check can fail."""
 
 import keras
 import numpy as np
@@ -21,7 +21,7 @@ NAMES = [n for n in GRAPHS if n not in UNSUPPORTED.get(keras.backend.backend(), 
 def test_masked_equals_rewritten(name):
     """Outputs and all tensors in between agree at a random, uneven plan."""
     tolerance = 2e-2 if name == "mixed_precision" else 1e-5
-    _, plan, small = check_law(build(name), seed=1, tolerance=tolerance)
+    _, plan, _ = check_law(build(name), seed=1, tolerance=tolerance)
     if plan.graph.groups:
         _, second, _ = check_law(build(name), seed=2, tolerance=tolerance)
         assert plan.fpr > 0 or second.fpr > 0, "nothing was removed: the test shows nothing"
@@ -75,7 +75,7 @@ def test_masking_producers_alone_is_not_enough(name):
 
 
 def test_approximate_pruning_crosses_layer_norm_and_says_so():
-    """Layer norm is frozen by default; with `approximate` it is pruned and the law does not hold."""
+    """Layer norm is frozen by default; with `approximate` it is pruned, law or no law."""
     model = build("layer_norm_and_rms_norm")
     assert any("layer normalisation" in f.reason for f in iplt.trace(model).frozen)
     graph = iplt.trace(model, approximate=True)

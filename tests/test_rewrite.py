@@ -1,4 +1,4 @@
-"""The rewritten model is a whole Keras model: it saves, loads, clones, trains, and looks the same."""
+"""The rewritten model is a whole Keras model: it saves, loads, clones and trains."""
 
 import keras
 import numpy as np
@@ -104,7 +104,8 @@ def test_names_structure_and_settings_are_kept():
     model = keras.Model(j, layers.Dense(2, name="head")(x), name="whole")
     small = iplt.prune(model, 0.5)
     assert small.name == "whole" and [x.name for x in small.layers] == [
-        x.name for x in model.layers]
+        x.name for x in model.layers
+    ]
     assert [x.name for x in small.inputs] == ["photo"]
     stem = small.get_layer("backbone").get_layer("stem")
     assert stem.filters == 4 and not stem.trainable and not small.get_layer("backbone").trainable

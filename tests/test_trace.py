@@ -80,8 +80,10 @@ def test_tracing_leaves_the_model_untouched():
     outputs = [layer.output for layer in model.layers]
     nodes = [len(layer._inbound_nodes) for layer in model._flatten_layers()]
     iplt.trace(model)
-    assert all(np.array_equal(a, ops.convert_to_numpy(w)) for a, w in zip(before, model.weights,
-                                                                          strict=True))
+    assert all(
+        np.array_equal(a, ops.convert_to_numpy(w))
+        for a, w in zip(before, model.weights, strict=True)
+    )
     assert [layer.output for layer in model.layers] == outputs
     assert [len(layer._inbound_nodes) for layer in model._flatten_layers()] == nodes
 

@@ -89,7 +89,7 @@ def compare(before, after, names=None):
     kinds of layers do not, by position. A layer that `after` lacks counts as gone altogether.
 
     Args:
-        before, after: models, or the `Profile`s of models.
+        before, after: models, their `Graph`s or their `Profile`s.
         names: what to call the two in print, ("before", "after") unless given.
 
     Returns:
@@ -110,7 +110,7 @@ def compare(before, after, names=None):
     before      -      -     618  32,596             -        0.00
     after   50.0%  49.2%     314  16,308         50.0%        0.00
     <BLANKLINE>
-    layer  filters      params            FLOPs
+    layer  filters      params             FLOPs
     conv   16 -> 8  448 -> 224  32,256 -> 16,128
     head        10   170 -> 90        340 -> 180
     """

@@ -210,7 +210,7 @@ class Graph:
             found.setdefault(piece.path, []).append(piece)
         return found
 
-    def gone(self, classes: list[np.ndarray]):
+    def gone(self, classes: list[np.ndarray]) -> np.ndarray:
         """A mask over all ids: True for the ids of the given arrays of classes."""
         chosen = np.zeros(len(self.classes), bool)
         for some in classes:

@@ -40,7 +40,7 @@ class Flow:
         self.calls = {}
         self.seen = []  # all Channels ever put out, for the final tidying
         self.path = ""
-        self.shapes = ()
+        self.shapes: tuple[tuple[int | None, ...], ...] = ()
         self.approximate = approximate
 
     # -- channels come into being --
@@ -82,10 +82,16 @@ class Flow:
             self.freezes.append((ids, f"{reason} ({self.path})" if self.path else reason))
 
     def frozen(self, x, reason):
-        """Freezes `x` (any structure of channels) and returns the outputs as solid tensors."""
+        """Freezes `x` (any structure of channels) and returns the output as a solid tensor, or
+        the outputs as a list of them."""
         for one in channels_in(x):
             self.freeze(one, reason)
-        return [self.solid(shape) for shape in self.shapes]
+        return self.solid_outputs()
+
+    def solid_outputs(self):
+        """Outputs in which nothing can be pruned: one, or a list."""
+        outputs = [self.solid(shape) for shape in self.shapes]
+        return outputs[0] if len(outputs) == 1 else outputs
 
     def vector(self, x, axis, reason="it is contracted together with positions that differ"):
         """The ids along one axis. Ids that differ elsewhere are joined, slab by slab."""

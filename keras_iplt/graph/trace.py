@@ -130,8 +130,7 @@ class Tracer(Flow):
             return self.read(function, inputs, prefix=f"{self.path}/")
         for attribute, what in _ADAPTED.items():
             if getattr(operation, attribute, None):
-                frozen = self.frozen([args, kwargs], f"{operation.name} is {what}")
-                return frozen if len(frozen) > 1 else frozen[0]
+                return self.frozen([args, kwargs], f"{operation.name} is {what}")
         rule = rule_for(operation)
         if rule is None:
             return read_unknown(self, record, specs)
@@ -144,8 +143,7 @@ class Tracer(Flow):
         try:
             inspect.signature(rule.trace).bind(self, operation, *args, **kwargs)
         except TypeError:
-            frozen = self.frozen([args, kwargs], "called with arguments that are not understood")
-            return frozen if len(frozen) > 1 else frozen[0]
+            return self.frozen([args, kwargs], "called with arguments that are not understood")
         return rule.trace(self, operation, *args, **kwargs)
 
     def call_function(self, function, x):
@@ -168,8 +166,7 @@ class Tracer(Flow):
             self.works[i] = type(work)(work.path, factor, work.axes, work.adds)
 
     def _remember(self, record, node):
-        key = id(record.operation), "inner"
-        key = key if node is None else id(node)
+        key = (id(record.operation), "inner") if node is None else id(node)
         earlier = self.calls.get(key)
         pairs = [] if earlier is None else [(earlier.outputs, record.outputs)]
         for before, now in pairs:  # a nested model is called again: its tensors must agree
@@ -252,7 +249,7 @@ def as_graph(flow, model, function):
     flow.path = ""
     ids = np.arange(len(flow.partition))
     roots = flow.partition.find(ids)
-    reasons = {}
+    reasons: dict[int, str] = {}
     for frozen_ids, reason in flow.freezes:
         for root in np.unique(roots[frozen_ids]):
             reasons.setdefault(int(root), reason)

@@ -21,9 +21,8 @@ _TRANSPARENT = {activation.__name__, elementwise.__name__, spatial.__name__}
 def read_unknown(flow, record, specs):
     """The outputs of an operation that has no rule."""
     operation = record.operation
-    args, kwargs = specs
     if isinstance(operation, keras.Layer):
-        inlined = _inline(operation, args, kwargs, training=False)
+        inlined = _inline(operation, specs, training=False)
         if inlined is not None:
             return _read_inlined(flow, record, specs, inlined)
     return _probe(flow, record, specs)
@@ -32,7 +31,8 @@ def read_unknown(flow, record, specs):
 # -- operation by operation --
 
 
-def _inline(layer, args, kwargs, training):
+def _inline(layer, specs, training):
+    args, kwargs = specs
     kwargs = {k: v for k, v in kwargs.items() if k != "training"}
     if accepts(layer.call, "training"):
         kwargs["training"] = training
@@ -53,7 +53,7 @@ def _read_inlined(flow, record, specs, inlined):
                 record.path, layer, producer.ids, producer.convolution
             )
     record.inner = inlined
-    training = _inline(layer, *specs, training=True)
+    training = _inline(layer, specs, training=True)
     same = training is not None and kinds(training) == kinds(inlined)
     if not layer.weights and _is_transparent(inlined):
         record.carry = "keep"
@@ -102,15 +102,17 @@ _MOST_NUMBERS = 2_000_000
 def _probe(flow, record, specs):
     """Channel by channel or not: `f(x[S]) == f(x)[S]` for random numbers and a few S."""
     tensors = channels_in((record.args, record.kwargs))
-    solid = [flow.solid(shape) for shape in flow.shapes]
-    single = solid[0] if len(solid) == 1 else solid
     name = type(record.operation).__name__
     varying = [x for x in tensors if (x.ids != SOLID).any()]
     if not varying:
         if getattr(record.operation, "weights", None):
             flow.freezes.append((np.zeros(0, np.int64), f"{name} is not understood"))
-        return single
-    if len(tensors) == 1 and len(solid) == 1 and not getattr(record.operation, "weights", None):
+        return flow.solid_outputs()
+    if (
+        len(tensors) == 1
+        and len(flow.shapes) == 1
+        and not getattr(record.operation, "weights", None)
+    ):
         x = tensors[0]
         x = flow.only(x, max(x.varying, default=len(x.shape) - 1, key=lambda a: x.ids.shape[a]))
         if x.varying and _works_per_channel(record.operation, specs, x, flow.shapes[0]):
@@ -122,7 +124,7 @@ def _probe(flow, record, specs):
             f"{name} is not understood: it can neither be followed on symbolic tensors nor does it "
             "work channel by channel. keras_iplt.register_rule can teach it",
         )
-    return single
+    return flow.solid_outputs()
 
 
 def _works_per_channel(operation, specs, x, shape):

@@ -132,14 +132,14 @@ def _op_axis(operation):
 @operation_rule("Conv")
 def conv_operation(flow, operation, x, kernel):
     if not isinstance(kernel, keras.Variable):
-        return flow.frozen([x, kernel], "the kernel of a convolution is computed")[0]
+        return flow.frozen([x, kernel], "the kernel of a convolution is computed")
     return convolve(flow, x, operation, kernel, None, _op_axis(operation))
 
 
 @operation_rule("DepthwiseConv")
 def depthwise_operation(flow, operation, x, kernel):
     if not isinstance(kernel, keras.Variable):
-        return flow.frozen([x, kernel], "the kernel of a convolution is computed")[0]
+        return flow.frozen([x, kernel], "the kernel of a convolution is computed")
     return depthwise(flow, x, kernel, None, _op_axis(operation))
 
 
@@ -174,7 +174,7 @@ def contract(flow, layer, terms, a, b):
         a, b, labels_a, labels_b = b, a, labels_b, labels_a
     terms = (labels_a, labels_b, labels_out)
     if not isinstance(a, Channels) or not isinstance(b, (Channels, keras.Variable)):
-        return flow.frozen([a, b], "it is contracted with a constant")[0]
+        return flow.frozen([a, b], "it is contracted with a constant")
     lengths = dict(zip(labels_b, b.shape, strict=True)) | dict(zip(labels_a, a.shape, strict=True))
     if isinstance(b, Channels):
         found = _meet(flow, _vectors(flow, a, labels_a), _vectors(flow, b, labels_b), terms, a, b)
@@ -287,17 +287,17 @@ def einsum_dense(flow, layer, x):
 def einsum(flow, operation, *operands, **_):
     subscripts = operation.subscripts
     if len(operands) != 2 or "->" not in subscripts:
-        return flow.frozen(operands, "an einsum of this form is not understood")[0]
+        return flow.frozen(operands, "an einsum of this form is not understood")
     terms = einsum_terms(subscripts, *(len(x.shape) for x in operands))
     if any(len(set(term)) != len(term) for term in terms):
-        return flow.frozen(operands, "an einsum with a repeated label is not understood")[0]
+        return flow.frozen(operands, "an einsum with a repeated label is not understood")
     return contract(flow, operation, terms, *operands)
 
 
 @operation_rule("Matmul")
 def matmul(flow, operation, a, b):
     if not hasattr(a, "shape") or not hasattr(b, "shape") or min(len(a.shape), len(b.shape)) < 2:
-        return flow.frozen([a, b], "a product of this form is not understood")[0]
+        return flow.frozen([a, b], "a product of this form is not understood")
     rank = max(len(a.shape), len(b.shape))
     batch = tuple(string.ascii_lowercase[: rank - 2])
 
@@ -317,7 +317,7 @@ def dot(flow, layer, inputs):
     a, b = inputs
     axes = layer.axes if isinstance(layer.axes, (list, tuple)) else (layer.axes, layer.axes)
     if layer.normalize and not (a.zero and b.zero):
-        return flow.frozen(inputs, "it is normalised over its channels")[0]
+        return flow.frozen(inputs, "it is normalised over its channels")
     labels_a = ["b", *string.ascii_lowercase[2 : len(a.shape) + 1]]
     labels_b = ["b", *string.ascii_uppercase[2 : len(b.shape) + 1]]
     labels_a[axes[0]] = labels_b[axes[1]] = "z"
@@ -329,4 +329,4 @@ def dot(flow, layer, inputs):
 
 @operation_rule("Dot", "Tensordot", "Vdot", "Inner", "Outer")
 def product(flow, operation, a, b):
-    return flow.frozen([a, b], "a product of this form is not understood")[0]
+    return flow.frozen([a, b], "a product of this form is not understood")

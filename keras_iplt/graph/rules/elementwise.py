@@ -94,11 +94,10 @@ _MERGES = {
 
 @layer_rule(*_MERGES)
 def merge_layer(flow, layer, inputs):
-    name = type(layer).__name__
-    name = name if name in _MERGES else type(layer).__base__.__name__
+    name = next(kind.__name__ for kind in type(layer).__mro__ if kind.__name__ in _MERGES)
     ranks = {len(x.shape) for x in inputs}
     if len(ranks) > 1:
-        return flow.frozen(inputs, "tensors of different rank are merged")[0]
+        return flow.frozen(inputs, "tensors of different rank are merged")
     binary = _MERGES[name]
 
     def function(*values):
@@ -120,5 +119,5 @@ def binary(flow, operation, *args, **kwargs):
 def rescaling(flow, layer, x):
     scalar = np.ndim(layer.scale) == 0 and np.ndim(layer.offset) == 0
     if not scalar:
-        return flow.frozen(x, "it is rescaled by constants per channel")[0]
+        return flow.frozen(x, "it is rescaled by constants per channel")
     return Channels(x.ids, x.shape, x.zero and layer.offset == 0)

@@ -206,7 +206,7 @@ def concatenate(flow, tensors, axis):
             ids = np.where(*np.broadcast_arrays(ids != SOLID, ids, x.ids))
         return moved(flow, ids, zero)
     if any(x.shape[axis] is None for x in tensors):
-        return flow.frozen(tensors, "it is concatenated along an axis of unknown length")[0]
+        return flow.frozen(tensors, "it is concatenated along an axis of unknown length")
     parts = [
         spread(x.ids, [x.shape[i] if i == axis or i in across else None for i in range(x.ids.ndim)])
         for x in tensors
@@ -244,14 +244,14 @@ def concatenate_operation(flow, operation, xs):
 @operation_rule("Hstack", "Dstack")
 def stacks_of_axes(flow, operation, xs):
     if len({len(x.shape) for x in xs}) > 1 or len(xs[0].shape) < 3:
-        return flow.frozen(xs, "a stack of this form is not understood")[0]
+        return flow.frozen(xs, "a stack of this form is not understood")
     return _side_by_side(flow, operation, xs)
 
 
 @operation_rule("Append")
 def append(flow, operation, a, b):
     if operation.axis is None:
-        return flow.frozen([a, b], "it is flattened and appended to")[0]
+        return flow.frozen([a, b], "it is flattened and appended to")
     return _side_by_side(flow, operation, [a, b])
 
 
@@ -276,7 +276,7 @@ def repeat_vector(flow, layer, x):
 @operation_rule("Repeat")
 def repeat(flow, operation, x):
     if operation.axis is None or not isinstance(operation.repeats, int):
-        return flow.frozen(x, "it is repeated unevenly")[0]
+        return flow.frozen(x, "it is repeated unevenly")
     axis = operation.axis % len(x.shape)
     if axis not in x.varying and (x.varying or x.shape[axis] != 1):
         return Channels(x.ids, flow.shapes[0], x.zero)
@@ -326,8 +326,8 @@ def rearranged(flow, operation, x, *_, **__):
     elif type(operation).__name__ == "Rot90":
         axes = operation.axes
     if axes is None or type(operation).__name__ == "Diagonal" or not channels_in(x):
-        return flow.frozen(x, "it is rearranged")[0]
+        return flow.frozen(x, "it is rearranged")
     axes = {axis % len(x.shape) for axis in (axes if isinstance(axes, (tuple, list)) else [axes])}
     if axes & set(x.varying) or len(flow.shapes[0]) != len(x.shape):
-        return flow.frozen(x, "its channels are rearranged")[0]
+        return flow.frozen(x, "its channels are rearranged")
     return Channels(x.ids, flow.shapes[0], x.zero)

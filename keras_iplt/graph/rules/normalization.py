@@ -50,12 +50,12 @@ def _axes(layer, x):
 def layer_norm(flow, layer, x):
     axes = _axes(layer, x)
     if set(axes) & set(x.varying) and not flow.approximate:
-        return flow.frozen(x, "layer normalisation is over its channels: no exact answer exists")[0]
+        return flow.frozen(x, "layer normalisation is over its channels: no exact answer exists")
     for variable in (layer.gamma, layer.beta):
         if variable is not None and axes == [len(x.shape) - 1] and x.varying == (axes[0],):
             follow_parameter(flow, variable, x)
         elif set(axes) & set(x.varying):
-            return flow.frozen(x, "layer normalisation is over several axes")[0]
+            return flow.frozen(x, "layer normalisation is over several axes")
     return Channels(x.ids, x.shape, zero=layer.gamma is not None)
 
 
@@ -74,7 +74,7 @@ def rms_norm(flow, layer, x):
     if not along:
         return x
     if not x.zero or len(axes) > 1:
-        return flow.frozen(x, "it is normalised over its channels, masked ones not being zero")[0]
+        return flow.frozen(x, "it is normalised over its channels, masked ones not being zero")
     x = flow.only(x, axes[0])
     ids = flow.vector(x, axes[0])
     flow.follow(layer.scale, 0, ids)
@@ -85,7 +85,7 @@ def rms_norm(flow, layer, x):
 @layer_rule("UnitNormalization")
 def unit_norm(flow, layer, x):
     if set(_axes(layer, x)) & set(x.varying) and not x.zero:
-        return flow.frozen(x, "it is normalised over its channels, masked ones not being zero")[0]
+        return flow.frozen(x, "it is normalised over its channels, masked ones not being zero")
     return x
 
 
@@ -93,7 +93,7 @@ def unit_norm(flow, layer, x):
 def normalize(flow, operation, x):
     axis = operation.axis % len(x.shape)
     if axis in x.varying and not (x.zero and operation.order == 2):
-        return flow.frozen(x, "it is normalised over its channels")[0]
+        return flow.frozen(x, "it is normalised over its channels")
     return Channels(x.ids, x.shape, x.zero)
 
 
@@ -101,7 +101,7 @@ def normalize(flow, operation, x):
 def batch_norm_operation(flow, operation, x, mean, variance, offset=None, scale=None, **_):
     given = [v for v in (mean, variance, offset, scale) if v is not None]
     if not all(isinstance(v, keras.Variable) for v in given):
-        return flow.frozen([x, *given], "it is normalised with computed statistics")[0]
+        return flow.frozen([x, *given], "it is normalised with computed statistics")
     ids = flow.vector(x, operation.axis, "it is normalised along another axis")
     for variable in given:
         flow.follow(variable, 0, ids)
@@ -112,12 +112,12 @@ def batch_norm_operation(flow, operation, x, mean, variance, offset=None, scale=
 def layer_norm_operation(flow, operation, x, *_, **__):
     axis = operation.axis if isinstance(operation.axis, (tuple, list)) else [operation.axis]
     if {one % len(x.shape) for one in axis} & set(x.varying):
-        return flow.frozen(x, "it is normalised over its channels")[0]
+        return flow.frozen(x, "it is normalised over its channels")
     return Channels(x.ids, x.shape, zero=False)
 
 
 @layer_rule("Normalization")
 def feature_normalization(flow, layer, x):
     if (np.asarray(x.ids) != SOLID).any():
-        return flow.frozen(x, "it is normalised by constants per channel")[0]
+        return flow.frozen(x, "it is normalised by constants per channel")
     return x

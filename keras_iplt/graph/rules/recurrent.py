@@ -64,7 +64,7 @@ def recurrent(flow, layer, x, initial_state=None, mask=None):
 def conv_lstm(flow, layer, x, initial_state=None, mask=None):
     cell, axis = layer.cell, channel_axis(layer)
     if layer.data_format == "channels_first":
-        return flow.frozen(x, "a recurrent convolution with channels first is not understood")[0]
+        return flow.frozen(x, "a recurrent convolution with channels first is not understood")
     inputs = flow.vector(x, axis, "a convolution mixes its positions")
     units = flow.create(layer, cell.filters, convolution=True)
     for kernel, consumed in ((cell.kernel, inputs), (cell.recurrent_kernel, units)):

@@ -121,9 +121,13 @@ def rule_for(operation):
         return None
     for base in type(operation).__mro__:
         if base in _LAYERS:
-            same = not overrides_call(operation, base) and type(operation).build is base.build
+            same = not overrides_call(operation, base) and _builds_like(operation, base)
             return _LAYERS[base] if same else None
     return None
+
+
+def _builds_like(layer, base):
+    return type(layer).build is getattr(base, "build", None)
 
 
 def supported():

@@ -1,5 +1,7 @@
 """Operations that cut tensors or pad them: the cut moves when channels before it go."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -26,7 +28,7 @@ def _full_key(key, rank):
 def _resize_getitem(operation, after, args, kwargs):
     x = after.call.args[0]
     key = _full_key(_key_of(after.call.args, after.call.kwargs), len(x.shape))
-    axis, new = 0, []
+    axis, new = 0, list[Any]()
     for part in key:
         if part is None:
             new.append(part)
@@ -60,11 +62,11 @@ def getitem(flow, operation, x, key):
     axis, ids_key, cut = 0, [], False
     for part in _full_key(key, len(x.shape)):
         if not (part is None or isinstance(part, (int, np.integer, slice))):
-            return flow.frozen(x, "it is indexed with a tensor")[0]
+            return flow.frozen(x, "it is indexed with a tensor")
         if part is not None:
             varies = axis in x.varying
             if varies and isinstance(part, slice) and part.step not in (None, 1, -1):
-                return flow.frozen(x, "its channels are taken in steps")[0]
+                return flow.frozen(x, "its channels are taken in steps")
             if not varies:
                 part = slice(None) if isinstance(part, slice) else 0
             elif not isinstance(part, slice):
@@ -181,5 +183,5 @@ def pad_operation(flow, operation, x, constant_values=None):
     widths = _pad_widths(operation, len(x.shape))
     touched = {axis for axis, width in enumerate(widths) if any(width)}
     if operation.mode != "constant" and touched & set(x.varying):
-        return flow.frozen(x, f"its channels are padded with mode {operation.mode!r}")[0]
+        return flow.frozen(x, f"its channels are padded with mode {operation.mode!r}")
     return pad(flow, x, widths, x.zero and constant_values in (None, 0))

@@ -104,7 +104,7 @@ def total(flow, operation, x):
 def along_axis(flow, operation, x):
     axis = operation.axis
     if axis is None or axis % len(x.shape) in x.varying:
-        return flow.frozen(x, "its channels are sorted or accumulated")[0]
+        return flow.frozen(x, "its channels are sorted or accumulated")
     return Channels(x.ids, flow.shapes[0], False)
 
 

@@ -22,7 +22,7 @@ def _resize_inner(layer, after):
 def time_distributed(flow, layer, x, mask=None):
     """The inner layer on each step; what it costs is counted once per step."""
     if 1 in x.varying:
-        return flow.frozen(x, "its steps differ in their channels")[0]
+        return flow.frozen(x, "its steps differ in their channels")
     shape, before = flow.shapes[0], len(flow.works)
     y = flow.call(layer.layer, (_without_time(x),), {})
     flow.repeat_works(before, x.shape[1])
@@ -39,7 +39,7 @@ def _resize_both(layer, after):
 @layer_rule("Bidirectional", resize=_resize_both)
 def bidirectional(flow, layer, x, initial_state=None, mask=None):
     if initial_state is not None or layer.return_state or layer.stateful:
-        return flow.frozen([x, initial_state], "states of both directions are not understood")[0]
+        return flow.frozen([x, initial_state], "states of both directions are not understood")
     shapes = flow.shapes
     forward = flow.call(layer.forward_layer, (x,), {})
     backward = flow.call(layer.backward_layer, (x,), {})
