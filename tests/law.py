@@ -45,7 +45,8 @@ def random_plan(graph, seed=0, most=0.7):
     removed = []
     for group in graph.groups:
         count = int(random.integers(0, max(1, int(group.size * most)) + 1))
-        removed.append(tuple(sorted(random.permutation(group.size)[: min(count, group.size - 1)])))
+        count = max(0, min(count, group.size - group.least))
+        removed.append(tuple(sorted(random.permutation(group.size)[:count])))
     filters = [group.filters for group in graph.groups]
     return finished(graph, removed, filters, {}, share_removed(parameters, graph))
 

@@ -567,7 +567,7 @@ def test_options_that_are_numpy_numbers_can_be_written_down(kind):
     plan = iplt.plan(chain_graph(), max_ratio=np.float32(0.75), **options)
     assert json.loads(plan.to_json())["options"] == {
         "ratio": 0.0, "of": "filters", "scope": "global", "min_channels": 2, "round_to": 4,
-        "max_ratio": 0.75, "convolutions_only": False, "criterion": "l2", "per_layer": {},
+        "max_ratio": 0.75, "convolutions_only": False, "criterion": "l2", "per_layer": {}, "approximate": False,
         "ignore": [],
     }  # fmt: skip
 

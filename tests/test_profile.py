@@ -486,12 +486,7 @@ def test_depthwise_filters_and_outputs_do_not_count_in_fpr():
     assert found.fpr == pytest.approx(lost / (32 + sum(MOBILE) + 512))
 
 
-TWICE = ("shared_conv_on_two_tensors", "nested_called_twice")  # their filters count twice in plans
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=PENDING if name in TWICE else ()) for name in GRAPHS]
-)
+@pytest.mark.parametrize("name", GRAPHS)
 def test_a_rewritten_graph_is_recognised_and_agrees_with_the_plan(name):
     model = build(name)
     try:

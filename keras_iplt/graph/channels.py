@@ -138,6 +138,7 @@ class Group:
         producers: the layers that create the channels.
         layers: names of all layers that hold a slice of them.
         filters: how many filters go with each channel (one per producer as a rule).
+        least: how many channels have to stay.
     """
 
     index: int
@@ -145,6 +146,7 @@ class Group:
     producers: tuple[Producer, ...]
     layers: tuple[str, ...]
     filters: np.ndarray
+    least: int = 1
 
     @property
     def size(self):

@@ -36,6 +36,7 @@ class Flow:
         self.producers = []
         self.works = []
         self.rescales = []
+        self.minimums = []  # (ids, how many of them have to stay)
         self.freezes = []  # (ids, reason)
         self.calls = {}
         self.seen = []  # all Channels ever put out, for the final tidying
@@ -80,6 +81,10 @@ class Flow:
         ids = ids[ids != SOLID]
         if len(ids):
             self.freezes.append((ids, f"{reason} ({self.path})" if self.path else reason))
+
+    def at_least(self, ids, count):
+        """`count` of these channels have to stay."""
+        self.minimums.append((np.asarray(ids), count))
 
     def frozen(self, x, reason):
         """Freezes `x` (any structure of channels) and returns the output as a solid tensor, or

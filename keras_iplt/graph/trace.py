@@ -126,6 +126,8 @@ class Tracer(Flow):
         if is_graph_model(operation):
             record.carry = "model"
             function = private.function_of(operation)
+            for earlier in self.calls_of(operation):  # one model must do for every call
+                self._agree(channels_in((earlier.args, earlier.kwargs)), record)
             inputs = keras.tree.flatten(args[0] if args else kwargs["inputs"])
             return self.read(function, inputs, prefix=f"{self.path}/")
         for attribute, what in _ADAPTED.items():
@@ -145,6 +147,11 @@ class Tracer(Flow):
         except TypeError:
             return self.frozen([args, kwargs], "called with arguments that are not understood")
         return rule.trace(self, operation, *args, **kwargs)
+
+    def _agree(self, before, record):
+        """The tensors of a nested model that is called again lose the same channels."""
+        for a, b in zip(before, channels_in((record.args, record.kwargs)), strict=True):
+            self.join(a.ids, b.ids, "a shared model meets channels that stay")
 
     def call_function(self, function, x):
         """What comes out of a plain function of one tensor."""
@@ -226,6 +233,8 @@ def make_rectangular(flow):
 def _settle_axis(flow, x):
     """Lets the ids of `x` vary along one axis only: the one that leaves most of them apart."""
     ids = flow.partition.find(x.ids)
+    frozen = np.concatenate([[SOLID], *(some for some, _ in flow.freezes)])
+    ids = np.where(np.isin(ids, flow.partition.find(frozen)), SOLID, ids)  # all of these stay
     varying = [a for a in x.varying if (ids != ids.take([0], a)).any()]
     if len(varying) < 2:
         return False
@@ -282,26 +291,34 @@ def _groups(flow, producers, classes, filters):
     """Classes that appear in the same tensors and variables, in the order of the graph."""
     random = np.random.default_rng(0)
     marks = np.zeros(len(classes), np.uint64)
-    for ids in [x.ids for x in flow.seen] + [piece.ids for piece in flow.slices.values()]:
-        marks[np.unique(classes[ids])] ^= random.integers(0, 2**63, dtype=np.uint64)
+    seen = {id(x): x.ids for x in [*flow.seen, *flow.slices.values()]}
+    for ids in seen.values():
+        touched_classes = classes[ids]
+        marks[touched_classes] = marks[touched_classes] ^ random.integers(
+            0, 2**63, dtype=np.uint64
+        )
     members: dict[int, list[int]] = {}
     for root in np.unique(classes):
         if root != SOLID:
             members.setdefault(int(marks[root]), []).append(int(root))
-    of_class: dict[int, int] = {}
+    index_of = np.full(len(classes), -1)
     for index, roots in enumerate(members.values()):
-        of_class.update(dict.fromkeys(roots, index))
+        index_of[roots] = index
 
-    def touched(things, ids_of):
+    def touched(things):
         found: list[list] = [[] for _ in members]
         for thing in things:
-            for root in np.unique(classes[ids_of(thing)]):
-                if root != SOLID and thing not in found[of_class[int(root)]]:
-                    found[of_class[int(root)]].append(thing)
+            inside = np.bincount(index_of[classes[thing.ids]] + 1, minlength=1)[1:]
+            for index in np.flatnonzero(inside):
+                found[index].append(thing)
         return found
 
-    creators = touched(producers, lambda p: p.ids)
-    pieces = touched(flow.slices.values(), lambda s: s.ids)
+    creators = touched(producers)
+    pieces = touched(flow.slices.values())
+    least = np.ones(len(members), int)
+    for ids, count in flow.minimums:
+        inside = index_of[classes[ids]]
+        np.maximum.at(least, inside[inside >= 0], count)
     return tuple(
         Group(
             index,
@@ -309,17 +326,20 @@ def _groups(flow, producers, classes, filters):
             tuple(creators[index]),
             tuple(dict.fromkeys(piece.path for piece in pieces[index])),
             filters[roots],
+            int(least[index]),
         )
         for index, roots in enumerate(members.values())
     )
 
 
 def _frozen(producers, roots, reasons):
+    frozen = np.zeros(len(roots), bool)
+    frozen[list(reasons)] = True
     for producer in producers:
+        own = roots[producer.ids]
         counts: dict[str, int] = {}
-        for root in roots[producer.ids]:
-            if int(root) in reasons:
-                counts[reasons[int(root)]] = counts.get(reasons[int(root)], 0) + 1
+        for root in own[frozen[own]]:
+            counts[reasons[int(root)]] = counts.get(reasons[int(root)], 0) + 1
         for reason, count in counts.items():
             yield Frozen(producer.path, count, reason)
 

@@ -113,6 +113,11 @@ class After:
 
     def serialized(self, layer):
         """The config of a wrapped layer after it was made smaller."""
+        if any(call.node is not None for call in self._rewriter.graph.by_operation[id(layer)]):
+            raise ModelError(
+                f"layer {layer.name!r} is used inside {self.call.path!r} and also directly, which "
+                "cannot be rebuilt. Use two layers, or put every use inside a wrapper"
+            )
         return keras.saving.serialize_keras_object(self._rewriter.wrapped(layer))
 
     def sliced(self, args, kwargs):

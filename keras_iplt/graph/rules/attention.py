@@ -28,7 +28,10 @@ def _resize_grouped(layer, after):
 
 @layer_rule("GroupQueryAttention", resize=_resize_grouped)
 def grouped_query(flow, layer, query, value, key=None, *_, return_attention_scores=False, **__):
-    return _attend(flow, layer, query, value, key, return_attention_scores)
+    y = _attend(flow, layer, query, value, key, return_attention_scores)
+    outputs = flow.vector(y[0] if isinstance(y, list) else y, -1)
+    flow.join(flow.vector(query, -1), outputs, "this attention puts out as many channels as go in")
+    return y
 
 
 def _attend(flow, layer, query, value, key, return_scores):
@@ -72,6 +75,9 @@ def _project(flow, projection, x, ids):
     steps = None if steps is None else steps * heads
     flow.work(steps, inputs, ids)
     if projection.bias is not None:
+        # TensorFlow adds a bias (heads, 1) to (batch, positions, heads, 1) along the positions
+        # when there are as many of them as heads.
+        flow.at_least(ids, 2)
         flow.follow(projection.bias, -1, ids)
         flow.work(steps, ids, adds=True)
 

@@ -276,6 +276,8 @@ def einsum_dense(flow, layer, x):
         shift = len(y.shape) - len(layer.bias.shape)
         if axis >= shift and layer.bias.shape[axis - shift] == y.shape[axis]:
             flow.follow(layer.bias, axis - shift, flow.vector(y, axis))
+            if len(layer.bias.shape) > 1:  # see the projections of attention
+                flow.at_least(flow.vector(y, axis), 2)
         positions = flow.positions(y.shape, axis)
         flow.work(positions, flow.vector(y, axis), adds=True)
     elif layer.bias is not None:

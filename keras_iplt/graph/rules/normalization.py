@@ -22,6 +22,9 @@ def batch_norm(flow, layer, x, mask=None):
 )
 def group_norm(flow, layer, x):
     ids = flow.vector(x, layer.axis, "it is normalised along another axis")
+    for call in flow.calls_of(layer):  # without weights, nothing else holds its uses together
+        earlier = flow.vector(call.args[0], layer.axis)
+        flow.join(earlier, ids, "a shared layer meets channels that stay")
     groups = layer.groups if layer.groups != -1 else len(ids)
     members = ids.reshape(groups, -1)
     if groups == 1 and (ids != SOLID).any():

@@ -33,8 +33,8 @@ def _resize_getitem(operation, after, args, kwargs):
         if part is None:
             new.append(part)
             continue
-        if axis in x.varying:
-            part = _moved_cut(part, after.kept_along(x, axis), x.shape[axis])
+        if axis in x.varying and len(kept := after.kept_along(x, axis)) < x.shape[axis]:
+            part = _moved_cut(part, kept, x.shape[axis])
         new.append(part)
         axis += 1
     return {}, (args[0], tuple(new)), {}
