@@ -227,7 +227,7 @@ def finished(graph, removed, filters, options, cost):
         removed=tuple(tuple(int(i) for i in sorted(chosen)) for chosen in removed),
         fpr=lost / total,
         ppr=cost(gone),
-        options=types.MappingProxyType(options),
+        options=types.MappingProxyType(options | {"approximate": graph.approximate}),
         architecture=graph.signature,
         variables=describe_variables(graph, gone),
         graph=graph,

@@ -91,7 +91,7 @@ def plan(
         Candidate(
             group.index, group.classes, filters[group.index],
             order=np.lexsort((np.arange(group.size), values[group.classes])),
-            most=most_of(group.size, min_channels, round_to, max_ratio),
+            most=most_of(group, min_channels, round_to, max_ratio),
             multiple=round_to or 1,
         )
         for group in groups
@@ -115,12 +115,12 @@ def plan(
     return finished(graph, removed, counted, options, share_removed(parameters, graph))
 
 
-def most_of(size, min_channels, round_to, max_ratio):
-    """How many channels a group of that size may lose."""
-    least = max(min_channels, round_to or 1)
+def most_of(group, min_channels, round_to, max_ratio):
+    """How many channels a group may lose."""
+    least = max(group.least, min_channels, round_to or 1)
     if max_ratio is not None:
-        least = max(least, math.ceil(size * (1 - max_ratio) - 1e-9))
-    return max(0, size - least)
+        least = max(least, math.ceil(group.size * (1 - max_ratio) - 1e-9))
+    return max(0, group.size - least)
 
 
 def filters_of(graph, group, convolutions_only):

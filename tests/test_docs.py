@@ -94,7 +94,9 @@ def with_rules():
     """The public names of the layers, and the operations, that have a rule: without those that
     tests and examples registered."""
     layers, operations = supported()
-    public = {getattr(getattr(keras.layers, name), "__name__", ""): name for name in dir(keras.layers)}
+    public = {
+        getattr(getattr(keras.layers, name), "__name__", ""): name for name in dir(keras.layers)
+    }
     names = {kind if hasattr(keras.layers, kind) else public.get(kind) for kind in layers}
     return [sorted(names - {None}), operations]
 

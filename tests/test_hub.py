@@ -34,11 +34,11 @@ def resnet(block="basic_block", side=SIDE, **options):
     )
 
 
-def cspnet(stage, block="dark_block", **options):
+def cspnet(stage, block="dark_block", stem_strides=2, **options):
     return models.CSPNetBackbone(
         stem_filters=[6, 8],
         stem_kernel_size=3,
-        stem_strides=2,
+        stem_strides=stem_strides,
         stackwise_depth=[1, 2],
         stackwise_strides=[1, 2],
         stackwise_num_filters=[12, 16],
@@ -152,14 +152,15 @@ BACKBONES = {
     "resnet bottleneck": lambda: resnet("bottleneck_block"),
     "resnet v2": lambda: resnet("bottleneck_block", use_pre_activation=True),
     "resnet vd": lambda: resnet("basic_block_vd"),
-    "resnet v2 vd": lambda: resnet("bottleneck_block_vd", use_pre_activation=True),
     "resnet any size": lambda: resnet(side=None),
     "resnet mixed precision": lambda: resnet(dtype="mixed_float16"),
     "cspnet dark": lambda: cspnet("dark"),
     "cspnet csp": lambda: cspnet("csp", "bottleneck_block", bottle_ratio=0.5, expand_ratio=2.0),
     "cspnet cs3": lambda: cspnet("cs3", "edge_block", avg_down=True, block_ratio=0.5),
-    "cspnet grouped": lambda: cspnet("csp", "bottleneck_block", groups=2, down_growth=True),
-    "cspnet pooled": lambda: cspnet("csp", cross_linear=True, stem_pooling="max"),
+    "cspnet grouped": lambda: cspnet("csp", "bottleneck_block", groups=2, expand_ratio=2.0),
+    "cspnet pooled": lambda: cspnet(
+        "csp", stem_strides=4, stem_pooling="max", cross_linear=True, expand_ratio=2.0
+    ),
     "deeplab v3": deeplab,
     "deeplab v3 plus": lambda: deeplab(low_level_feature_key="P2", projection_filters=6),
     "retinanet": lambda: retinanet(use_p5=False),

@@ -97,10 +97,11 @@ class Profile:
         if self.flops is not None:
             return
         if any(None in shape[1:] for shape in self.input_shape):
-            yield "MACs and FLOPs unknown: give input_shape"
+            yield "FLOPs unknown: give input_shape"
         else:
             names = ", ".join(f"{x.name} ({x.type})" for x in self.layers if x.flops is None)
-            yield f"MACs and FLOPs unknown: {names} cannot be counted"
+            rest = thousands(sum(x.flops for x in self.layers if x.flops is not None))
+            yield f"FLOPs unknown: {names} cannot be counted; all other layers take {rest}"
 
 
 def profile(model, input_shape=None):

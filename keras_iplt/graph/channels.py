@@ -174,6 +174,7 @@ class Graph:
         model: the model that was read.
         groups: what can be pruned, in the order of the graph.
         frozen: what cannot be pruned, with reasons.
+        approximate: whether layer normalisation may be pruned.
     """
 
     model: Any
@@ -187,6 +188,7 @@ class Graph:
     rescales: tuple[Rescale, ...] = dataclasses.field(repr=False)
     calls: dict = dataclasses.field(repr=False)  # id(node) -> Call
     signature: tuple[str, ...] = dataclasses.field(repr=False)
+    approximate: bool = False
 
     @functools.cached_property
     def by_variable(self):

@@ -14,7 +14,7 @@ import math
 import keras
 import numpy as np
 
-from keras_iplt.graph.channels import SOLID, Channels, Producer, Rescale, Slice, Work
+from keras_iplt.graph.channels import SOLID, Channels, Frozen, Producer, Rescale, Slice, Work
 from keras_iplt.graph.partition import Partition
 
 __all__ = ["Flow", "spread"]
@@ -37,6 +37,7 @@ class Flow:
         self.works = []
         self.rescales = []
         self.minimums = []  # (ids, how many of them have to stay)
+        self.refusals = []  # rows for layers that create channels in a way not understood
         self.freezes = []  # (ids, reason)
         self.calls = {}
         self.seen = []  # all Channels ever put out, for the final tidying
@@ -92,6 +93,12 @@ class Flow:
         for one in channels_in(x):
             self.freeze(one, reason)
         return self.solid_outputs()
+
+    def refused(self, x, reason):
+        """As `frozen`, for a layer whose own filters are not understood: it is listed too."""
+        channels = int(self.shapes[0][-1] or 0) if self.shapes and self.shapes[0] else 0
+        self.refusals.append(Frozen(self.path, channels, reason))
+        return self.frozen(x, reason)
 
     def solid_outputs(self):
         """Outputs in which nothing can be pruned: one, or a list."""

@@ -89,7 +89,10 @@ def _takes_training(layer):
 
 
 # Layers with other weights than their rules know.
-_ADAPTED = {"quantization_mode": "quantised: prune first", "lora_enabled": "adapted by LoRA"}
+_ADAPTED = {
+    "quantization_mode": "quantised: prune before quantising",
+    "lora_enabled": "adapted by LoRA: prune before, or merge the adapter",
+}
 
 
 class Tracer(Flow):
@@ -132,7 +135,7 @@ class Tracer(Flow):
             return self.read(function, inputs, prefix=f"{self.path}/")
         for attribute, what in _ADAPTED.items():
             if getattr(operation, attribute, None):
-                return self.frozen([args, kwargs], f"{operation.name} is {what}")
+                return self.refused([args, kwargs], f"it is {what}")
         rule = rule_for(operation)
         if rule is None:
             return read_unknown(self, record, specs)
@@ -276,7 +279,7 @@ def as_graph(flow, model, function):
         model=model,
         function=function,
         groups=_groups(flow, producers, classes, filters),
-        frozen=tuple(_frozen(producers, roots, reasons)),
+        frozen=(*_frozen(producers, roots, reasons), *flow.refusals),
         classes=classes,
         slices=tuple(flow.slices.values()),
         producers=tuple(producers),
@@ -284,6 +287,7 @@ def as_graph(flow, model, function):
         rescales=tuple(flow.rescales),
         calls=flow.calls,
         signature=tuple(_describe(call) for call in flow.calls.values()),
+        approximate=flow.approximate,
     )
 
 

@@ -102,29 +102,21 @@ _MOST_NUMBERS = 2_000_000
 def _probe(flow, record, specs):
     """Channel by channel or not: `f(x[S]) == f(x)[S]` for random numbers and a few S."""
     tensors = channels_in((record.args, record.kwargs))
-    name = type(record.operation).__name__
-    varying = [x for x in tensors if (x.ids != SOLID).any()]
-    if not varying:
-        if getattr(record.operation, "weights", None):
-            flow.freezes.append((np.zeros(0, np.int64), f"{name} is not understood"))
+    weighted = bool(getattr(record.operation, "weights", None))
+    if not weighted and all((x.ids == SOLID).all() for x in tensors):
         return flow.solid_outputs()
-    if (
-        len(tensors) == 1
-        and len(flow.shapes) == 1
-        and not getattr(record.operation, "weights", None)
-    ):
-        x = tensors[0]
+    if not weighted and len(tensors) == len(flow.shapes) == 1:
+        (x,) = tensors
         x = flow.only(x, max(x.varying, default=len(x.shape) - 1, key=lambda a: x.ids.shape[a]))
         if x.varying and _works_per_channel(record.operation, specs, x, flow.shapes[0]):
             record.carry = "keep"
             return Channels(x.ids, flow.shapes[0], zero=False)
-    for x in varying:
-        flow.freeze(
-            x,
-            f"{name} is not understood: it can neither be followed on symbolic tensors nor does it "
-            "work channel by channel. keras_iplt.register_rule can teach it",
-        )
-    return flow.solid_outputs()
+    reason = (
+        f"{type(record.operation).__name__} is not understood: it can neither be followed on "
+        "symbolic tensors nor does it work channel by channel. keras_iplt.register_rule can "
+        "teach it"
+    )
+    return flow.refused(tensors, reason) if weighted else flow.frozen(tensors, reason)
 
 
 def _works_per_channel(operation, specs, x, shape):

@@ -321,7 +321,8 @@ class Rewriter:
                 kept, factor = self.kept(source), factors.get(id(source), 1.0)
                 added = self._added.get(id(source))
                 if factor == 1.0 and added is None and all(k is None for k in kept):
-                    target.assign(source.value)
+                    # A copy: on JAX the old model's buffer would be donated in the new one's fit.
+                    target.assign(keras.ops.copy(source.value))
                     continue
                 value = numbers_of(source)
                 if added is not None:
