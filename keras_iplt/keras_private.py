@@ -13,6 +13,7 @@ __all__ = [
     "Functional",
     "arguments",
     "attention_denses",
+    "compile_arguments",
     "copied",
     "function_of",
     "input_structure",
@@ -65,6 +66,11 @@ def is_keras_operation(operation):
     return not isinstance(operation, keras.Layer) and type(operation).__module__.startswith(
         ("keras.src.ops", "keras.ops")
     )
+
+
+def compile_arguments(model):
+    """What `compile` was called with, as it was given."""
+    return dict(model._compile_config.config)
 
 
 def producer_of(tensor):

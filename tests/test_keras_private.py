@@ -88,6 +88,18 @@ def test_nodes_are_restored(model):
     assert len(dense._inbound_nodes) == 1
 
 
+def test_compile_arguments(model):
+    """A compiled model remembers what it was compiled with."""
+
+    def loss(y, p):
+        return ops.mean(p)
+
+    model.compile("sgd", loss=loss, metrics=["mae"])
+    has(model, "_compile_config")
+    given = private.compile_arguments(model)
+    assert given["loss"] is loss and given["metrics"] == ["mae"]
+
+
 def test_attention_projections():
     """Attention layers are four dense layers."""
     x = keras.Input((4, 6))

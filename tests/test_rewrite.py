@@ -153,14 +153,36 @@ def test_array_initialisers_are_cut():
     assert keras.models.clone_model(small).count_params() == small.count_params()
 
 
-def test_what_keras_cannot_carry_over_is_said():
-    """A loss that cannot be serialised leaves the new model uncompiled, with a warning."""
+def test_plain_functions_as_losses_and_metrics_go_along():
+    """Functions need not be registered; metrics and the optimizer are objects of their own."""
+
+    def loss(y, p):
+        return ops.mean(ops.square(p))
+
     model = build("plain")
+    model.compile("sgd", loss=loss, metrics=[loss, keras.metrics.MeanSquaredError()])
+    small = iplt.prune(model, 0.5)
+    x = np.ones((4, 8, 8, 3), "float32")
+    small.fit(x, np.ones((4, 3)), verbose=0)
+    assert int(small.optimizer.iterations) == 1 and int(model.optimizer.iterations) == 0
+    assert "mean_squared_error" in small.evaluate(x, np.ones((4, 3)), verbose=0, return_dict=True)
 
-    def unregistered(y, p):
-        return ops.mean(p)
 
-    model.compile("sgd", loss=unregistered)
+def test_what_cannot_be_carried_over_is_said():
+    """A loss that its config does not make again leaves the new model uncompiled."""
+
+    class Strange(keras.losses.Loss):
+        def __init__(self, needed):
+            super().__init__()
+
+        def call(self, y, p):
+            return ops.mean(p)
+
+        def get_config(self):
+            return {}
+
+    model = build("plain")
+    model.compile("sgd", loss=Strange(1))
     with pytest.warns(UserWarning, match="not compiled"):
         small = iplt.prune(model, 0.5)
     assert not small.compiled

@@ -115,9 +115,10 @@ class Tracer(Flow):
     def call(self, operation, args, kwargs, node=None):
         """What comes out of an operation. Rules of wrappers use it for the layer they wrap."""
         outer = self.path, self.shapes, self._prefix
-        self.path = self._prefix + operation.name
+        self.path = (self._prefix if node is not None else f"{self.path}/") + operation.name
         specs = _specs(operation, args, kwargs, node)
-        self.shapes = _output_shapes(operation, specs, node)
+        if not is_graph_model(operation):  # those are read, whatever size they were built for
+            self.shapes = _output_shapes(operation, specs, node)
         record = Call(operation, self.path, node, args, kwargs, specs)
         record.outputs = self._outcome(record, specs)
         self._remember(record, node)
@@ -286,7 +287,7 @@ def as_graph(flow, model, function):
         works=tuple(flow.works),
         rescales=tuple(flow.rescales),
         calls=flow.calls,
-        signature=tuple(_describe(call) for call in flow.calls.values()),
+        signature=_signature(flow.calls.values()),
         approximate=flow.approximate,
     )
 
@@ -348,9 +349,18 @@ def _frozen(producers, roots, reasons):
             yield Frozen(producer.path, count, reason)
 
 
-def _describe(call):
-    """One operation in a form that is equal for equal architectures, whatever the names."""
-    weights = getattr(call.operation, "weights", []) if call.carry != "model" else []
-    shapes = ", ".join(str(tuple(w.shape)) for w in weights)
-    outputs = ", ".join(str(tuple(x.shape)) for x in channels_in(call.outputs))
-    return f"{type(call.operation).__name__}[{shapes}] -> {outputs}"
+def _signature(calls):
+    """The operations in a form that is equal for equal architectures, whatever the names."""
+    made_by: dict[int, int] = {}  # id(Channels) -> place of the operation that put them out
+    described = []
+    for place, call in enumerate(calls):
+        weights = getattr(call.operation, "weights", []) if call.carry != "model" else []
+        shapes = ", ".join(str(tuple(w.shape)) for w in weights)
+        taken = [made_by.get(id(x), "input") for x in channels_in((call.args, call.kwargs))]
+        outputs = channels_in(call.outputs)
+        described.append(
+            f"{type(call.operation).__name__}[{shapes}] of {', '.join(map(str, taken))} -> "
+            + ", ".join(str(tuple(x.shape)) for x in outputs)
+        )
+        made_by.update((id(x), place) for x in outputs)
+    return tuple(described)

@@ -1,5 +1,7 @@
 """Attention: per-head query/key and value channels, the same ones for every head."""
 
+import math
+
 from keras_iplt import keras_private as private
 from keras_iplt.graph.channels import SOLID, Channels
 from keras_iplt.graph.rules.registry import layer_rule
@@ -47,14 +49,15 @@ def _attend(flow, layer, query, value, key, return_scores):
         _project(flow, projection, x, ids)
     for variable in (of_query._kernel, of_query.bias):
         flow.rescale(variable, narrow, 0.5)
-    asked, given = flow.positions(query.shape, -1), flow.positions(value.shape, -1)
-    heads = of_query._kernel.shape[1]
-    pairs = None if None in (asked, given) else asked * given * heads
+    asked, heads = flow.positions(query.shape, -1), of_query._kernel.shape[1]
+    pairs = _pairs(flow, query, value, getattr(layer, "_attention_axes", None), heads)
     flow.work(pairs, narrow)
     flow.work(pairs, wide)
     outputs = flow.create(layer, of_output._kernel.shape[-1])
     flow.consume(of_output._kernel, 1, wide)
     flow.slice(of_output._kernel, -1, outputs, "output")
+    copies = math.prod(of_output._kernel.shape[2:-1])  # further axes of `output_shape`
+    asked = None if asked is None else asked * copies
     flow.work(None if asked is None else asked * heads, wide, outputs)
     if of_output.bias is not None:
         flow.follow(of_output.bias, -1, outputs)
@@ -64,6 +67,13 @@ def _attend(flow, layer, query, value, key, return_scores):
         return flow.solid_outputs()
     y = flow.place(outputs, -1)
     return [y, *(flow.solid(shape) for shape in flow.shapes[1:])] if return_scores else y
+
+
+def _pairs(flow, query, value, axes=None, heads=1):
+    """How many scores are computed: positions asked, times those that each looks at."""
+    asked = flow.positions(query.shape, -1)
+    seen = [value.shape[axis] for axis in axes or range(1, len(value.shape) - 1)]
+    return None if asked is None or None in seen else asked * math.prod(seen) * heads
 
 
 def _project(flow, projection, x, ids):
@@ -87,6 +97,10 @@ def dot_attention(flow, layer, inputs, *_, **__):
     """Scores sum over the channels of query and key, which must be zero where masked."""
     query, value, *rest = inputs
     key = rest[0] if rest else value
+    pairs = _pairs(flow, query, value)
+    if layer.score_mode == "dot":
+        flow.work(pairs, flow.vector(query, -1))
+    flow.work(pairs, flow.vector(value, -1))
     if layer.score_mode != "dot" or not (query.zero or key.zero):
         flow.freeze(query, "attention scores add up over its channels")
         flow.freeze(key, "attention scores add up over its channels")
@@ -103,6 +117,9 @@ def additive_attention(flow, layer, inputs, *_, **__):
     query, value, *rest = inputs
     key = rest[0] if rest else value
     ids, others = flow.vector(query, -1), flow.vector(key, -1)
+    pairs = _pairs(flow, query, value)
+    flow.work(pairs, ids)
+    flow.work(pairs, flow.vector(value, -1))
     flow.join(ids, others, "the other side of attention must stay")
     if layer.use_scale:
         flow.follow(layer.scale, 0, ids)

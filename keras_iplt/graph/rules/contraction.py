@@ -132,15 +132,34 @@ def _op_axis(operation):
 @operation_rule("Conv")
 def conv_operation(flow, operation, x, kernel):
     if not isinstance(kernel, keras.Variable):
-        return flow.frozen([x, kernel], "the kernel of a convolution is computed")
+        return _computed_kernel(flow, operation, x, kernel)
     return convolve(flow, x, operation, kernel, None, _op_axis(operation))
 
 
 @operation_rule("DepthwiseConv")
 def depthwise_operation(flow, operation, x, kernel):
     if not isinstance(kernel, keras.Variable):
-        return flow.frozen([x, kernel], "the kernel of a convolution is computed")
+        return _computed_kernel(flow, operation, x, kernel)
     return depthwise(flow, x, kernel, None, _op_axis(operation))
+
+
+@operation_rule("SeparableConv")
+def separable_operation(flow, operation, x, *kernels):
+    return _computed_kernel(flow, operation, x, *kernels)
+
+
+@operation_rule("ConvTranspose")
+def transposed_operation(flow, operation, x, kernel):
+    return _computed_kernel(flow, operation, x, kernel, shape=x.shape)
+
+
+def _computed_kernel(flow, operation, x, *kernels, shape=None):
+    """Nothing can go, but it costs as many multiply-adds per position as the kernels have
+    numbers."""
+    positions = flow.positions(shape or flow.shapes[0], _op_axis(operation))
+    numbers = sum(math.prod(k.shape if hasattr(k, "shape") else np.shape(k)) for k in kernels)
+    flow.work(None if positions is None else positions * numbers)
+    return flow.frozen([x, *kernels], "the kernel of a convolution is computed")
 
 
 # -- dense layers and einsums --
@@ -174,6 +193,7 @@ def contract(flow, layer, terms, a, b):
         a, b, labels_a, labels_b = b, a, labels_b, labels_a
     terms = (labels_a, labels_b, labels_out)
     if not isinstance(a, Channels) or not isinstance(b, (Channels, keras.Variable)):
+        _count_solid(flow, terms, (a, b))
         return flow.frozen([a, b], "it is contracted with a constant")
     lengths = dict(zip(labels_b, b.shape, strict=True)) | dict(zip(labels_a, a.shape, strict=True))
     if isinstance(b, Channels):
@@ -181,7 +201,9 @@ def contract(flow, layer, terms, a, b):
     else:
         found = _weigh(flow, layer, _vectors(flow, a, labels_a), terms, a, b)
     found = {label: ids for label, ids in found.items() if (ids != SOLID).any()}
-    batch = labels_out[0] if lengths[labels_out[0]] is None else None
+    firsts = {labels[0] for labels, x in ((labels_a, a), (labels_b, b)) if isinstance(x, Channels)}
+    batch = labels_out[0] if labels_out[0] in firsts else None
+    flow.shapes = (_filled_in(flow.shapes[0], labels_out, lengths),)
     solid = [n for label, n in lengths.items() if label not in found and label != batch]
     flow.work(None if None in solid else math.prod(solid), *found.values())
     *others, last = [label for label in labels_out if label in found] or [None]
@@ -191,6 +213,22 @@ def contract(flow, layer, terms, a, b):
         return flow.solid(flow.shapes[0])
     zero = a.zero if last in labels_a else getattr(b, "zero", True)
     return flow.place(found[last], labels_out.index(last), zero=zero)
+
+
+def _count_solid(flow, terms, operands):
+    """The multiply-adds of a product in which nothing can be pruned."""
+    lengths = {}
+    for labels, x in zip(terms, operands, strict=False):
+        shape = x.shape if hasattr(x, "shape") else np.shape(x)
+        first = 1 if isinstance(x, Channels) and labels[0] == terms[-1][0] else 0  # the batch
+        lengths |= dict(zip(labels[first:], shape[first:], strict=True))
+    known = None not in lengths.values()
+    flow.work(math.prod(lengths.values()) if known else None)
+
+
+def _filled_in(shape, labels, lengths):
+    """A shape, with what the operands know where it says None."""
+    return tuple(lengths[label] if n is None else n for label, n in zip(labels, shape, strict=True))
 
 
 def _weigh(flow, layer, of_a, terms, a, kernel):
@@ -289,9 +327,11 @@ def einsum_dense(flow, layer, x):
 def einsum(flow, operation, *operands, **_):
     subscripts = operation.subscripts
     if len(operands) != 2 or "->" not in subscripts:
+        flow.work(None)
         return flow.frozen(operands, "an einsum of this form is not understood")
     terms = einsum_terms(subscripts, *(len(x.shape) for x in operands))
     if any(len(set(term)) != len(term) for term in terms):
+        flow.work(None)
         return flow.frozen(operands, "an einsum with a repeated label is not understood")
     return contract(flow, operation, terms, *operands)
 
@@ -299,19 +339,21 @@ def einsum(flow, operation, *operands, **_):
 @operation_rule("Matmul")
 def matmul(flow, operation, a, b):
     if not hasattr(a, "shape") or not hasattr(b, "shape") or min(len(a.shape), len(b.shape)) < 2:
+        flow.work(None)
         return flow.frozen([a, b], "a product of this form is not understood")
     rank = max(len(a.shape), len(b.shape))
     batch = tuple(string.ascii_lowercase[: rank - 2])
 
-    def labels(x, last):
+    def labels(x, other, last):
+        lengths = dict(zip(batch[rank - len(other.shape) :], other.shape, strict=False))
         own = batch[rank - len(x.shape) :]
         return tuple(
-            label.upper() if n == 1 and rank > 2 else label
+            label.upper() if n == 1 != lengths.get(label, 1) else label
             for label, n in zip(own, x.shape, strict=False)
         ) + tuple(last)
 
     out = batch + ("x", "z")
-    return contract(flow, operation, (labels(a, "xy"), labels(b, "yz"), out), a, b)
+    return contract(flow, operation, (labels(a, b, "xy"), labels(b, a, "yz"), out), a, b)
 
 
 @layer_rule("Dot")
@@ -331,4 +373,5 @@ def dot(flow, layer, inputs):
 
 @operation_rule("Dot", "Tensordot", "Vdot", "Inner", "Outer")
 def product(flow, operation, a, b):
+    flow.work(None)
     return flow.frozen([a, b], "a product of this form is not understood")

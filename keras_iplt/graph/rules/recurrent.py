@@ -64,6 +64,7 @@ def recurrent(flow, layer, x, initial_state=None, mask=None):
 def conv_lstm(flow, layer, x, initial_state=None, mask=None):
     cell, axis = layer.cell, channel_axis(layer)
     if layer.data_format == "channels_first":
+        flow.work(None)
         return flow.frozen(x, "a recurrent convolution with channels first is not understood")
     inputs = flow.vector(x, axis, "a convolution mixes its positions")
     units = flow.create(layer, cell.filters, convolution=True)
@@ -77,6 +78,7 @@ def conv_lstm(flow, layer, x, initial_state=None, mask=None):
         flow.work(steps * spatial * window * 4 if known else None, consumed, units)
     if cell.bias is not None:
         flow.follow(cell.bias, 0, np.tile(units, 4))
+        flow.work(steps * spatial * 4 if known else None, units, adds=True)
     return _states(flow, x, units, initial_state)
 
 

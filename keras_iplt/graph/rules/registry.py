@@ -91,8 +91,10 @@ def register_rule(layer_class, trace=None, *, resize=None):
     ...     "units": after.size(layer.kernel, 1)})
     ... def doubled(flow, layer, x):
     ...     units = flow.create(layer, layer.units)
-    ...     flow.consume(layer.kernel, 0, flow.vector(x, -1))
+    ...     inputs = flow.vector(x, -1)
+    ...     flow.consume(layer.kernel, 0, inputs)
     ...     flow.slice(layer.kernel, 1, units, "output")
+    ...     flow.work(flow.positions(flow.shapes[0], -1), inputs, units)  # multiply-adds
     ...     return flow.place(units, axis=-1)
     >>> model = keras.Sequential([keras.Input((4,)), Doubled(8), keras.layers.Dense(2)])
     >>> iplt.prune(model, ratio=0.5).layers[0].units
