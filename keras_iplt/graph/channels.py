@@ -73,12 +73,14 @@ class Slice:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Producer:
-    """A layer that creates channels, one id per filter."""
+    """A layer that creates channels, one id per filter; `place` tells several sets of one layer
+    apart (the keys and values of attention, say)."""
 
     path: str
     layer: Any
     ids: np.ndarray
     convolution: bool
+    place: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -41,6 +41,7 @@ class Flow:
         self.freezes = []  # (ids, reason)
         self.calls = {}
         self.seen = []  # all Channels ever put out, for the final tidying
+        self.created = 0  # how many sets of channels the operation being read has created
         self.path = ""
         self.shapes: tuple[tuple[int | None, ...], ...] = ()
         self.approximate = approximate
@@ -50,7 +51,8 @@ class Flow:
     def create(self, layer, count, convolution=False):
         """New channels, one for each of `count` filters of `layer`."""
         ids = self.partition.fresh(count)
-        self.producers.append(Producer(self.path, layer, ids, convolution))
+        self.producers.append(Producer(self.path, layer, ids, convolution, self.created))
+        self.created += 1
         return ids
 
     def solid(self, shape):

@@ -114,7 +114,8 @@ class Tracer(Flow):
 
     def call(self, operation, args, kwargs, node=None):
         """What comes out of an operation. Rules of wrappers use it for the layer they wrap."""
-        outer = self.path, self.shapes, self._prefix
+        outer = self.path, self.shapes, self._prefix, self.created
+        self.created = 0
         self.path = (self._prefix if node is not None else f"{self.path}/") + operation.name
         specs = _specs(operation, args, kwargs, node)
         if not is_graph_model(operation):  # those are read, whatever size they were built for
@@ -122,7 +123,7 @@ class Tracer(Flow):
         record = Call(operation, self.path, node, args, kwargs, specs)
         record.outputs = self._outcome(record, specs)
         self._remember(record, node)
-        self.path, self.shapes, self._prefix = outer
+        self.path, self.shapes, self._prefix, self.created = outer
         return record.outputs
 
     def _outcome(self, record, specs):
@@ -267,8 +268,8 @@ def as_graph(flow, model, function):
         for root in np.unique(roots[frozen_ids]):
             reasons.setdefault(int(root), reason)
     # A shared layer creates its channels at each call; they are joined, and count once.
-    producers = list({(id(p.layer), roots[p.ids].tobytes()): p for p in reversed(flow.producers)}
-                     .values())[::-1]  # fmt: skip
+    first = {(id(p.layer), p.place): p for p in reversed(flow.producers)}
+    producers = list(first.values())[::-1]
     filters = np.zeros(len(roots), np.int64)
     for producer in producers:
         np.add.at(filters, roots[producer.ids], 1)
@@ -299,9 +300,7 @@ def _groups(flow, producers, classes, filters):
     seen = {id(x): x.ids for x in [*flow.seen, *flow.slices.values()]}
     for ids in seen.values():
         touched_classes = classes[ids]
-        marks[touched_classes] = marks[touched_classes] ^ random.integers(
-            0, 2**63, dtype=np.uint64
-        )
+        marks[touched_classes] = marks[touched_classes] ^ random.integers(0, 2**63, dtype=np.uint64)
     members: dict[int, list[int]] = {}
     for root in np.unique(classes):
         if root != SOLID:

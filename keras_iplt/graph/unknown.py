@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_iplt import keras_private as private
-from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.channels import SOLID, Channels, Producer
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.recreate import learn_to_recreate
 from keras_iplt.graph.rules import activation, elementwise, spatial
@@ -46,12 +46,10 @@ def _read_inlined(flow, record, specs, inlined):
     outputs = flow.read(inlined, inputs, prefix=f"{flow.path}/")
     # Channels that the layer's own variables create are the layer's, whatever operation used them.
     own = {id(v) for v in private.own_variables(layer)}
-    for i in range(before, len(flow.producers)):
-        producer = flow.producers[i]
-        if not isinstance(producer.layer, keras.Layer):
-            flow.producers[i] = type(producer)(
-                record.path, layer, producer.ids, producer.convolution
-            )
+    for i, made in enumerate(flow.producers[before:]):
+        if not isinstance(made.layer, keras.Layer):
+            own_part = Producer(record.path, layer, made.ids, made.convolution, i)
+            flow.producers[before + i] = own_part
     record.inner = inlined
     training = _inline(layer, specs, training=True)
     same = training is not None and kinds(training) == kinds(inlined)

@@ -39,10 +39,9 @@ def grouped_query(flow, layer, query, value, key=None, *_, return_attention_scor
 def _attend(flow, layer, query, value, key, return_scores):
     of_query, of_key, of_value, of_output = private.attention_denses(layer)
     narrow = flow.create(layer, of_query._kernel.shape[-1])
-    wide = narrow
-    if of_value._kernel.shape[-1] != of_query._kernel.shape[-1]:
-        wide = flow.create(layer, of_value._kernel.shape[-1])
-    # Where keys and values are equally long they stay so: fused kernels demand it.
+    wide = flow.create(layer, of_value._kernel.shape[-1])
+    if len(wide) == len(narrow):  # they stay equally long: fused kernels demand it
+        flow.join(narrow, wide, "")
     key = value if key is None else key
     for projection, x, ids in ((of_query, query, narrow), (of_key, key, narrow),
                                (of_value, value, wide)):  # fmt: skip
