@@ -217,7 +217,7 @@ def contract(flow, layer, terms, a, b):
 
 def _count_solid(flow, terms, operands):
     """The multiply-adds of a product in which nothing can be pruned."""
-    lengths = {}
+    lengths: dict = {}
     for labels, x in zip(terms, operands, strict=False):
         shape = x.shape if hasattr(x, "shape") else np.shape(x)
         first = 1 if isinstance(x, Channels) and labels[0] == terms[-1][0] else 0  # the batch
