@@ -9,7 +9,7 @@ from keras_iplt.graph.trace import trace
 from keras_iplt.graph.weights import kept_along, take
 from keras_iplt.plan import bound, finished
 from keras_iplt.surgery.mask import mask
-from keras_iplt.surgery.rewrite import Rewriter
+from keras_iplt.surgery.rewriter import Rewriter
 
 TOLERANCE = 1e-5
 

@@ -17,7 +17,7 @@ import numpy as np
 from keras_iplt.graph.channels import SOLID, Channels, Frozen, Producer, Rescale, Slice, Work
 from keras_iplt.graph.partition import Partition
 
-__all__ = ["Flow", "spread"]
+__all__ = ["Flow", "channel_axis", "channels_in", "spread"]
 
 
 class Flow:
@@ -178,6 +178,11 @@ class Flow:
         left_out = {0, *(axis % len(shape) for axis in channel_axes)}
         lengths = [n for axis, n in enumerate(shape) if axis not in left_out]
         return None if None in lengths else math.prod(lengths)
+
+
+def channel_axis(operation):
+    """Where an operation's `data_format` puts the channels; last if it has none."""
+    return 1 if getattr(operation, "data_format", None) == "channels_first" else -1
 
 
 def channels_in(structure):

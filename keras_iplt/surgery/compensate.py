@@ -9,7 +9,7 @@ borders only under "valid" padding), an approximation for all others.
 import keras
 import numpy as np
 
-from keras_iplt.graph.flow import channels_in
+from keras_iplt.graph.flow import channel_axis, channels_in
 from keras_iplt.graph.weights import numbers_of
 from keras_iplt.observe import batches, observe
 
@@ -39,7 +39,7 @@ def compensation(graph, gone, data):
 
     def visit(call, inputs):
         ((_, x),) = inputs
-        x = np.moveaxis(x, _channel_axis(call.operation), -1)
+        x = np.moveaxis(x, channel_axis(call.operation), -1)
         x = x.reshape(-1, x.shape[-1])
         total, count = sums.get(id(call.operation), (0.0, 0))
         sums[id(call.operation)] = total + x.sum(axis=0, dtype="float64"), count + len(x)
@@ -77,7 +77,3 @@ def _absorber(graph, call):
     if len(behind) == 1 and isinstance(behind[0].operation, keras.layers.BatchNormalization):
         return behind[0].operation.moving_mean, -1.0
     return None
-
-
-def _channel_axis(layer):
-    return 1 if getattr(layer, "data_format", None) == "channels_first" else -1

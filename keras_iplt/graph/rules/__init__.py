@@ -3,10 +3,11 @@
 from keras_iplt.graph.rules import (  # noqa: F401 - importing a module registers its rules
     activation,
     attention,
-    contraction,
+    convolution,
     elementwise,
     movement,
     normalization,
+    product,
     recurrent,
     slicing,
     spatial,

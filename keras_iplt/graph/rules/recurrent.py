@@ -3,8 +3,8 @@
 import numpy as np
 
 from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.flow import channel_axis
 from keras_iplt.graph.rules.activation import zero_at
-from keras_iplt.graph.rules.contraction import channel_axis
 from keras_iplt.graph.rules.registry import layer_rule
 
 _GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}

@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.flow import channel_axis
 from keras_iplt.graph.rules.registry import layer_rule, operation_rule
 
 __all__ = ["per_channel", "reduce_axes"]
@@ -22,10 +23,6 @@ _IDENTITY = [
     "ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise",
     "Identity",
 ]  # fmt: skip
-
-
-def channel_axis(layer):
-    return 1 if getattr(layer, "data_format", None) == "channels_first" else -1
 
 
 def per_channel(flow, x, axis, zero=None):

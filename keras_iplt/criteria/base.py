@@ -1,0 +1,88 @@
+"""What all criteria share."""
+
+import inspect
+
+import numpy as np
+
+from keras_iplt.errors import CriterionError
+from keras_iplt.filters import filters_of
+from keras_iplt.graph.weights import numbers_of
+
+__all__ = ["Criterion"]
+
+_REDUCTIONS = ("mean", "sum", "max", "l2")
+
+
+class Criterion:
+    """Base of all criteria: override `score`.
+
+    Args:
+        reduce: how the numbers of several filters of one channel become one: "mean", "sum",
+            "max" or "l2".
+
+    Example:
+
+    >>> from keras_iplt import criteria
+    >>> class Spread(criteria.Criterion):
+    ...     def score(self, filters):
+    ...         return filters.weights.std(axis=1)
+    >>> criteria.get(Spread(reduce="max"))
+    Spread(reduce='max')
+    """
+
+    needs_data = False
+    missing = "their layer records no weights of theirs: see keras_iplt.register_rule"
+
+    def __init__(self, reduce="mean"):
+        if reduce not in _REDUCTIONS:
+            raise CriterionError(f"reduce: expected one of {_REDUCTIONS}, received: {reduce!r}")
+        self.reduce = reduce
+
+    @property
+    def name(self):
+        """What the criterion is called in plans and messages."""
+        return type(self).__name__.lower()
+
+    def score(self, filters):
+        """One number per filter of a layer.
+
+        Args:
+            filters: a `Filters`; `filters.weights` is an array with one row
+                per filter.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must override score(filters)")
+
+    def collect(self, graph, wanted, data):
+        """Pairs `(ids, numbers)`: what is known about the channels marked in `wanted`, a mask
+        over all ids. An id may appear any number of times."""
+        for filters in filters_of(graph, wanted):
+            yield filters.ids, self._checked(self.score(filters), filters)
+
+    def _checked(self, values, filters):
+        values = np.asarray(numbers_of(values), np.float64)
+        if values.shape != (len(filters),):
+            raise CriterionError(
+                f"criterion {self.name!r} on layer {filters.path!r}: expected shape "
+                f"({len(filters)},), one number per filter, received: {values.shape}"
+            )
+        if not np.isfinite(values).all():
+            raise CriterionError(
+                f"criterion {self.name!r} on layer {filters.path!r}: expected finite numbers, "
+                f"received: {values[~np.isfinite(values)][0]} for filter "
+                f"{np.flatnonzero(~np.isfinite(values))[0]}"
+            )
+        return values
+
+    def get_config(self):
+        """The constructor's arguments."""
+        names = inspect.signature(type(self)).parameters
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_config(cls, config):
+        """The criterion with these arguments."""
+        return cls(**config)
+
+    def __repr__(self):
+        settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({settings})"

@@ -1,0 +1,148 @@
+"""Criteria that look at nothing but the weights."""
+
+import math
+
+import keras
+import numpy as np
+
+from keras_iplt.criteria.base import Criterion
+from keras_iplt.errors import CriterionError
+from keras_iplt.filters import check_finite
+from keras_iplt.graph.weights import numbers_of
+
+__all__ = ["Lp", "L1", "L2", "GeometricMedian", "LAMP", "BatchNormScale", "Random", "Custom"]
+
+
+class Lp(Criterion):
+    """The p-norm of a filter's kernel, without its bias: (Σ |w|^p)^(1/p).
+
+    Args:
+        p: the exponent.
+        mean: divide the sum by the number of weights first, so that layers with filters of
+            different size compare.
+        reduce: see `Criterion`.
+    """
+
+    def __init__(self, p=2.0, mean=False, reduce="mean"):
+        super().__init__(reduce)
+        if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 < p < math.inf:
+            raise CriterionError(f"p: expected a positive number, received: {p!r}")
+        self.p, self.mean = p, bool(mean)
+
+    @property
+    def name(self):
+        return super().name + ("_mean" if self.mean else "")
+
+    def score(self, filters):
+        total = filters.power_sums(self.p)
+        return (total / filters.size if self.mean else total) ** (1 / self.p)
+
+
+class L1(Lp):
+    """The sum of the absolute weights of a filter (`mean`: their mean). See `Lp`."""
+
+    def __init__(self, mean=False, reduce="mean"):
+        super().__init__(1, mean, reduce)
+
+
+class L2(Lp):
+    """The Euclidean norm of a filter (`mean`: the root of the mean square), Eq. 3 of the IPLT
+    paper. See `Lp`."""
+
+    def __init__(self, mean=False, reduce="mean"):
+        super().__init__(2, mean, reduce)
+
+
+class GeometricMedian(Criterion):
+    """The sum of a filter's distances to all other filters of its layer: those near the geometric
+    median can be replaced by others (FPGM, He et al., CVPR 2019)."""
+
+    @property
+    def name(self):
+        return "fpgm"
+
+    def score(self, filters):
+        products = np.zeros((len(filters), len(filters)))
+        for block in filters.blocks(1 << 23):
+            # Distances do not change with the origin; near the filters, less is cancelled below.
+            block = block.astype(np.float64)
+            block -= block.mean(axis=1, keepdims=True)
+            products += block.T @ block
+        squares = products.diagonal().copy()
+        products *= -2
+        products += squares[:, None]
+        products += squares
+        np.maximum(products, 0, out=products)
+        np.fill_diagonal(products, 0)
+        return np.sqrt(products, out=products).sum(axis=1)
+
+
+class LAMP(Criterion):
+    """A filter's squared norm over the sum of those of all filters of its layer that are at least
+    as large, itself included: layer-adaptive magnitude (Lee et al., ICLR 2021), of filters."""
+
+    def score(self, filters):
+        squares = filters.power_sums(2)
+        ascending = np.sort(squares)
+        sums = np.cumsum(ascending[::-1])[::-1]
+        sums = sums[np.searchsorted(ascending, squares)]
+        return np.divide(squares, sums, out=np.zeros_like(squares), where=sums > 0)
+
+
+class BatchNormScale(Criterion):
+    """|gamma| of the batch normalization that follows (network slimming, Liu et al., ICCV 2017)."""
+
+    missing = "no BatchNormalization with a scale follows them"
+
+    @property
+    def name(self):
+        return "bn_scale"
+
+    def collect(self, graph, wanted, data):
+        layers = {
+            id(call.operation): (call.path, call.operation)
+            for call in graph.calls.values()
+            if isinstance(call.operation, keras.layers.BatchNormalization)
+        }
+        for path, layer in layers.values():
+            for piece in graph.by_variable.get(id(layer.gamma), ()):
+                if wanted[piece.ids].any():
+                    gamma = numbers_of(layer.gamma)
+                    check_finite(gamma, layer.gamma, path)
+                    yield piece.ids, np.abs(gamma)
+
+
+class Random(Criterion):
+    """Random numbers, the same for the same model and seed: what others must beat."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise CriterionError(f"seed: expected an integer of 0 or more, received: {seed!r}")
+        self.seed = seed
+
+    def collect(self, graph, wanted, data):
+        classes = np.unique(graph.classes[wanted])
+        yield classes, np.random.default_rng(self.seed).random(len(wanted))[classes]
+
+
+class Custom(Criterion):
+    """A plain function as a criterion.
+
+    Args:
+        function: takes an array `(filters, weights of one filter)`, returns one number per filter.
+        reduce: see `Criterion`.
+    """
+
+    def __init__(self, function, reduce="mean"):
+        super().__init__(reduce)
+        if not callable(function):
+            raise CriterionError(f"expected a function of an array, received: {function!r}")
+        self.function = function
+
+    @property
+    def name(self):
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def score(self, filters):
+        return self.function(filters.weights)

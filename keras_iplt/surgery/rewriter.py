@@ -1,0 +1,305 @@
+"""Making every layer and model of a graph again, smaller."""
+
+import inspect
+
+import keras
+import numpy as np
+
+from keras_iplt import keras_private as private
+from keras_iplt.errors import ModelError
+from keras_iplt.graph.flow import channels_in
+from keras_iplt.graph.recreate import check_round_trip, is_custom, recreate
+from keras_iplt.graph.rules import rule_for
+from keras_iplt.graph.trace import graph_of
+from keras_iplt.graph.walk import is_graph_model, walk
+from keras_iplt.graph.weights import kept_along, kept_axes, kept_lengths, numbers_of, take
+
+__all__ = ["After", "Rewriter"]
+
+
+class After:
+    """What a layer's `resize` may ask: how things are once the channels are gone.
+
+    Attributes:
+        call: the layer's (first) call, with `Channels` for tensors.
+    """
+
+    def __init__(self, rewriter, call):
+        self._rewriter = rewriter
+        self.call = call
+
+    def size(self, variable, axis):
+        """How much is left of a variable along an axis."""
+        kept = self._rewriter.kept(variable)[axis]
+        return int(variable.shape[axis]) if kept is None else len(kept)
+
+    def lengths(self, x):
+        """The shape that is left of a tensor."""
+        return kept_lengths(x, self._rewriter.gone)
+
+    def kept_along(self, x, axis):
+        """The positions of a tensor that stay along an axis."""
+        kept = kept_along(x, axis, self._rewriter.gone)
+        return np.arange(x.shape[axis]) if kept is None else kept
+
+    def size_of_input(self, axis):
+        """How many channels are left in the call's input."""
+        return self.lengths(self.call.args[0])[axis]
+
+    def serialized(self, layer):
+        """The config of a wrapped layer after it was made smaller."""
+        if any(call.node is not None for call in self._rewriter.graph.by_operation[id(layer)]):
+            raise ModelError(
+                f"layer {layer.name!r} is used inside {self.call.path!r} and also directly, which "
+                "cannot be rebuilt. Use two layers, or put every use inside a wrapper"
+            )
+        return keras.saving.serialize_keras_object(self._rewriter.wrapped(layer))
+
+    def sliced(self, args, kwargs):
+        """Arguments of an element-wise operation, with constants cut to the channels left."""
+        y = self.call.outputs
+
+        def cut(x):
+            if isinstance(x, (keras.KerasTensor, keras.Variable)) or not np.ndim(x):
+                return x
+            rank = np.ndim(x)
+            kept = (
+                self.kept_along(y, axis) if np.shape(x)[axis] > 1 else None
+                for axis in range(-rank, 0)
+                if y.shape[axis] is not None or np.shape(x)[axis] == 1
+            )
+            return take(np.asarray(keras.ops.convert_to_numpy(x)), tuple(kept))
+
+        return {}, *keras.tree.map_structure(cut, (args, kwargs))
+
+
+class Rewriter:
+    """Makes every layer and model of a graph again, each once."""
+
+    def __init__(self, graph, gone, added=None):
+        self.graph, self.gone = graph, gone
+        self._added = added or {}  # id(old variable) -> what to add to its value
+        self._made = {}  # id(old layer or model) -> new
+        self._pairs = []  # (old layer, new layer), to carry weights over
+        self._models = []  # (old model, new model), inner ones first
+        self._rename = {}  # id(operation from inside a custom layer) -> its name in the new model
+        self._names = set()  # taken in the model that is being made
+        self.twins = []  # (old symbolic tensors, new ones) of every operation called again
+
+    def kept(self, variable):
+        """What stays of a variable, per axis."""
+        return kept_axes(variable, self.graph.by_variable.get(id(variable), ()), self.gone)
+
+    # -- models --
+
+    def model(self, old):
+        """The smaller model."""
+        if id(old) not in self._made:
+            new = self._sequential(old) if self._stays_sequential(old) else self._functional(old)
+            self._made[id(old)] = new
+            self._models.append((old, new))
+        return self._made[id(old)]
+
+    def _stays_sequential(self, model):
+        calls = (c for layer in getattr(model, "layers", ()) for c in self._calls(layer))
+        return isinstance(model, keras.Sequential) and all(c.carry != "flatten" for c in calls)
+
+    def _sequential(self, old):
+        image = self._input(private.function_of(old).inputs[0], old)
+        return keras.Sequential([image, *map(self.layer, old.layers)], name=old.name)
+
+    def _functional(self, old):
+        function = self.graph.function if old is self.graph.model else graph_of(old)
+        outer, self._names = self._names, {n.operation.name for n in private.nodes(function)}
+        inputs = [self._input(t, old) for t in function.inputs]
+        outputs = walk(function, inputs, self._apply)
+        structure = private.input_structure(function)
+        self._names = outer
+        packed = keras.tree.pack_sequence_as(structure, inputs)
+        if not isinstance(old, type(function)) and len(inputs) == 1:
+            (packed,) = inputs  # a subclassed model takes its one input bare
+        return _model_class(old)(inputs=packed, outputs=outputs, name=old.name)
+
+    def _input(self, tensor, model):
+        """A new input of the shape that is left of an old one."""
+        old = private.producer_of(tensor)
+        calls = [c for c in self._calls(model) if c.carry == "model"]
+        config = old.get_config()
+        if calls:
+            function = private.function_of(model)
+            place = [id(t) for t in function.inputs].index(id(tensor))
+            given = channels_in((calls[0].args, calls[0].kwargs))[place]
+            left = kept_lengths(given, self.gone)
+            config["batch_shape"] = tuple(
+                n if n is None or now == was else now
+                for n, was, now in zip(tensor.shape, given.shape, left, strict=True)
+            )
+        return type(old).from_config(config).output
+
+    # -- operations --
+
+    def _calls(self, operation):
+        return self.graph.by_operation.get(id(operation), ())
+
+    def _apply(self, node, args, kwargs):
+        outputs = self._called_again(node, args, kwargs)
+        self.twins.append((node.outputs, keras.tree.flatten(outputs)))
+        return outputs
+
+    def _called_again(self, node, args, kwargs):
+        call = self.graph.calls[id(node)]
+        operation = node.operation
+        if call.carry == "flatten":
+            return walk(call.inner, symbols_in((args, kwargs)), self._apply_inlined)
+        if isinstance(operation, keras.Layer):
+            new = self.model(operation) if is_graph_model(operation) else self.layer(operation)
+            return new(*args, **kwargs)
+        rule, changes = rule_for(operation), {}
+        if rule is not None and rule.resize is not None:
+            changes, args, kwargs = rule.resize(operation, After(self, call), args, kwargs)
+        if changes:
+            new = type(operation).from_config({**operation.get_config(), **changes})
+        else:
+            new = private.copied(operation)
+        new.name = self._rename.get(id(operation), operation.name)
+        return new(*args, **kwargs)
+
+    def _apply_inlined(self, node, args, kwargs):
+        # Inside a model, `training` is handed down anew; what was recorded belongs to the trace.
+        kwargs = {k: v for k, v in kwargs.items() if k != "training"}
+        self._rename[id(node.operation)] = self._free_name(self.graph.calls[id(node)])
+        return self._apply(node, args, kwargs)
+
+    def _free_name(self, call):
+        """A name for what came from inside a custom layer: its own, or with the layer's before."""
+        name = call.operation.name
+        if name in self._names:
+            name = call.path.replace("/", "_")
+        while name in self._names:
+            name += "_again"
+        self._names.add(name)
+        return name
+
+    def layer(self, old):
+        """The smaller layer."""
+        if is_graph_model(old):
+            return self.model(old)
+        if id(old) not in self._made:
+            self._made[id(old)] = self.wrapped(old)
+            self._pairs.append((old, self._made[id(old)]))
+        return self._made[id(old)]
+
+    def wrapped(self, old):
+        """The smaller layer, for another layer to wrap: that one carries its weights."""
+        if is_graph_model(old):
+            return self.model(old)
+        call = next(iter(self._calls(old)), None)
+        if call is not None and is_custom(old):
+            check_round_trip(call)
+        changes = self._changes(old, call)
+        if id(old) in self._rename:
+            changes["name"] = self._rename[id(old)]
+        return recreate(old, changes)
+
+    def _changes(self, layer, call):
+        """What changes in a layer's config."""
+        changes = self._sliced_initializers(layer)
+        if call is None:
+            return changes
+        if call.carry == "recreate":
+            weights = layer.weights
+            recipe = call.recipe or {}
+            after = After(self, call)
+            changes |= {key: after.size(weights[i], axis) for key, (i, axis) in recipe.items()}
+        rule = rule_for(layer)
+        if rule is not None and rule.resize is not None and self._loses(layer, call):
+            changes |= rule.resize(layer, After(self, call))
+        return changes
+
+    def _loses(self, layer, call):
+        """Whether anything of a layer goes: what stays whole keeps its config to the letter."""
+        tensors = channels_in((call.args, call.kwargs, call.outputs))
+        return any(self.gone[x.ids].any() for x in tensors) or any(
+            k is not None for v in layer.weights for k in self.kept(v)
+        )
+
+    def _sliced_initializers(self, layer):
+        """Initialisers that hold an array, cut to the variable that is left."""
+        changes = {}
+        for name, initializer in vars(layer).items():
+            if not name.endswith("_initializer"):
+                continue
+            variable = getattr(layer, name.removesuffix("_initializer"), None)
+            if isinstance(initializer, keras.initializers.Constant) and np.ndim(initializer.value):
+                value = np.asarray(initializer.value)
+                if isinstance(variable, keras.Variable) and value.ndim == len(variable.shape):
+                    value = take(value, self.kept(variable))
+                changes[name] = keras.initializers.Constant(value)
+        return changes
+
+    # -- weights --
+
+    def carry_weights(self):
+        """Gives every new layer what is left of the old one's values and its trainable flags."""
+        factors = {id(r.variable): self._factor(r) for r in self.graph.rescales}
+        for old, new in self._pairs:
+            if [tuple(v.shape) for v in new.variables] != [
+                _left(v, self.kept(v)) for v in old.variables
+            ]:
+                raise ModelError(
+                    f"layer {old.name!r} ({type(old).__name__}) did not come back from its config "
+                    f"as expected: weights {[_left(v, self.kept(v)) for v in old.variables]}, "
+                    f"received: {[tuple(v.shape) for v in new.variables]}. Its get_config and "
+                    "from_config must round-trip; see keras_iplt.register_rule"
+                )
+            for source, target in zip(old.variables, new.variables, strict=True):
+                kept, factor = self.kept(source), factors.get(id(source), 1.0)
+                added = self._added.get(id(source))
+                if factor == 1.0 and added is None and all(k is None for k in kept):
+                    # A copy: on JAX the old model's buffer would be donated in the new one's fit.
+                    target.assign(keras.ops.copy(source.value))
+                    continue
+                value = numbers_of(source)
+                if added is not None:
+                    value = (value + added).astype(value.dtype)
+                target.assign(_scaled(take(value, kept), factor))
+            if hasattr(new, "finalize_state") and new.weights:
+                new.finalize_state()  # preprocessing layers compute constants from their weights
+
+    def carry_flags(self):
+        """Gives every new layer and variable the old one's `trainable`. A model's flag sets that
+        of all its layers, so outer ones come first."""
+        for old, new in [*reversed(self._models), *self._pairs]:
+            if new.trainable != old.trainable:
+                new.trainable = old.trainable
+        for old, new in self._pairs:
+            for source, target in zip(old.variables, new.variables, strict=True):
+                if target.trainable != source.trainable:
+                    target.trainable = source.trainable
+
+    def _factor(self, rescale):
+        left = np.count_nonzero(~self.gone[rescale.ids])
+        return float((left / len(rescale.ids)) ** rescale.power)
+
+
+def symbols_in(structure):
+    """All symbolic tensors in a structure of arguments."""
+    return [x for x in keras.tree.flatten(structure) if isinstance(x, keras.KerasTensor)]
+
+
+def _scaled(value, factor):
+    return value if factor == 1.0 else (value * factor).astype(value.dtype)
+
+
+def _left(variable, kept):
+    return tuple(int(n) if k is None else len(k) for n, k in zip(variable.shape, kept, strict=True))
+
+
+def _model_class(model):
+    """The class for the new model: a subclass that is made from inputs and outputs is kept."""
+    kind = type(model)
+    if is_graph_model(model) and not isinstance(model, keras.Sequential):
+        plain = inspect.signature(private.Functional.__init__).parameters
+        if list(inspect.signature(kind.__init__).parameters) == list(plain):
+            return kind
+    return keras.Model
