@@ -13,6 +13,8 @@ def parameters(graph, gone=None):
     """Number of parameters left when the ids marked in `gone` go."""
     total = 0
     for variable in graph.model.weights:
+        if gone is not None and id(variable) in graph.idle:
+            continue
         shape = [int(n) for n in variable.shape]
         for piece in graph.by_variable.get(id(variable), ()):
             shape[piece.axis] -= _count(gone, piece.ids)

@@ -68,7 +68,9 @@ def difference(a, b):
     """Largest difference relative to the largest value."""
     a, b = (np.asarray(keras.ops.convert_to_numpy(x), "float64") for x in (a, b))
     assert a.shape == b.shape, f"shapes {a.shape} and {b.shape}"
-    assert np.isfinite(a).all() and np.isfinite(b).all()
+    infinite = ~np.isfinite(a)
+    assert (a[infinite] == b[infinite]).all() and np.isfinite(b[~infinite]).all()
+    a, b = a[~infinite], b[~infinite]
     return float(np.abs(a - b).max(initial=0) / max(0.05, np.abs(a).max(initial=0)))
 
 
@@ -145,4 +147,6 @@ def _pairs(model, small, rewriter):
 
 
 def _run(inputs, outputs, values):
-    return keras.Function(inputs, outputs)(values)
+    # Not keras.Function: without `training`, a Resizing inside a layer switches batch norms after
+    # it to training (Keras 3.15).
+    return keras.tree.flatten(keras.Model(inputs, outputs)(values, training=False))

@@ -216,6 +216,20 @@ class Graph:
             found.setdefault(piece.path, []).append(piece)
         return found
 
+    @functools.cached_property
+    def idle(self):
+        """ids of variables that no operation uses, in layers that their operations take the place
+        of: the smaller model is without them."""
+        calls = self.calls.values()
+        flattened = [call for call in calls if call.carry == "flatten"]
+        used = {
+            id(weight)
+            for call in calls
+            if call.carry not in ("flatten", "model")
+            for weight in getattr(call.operation, "weights", ())
+        }
+        return {id(w) for call in flattened for w in call.operation.weights} - used
+
     def gone(self, classes: list[np.ndarray]) -> np.ndarray:
         """A mask over all ids: True for the ids of the given arrays of classes."""
         chosen = np.zeros(len(self.classes), bool)

@@ -27,7 +27,14 @@ def config_of(layer):
     written here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*includes a `lambda`", UserWarning)
-        return layer.get_config()
+        try:
+            return layer.get_config()
+        except NotImplementedError:
+            if is_custom(layer) or type(layer).get_config is not keras.Layer.get_config:
+                raise
+            # Add, Identity … made with a DTypePolicy cannot write themselves down (Keras 3.15).
+            policy = keras.dtype_policies.serialize(layer.dtype_policy)
+            return {"name": layer.name, "trainable": layer.trainable, "dtype": policy}
 
 
 def recreate(layer, changes=None):

@@ -18,7 +18,30 @@ def is_graph_model(operation):
     if not isinstance(operation, keras.Model) or private.function_of(operation) is None:
         return False
     base = keras.Sequential if isinstance(operation, keras.Sequential) else private.Functional
-    return not overrides_call(operation, base)
+    if type(operation).call is not base.call:
+        return False
+    return type(operation).__call__ is base.__call__ or _delegates(operation)
+
+
+_DELEGATES: dict = {}  # class -> answer
+
+
+def _delegates(model):
+    """Whether a class that overrides `__call__` (KerasHub's tasks do) only passes it on: what
+    comes out of a symbolic call then comes from the model itself."""
+    kind = type(model)
+    if kind not in _DELEGATES:
+        function = private.function_of(model)
+        symbols = [keras.KerasTensor(t.shape, t.dtype) for t in function.inputs]
+        packed = keras.tree.pack_sequence_as(private.input_structure(function), symbols)
+        with private.restored_nodes(model):
+            try:
+                outputs = keras.tree.flatten(model(packed))
+                _DELEGATES[kind] = all(private.producer_of(y) is model for y in outputs)
+            except Exception:
+                # Code of others: whatever it raises, it does more than pass on.
+                _DELEGATES[kind] = False
+    return _DELEGATES[kind]
 
 
 def overrides_call(operation, base):
