@@ -175,9 +175,13 @@ def report(rows):
         else:
             cells = [shown(column, row) for column in columns]
             print(f"| {name} | {row['size']} | " + " | ".join(cells) + " |")
-    print()
+    print("\nFrozen:\n")
+    models = {}
     for name, row in rows.items():
-        print(f"- {name}: " + "; ".join(f"{n} {why}" for why, n in row.get("reasons", {}).items()))
+        for reason in row.get("reasons", {}):
+            models.setdefault(reason, []).append(name)
+    for reason, found in sorted(models.items(), key=lambda item: len(item[1])):
+        print(f"- {reason}: {', '.join(found) if len(found) < len(rows) else 'all models'}")
     partial = [name for name, row in rows.items() if not row.get("everything", True)]
     if partial:
         print(f"\nOutputs only: {', '.join(partial)}")
