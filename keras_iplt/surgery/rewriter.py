@@ -81,6 +81,7 @@ class Rewriter:
         self._added = added or {}  # id(old variable) -> what to add to its value
         self._made = {}  # id(old layer or model) -> new
         self._pairs = []  # (old layer, new layer), to carry weights over
+        self._initializers = []  # (new layer, its own initializers by name)
         self._models = []  # (old model, new model), inner ones first
         self._rename = {}  # id(operation from inside a custom layer) -> its name in the new model
         self._names = set()  # taken in the model that is being made
@@ -185,8 +186,9 @@ class Rewriter:
         if is_graph_model(old):
             return self.model(old)
         if id(old) not in self._made:
-            self._made[id(old)] = self.wrapped(old)
-            self._pairs.append((old, self._made[id(old)]))
+            new = self._made[id(old)] = self.wrapped(old)
+            self._pairs.append((old, new))
+            self._start_from_zeros(new)
         return self._made[id(old)]
 
     def wrapped(self, old):
@@ -239,8 +241,18 @@ class Rewriter:
 
     # -- weights --
 
+    def _start_from_zeros(self, new):
+        """Spares a new layer the random numbers that the old one's values replace anyway."""
+        if is_custom(new) or private.sublayers(new):
+            return
+        own = {name: x for name, x in vars(new).items() if name.endswith("_initializer")}
+        self._initializers.append((new, own))
+        vars(new).update(dict.fromkeys(own, keras.initializers.Zeros()))
+
     def carry_weights(self):
         """Gives every new layer what is left of the old one's values and its trainable flags."""
+        for new, own in self._initializers:
+            vars(new).update(own)
         factors = {id(r.variable): self._factor(r) for r in self.graph.rescales}
         for old, new in self._pairs:
             if [tuple(v.shape) for v in new.variables] != [
