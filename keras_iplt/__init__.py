@@ -31,7 +31,7 @@ from keras_iplt.graph.rules import register_rule
 from keras_iplt.graph.trace import trace
 from keras_iplt.plan import Plan
 from keras_iplt.selection import plan
-from keras_iplt.surgery import mask, prune, rewrite
+from keras_iplt.surgery import mask, prune, rewrite, shrink
 
 __all__ = [
     # read
@@ -48,6 +48,7 @@ __all__ = [
     "mask",
     "prune",
     "rewrite",
+    "shrink",
     # measure
     "Comparison",
     "Profile",

@@ -14,17 +14,30 @@ __all__ = [
     "arguments",
     "attention_denses",
     "compile_arguments",
+    "content",
     "copied",
     "function_of",
+    "functions",
+    "inner_optimizers",
+    "input_spec_of",
     "input_structure",
     "is_keras_operation",
+    "keyed_by_variable",
+    "models_of",
     "nodes",
     "output_structure",
     "own_variables",
     "producer_of",
+    "remake_functions",
+    "replace_value",
     "restored_nodes",
+    "set_content",
     "shapes_built_with",
+    "slots",
     "sublayers",
+    "synchronize",
+    "variable_scope",
+    "with_arguments",
 ]
 
 
@@ -100,6 +113,12 @@ def shapes_built_with(layer):
     return getattr(layer, "_build_shapes_dict", None)
 
 
+def input_spec_of(layer):
+    """`(attribute, spec)`: what a layer demands of its inputs, and where it keeps that."""
+    name = "_input_spec" if "_input_spec" in vars(layer) else "input_spec"
+    return name, vars(layer).get(name)
+
+
 def attention_denses(layer):
     """The query, key, value and output projections of an attention layer."""
     return layer._query_dense, layer._key_dense, layer._value_dense, layer._output_dense
@@ -118,3 +137,112 @@ def restored_nodes(layer):
         for op, inbound, outbound in before:
             del op._inbound_nodes[inbound:]
             del op._outbound_nodes[outbound:]
+
+
+# -- live models -----------------------------------------------------------------------------------
+
+
+def content(variable):
+    """What a variable holds, for `set_content`."""
+    return variable._value, variable._shape, variable._ndim
+
+
+def set_content(variable, saved):
+    """Makes a variable hold again what `content` returned."""
+    variable._value, variable._shape, variable._ndim = saved
+
+
+def replace_value(variable, value):
+    """Gives a variable a value of any shape. On TensorFlow that is a new `tf.Variable` inside."""
+    if value.dtype.name != variable._dtype or keras.backend.backend() != "tensorflow":
+        value = keras.ops.convert_to_tensor(value, dtype=variable._dtype)
+    variable._initialize(value)
+    variable._shape = variable._validate_shape(value.shape)
+    variable._ndim = len(variable._shape)
+
+
+def synchronize(model):
+    """In the middle of an epoch on JAX, brings the state of training back into the variables."""
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()
+
+
+def variable_scope(model):
+    """Where variables of the model are created: on every replica of a TensorFlow strategy."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+_FUNCTIONS = ("train", "test", "predict")
+
+
+def functions(model):
+    """Which compiled functions a model has: they hold on to the variables that they were traced
+    with."""
+    return [kind for kind in _FUNCTIONS if getattr(model, f"{kind}_function", None) is not None]
+
+
+def remake_functions(model):
+    """Makes the compiled functions that a model has anew; they are traced when they are next
+    called. `fit` calls `make_train_function` only once, before the first epoch."""
+    for kind in functions(model):
+        getattr(model, f"make_{kind}_function")(force=True)
+    for layer in model._flatten_layers():
+        if hasattr(layer, "_track_variables"):  # PyTorch: the module's list of parameters
+            layer._track_variables()
+
+
+def models_of(model):
+    """The model and those nested in it."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.Model)]
+
+
+def with_arguments(node, args, kwargs):
+    """The arguments of a node in the form that the node holds them in."""
+    return type(node.arguments)(*args, **kwargs)
+
+
+def inner_optimizers(optimizer):
+    """The optimizer and those that it hands variables to."""
+    inner = getattr(optimizer, "inner_optimizer", None)  # LossScaleOptimizer
+    several = [inner] if inner is not None else getattr(optimizer, "_inner_optimizers", ())
+    return [optimizer, *(each for one in several for each in inner_optimizers(one))]
+
+
+def slots(optimizer):
+    """Triples `(slot, variable, axes)`: state that an optimizer keeps for a variable, and which
+    axes of the variable it has. Inner optimizers are asked on their own.
+
+    Lists of as many variables as the optimizer trains, whatever they are called, so that
+    optimizers of others work too.
+    """
+    trained = getattr(optimizer, "_trainable_variables", [])
+    for name, several in vars(optimizer).items():
+        if (
+            name in ("_trainable_variables", "_variables")
+            or not isinstance(several, list)
+            or len(several) != len(trained)
+            or not all(slot is None or isinstance(slot, keras.Variable) for slot in several)
+        ):
+            continue
+        for slot, variable in zip(several, trained, strict=True):
+            if slot is None or slot is variable or not len(slot.shape):
+                continue
+            axes = list(range(len(variable.shape)))
+            if isinstance(optimizer, keras.optimizers.Adafactor) and name in ("_r", "_c"):
+                del axes[-1 if name == "_r" else -2]
+            yield slot, variable, tuple(axes)
+
+
+_KEYED = (
+    "_trainable_variables_indices",
+    "_exclude_from_weight_decay",
+    "_exclude_from_weight_decay_cache",
+    "_var_to_optimizer_idx",
+)
+
+
+def keyed_by_variable(optimizer):
+    """Names of attributes that are dicts or sets keyed by variable; on TensorFlow the key changes
+    with the variable's value."""
+    return [name for name in _KEYED if getattr(optimizer, name, None)]

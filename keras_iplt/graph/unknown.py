@@ -13,7 +13,7 @@ from keras_iplt.graph.rules import activation, elementwise, spatial
 from keras_iplt.graph.rules.registry import rule_for
 from keras_iplt.graph.walk import accepts, inline, kinds
 
-__all__ = ["read_unknown", "settle"]
+__all__ = ["inline_layer", "read_unknown", "settle"]
 
 _TRANSPARENT = {activation.__name__, elementwise.__name__, spatial.__name__}
 
@@ -22,7 +22,7 @@ def read_unknown(flow, record, specs):
     """The outputs of an operation that has no rule."""
     operation = record.operation
     if isinstance(operation, keras.Layer):
-        inlined = _inline(operation, specs, training=False)
+        inlined = inline_layer(operation, specs, training=False)
         if inlined is not None:
             return _read_inlined(flow, record, specs, inlined)
     return _probe(flow, record, specs)
@@ -31,7 +31,8 @@ def read_unknown(flow, record, specs):
 # -- operation by operation --
 
 
-def _inline(layer, specs, training):
+def inline_layer(layer, specs, training):
+    """The operations of a layer's `call` on `(args, kwargs)` of symbolic tensors, or None."""
     args, kwargs = specs
     kwargs = {k: v for k, v in kwargs.items() if k != "training"}
     if accepts(layer.call, "training"):
@@ -51,7 +52,7 @@ def _read_inlined(flow, record, specs, inlined):
             own_part = Producer(record.path, layer, made.ids, made.convolution, i)
             flow.producers[before + i] = own_part
     record.inner = inlined
-    training = _inline(layer, specs, training=True)
+    training = inline_layer(layer, specs, training=True)
     same = training is not None and kinds(training) == kinds(inlined)
     if not layer.weights and _is_transparent(inlined):
         record.carry = "keep"

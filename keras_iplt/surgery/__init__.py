@@ -1,6 +1,7 @@
-"""Carrying a plan out: as zeros, or as a smaller model."""
+"""Carrying a plan out: as zeros, as a smaller model, or in place."""
 
 from keras_iplt.surgery.mask import mask
 from keras_iplt.surgery.rewrite import prune, rewrite
+from keras_iplt.surgery.shrink import shrink
 
-__all__ = ["mask", "prune", "rewrite"]
+__all__ = ["mask", "prune", "rewrite", "shrink"]

@@ -198,12 +198,12 @@ class Rewriter:
         call = next(iter(self._calls(old)), None)
         if call is not None and is_custom(old):
             check_round_trip(call)
-        changes = self._changes(old, call)
+        changes = self.changes(old, call)
         if id(old) in self._rename:
             changes["name"] = self._rename[id(old)]
         return recreate(old, changes)
 
-    def _changes(self, layer, call):
+    def changes(self, layer, call):
         """What changes in a layer's config."""
         changes = self._sliced_initializers(layer)
         if call is None:
@@ -214,15 +214,15 @@ class Rewriter:
             after = After(self, call)
             changes |= {key: after.size(weights[i], axis) for key, (i, axis) in recipe.items()}
         rule = rule_for(layer)
-        if rule is not None and rule.resize is not None and self._loses(layer, call):
+        if rule is not None and rule.resize is not None and self.loses(call):
             changes |= rule.resize(layer, After(self, call))
         return changes
 
-    def _loses(self, layer, call):
+    def loses(self, call):
         """Whether anything of a layer goes: what stays whole keeps its config to the letter."""
         tensors = channels_in((call.args, call.kwargs, call.outputs))
         return any(self.gone[x.ids].any() for x in tensors) or any(
-            k is not None for v in layer.weights for k in self.kept(v)
+            k is not None for v in call.operation.weights for k in self.kept(v)
         )
 
     def _sliced_initializers(self, layer):
@@ -253,7 +253,7 @@ class Rewriter:
         """Gives every new layer what is left of the old one's values and its trainable flags."""
         for new, own in self._initializers:
             vars(new).update(own)
-        factors = {id(r.variable): self._factor(r) for r in self.graph.rescales}
+        factors = self.factors()
         for old, new in self._pairs:
             if [tuple(v.shape) for v in new.variables] != [
                 _left(v, self.kept(v)) for v in old.variables
@@ -288,6 +288,10 @@ class Rewriter:
             for source, target in zip(old.variables, new.variables, strict=True):
                 if target.trainable != source.trainable:
                     target.trainable = source.trainable
+
+    def factors(self):
+        """id(old variable) -> what its values are multiplied by."""
+        return {id(r.variable): self._factor(r) for r in self.graph.rescales}
 
     def _factor(self, rescale):
         left = np.count_nonzero(~self.gone[rescale.ids])

@@ -1,0 +1,38 @@
+"""Changes to live objects, every one of which can be taken back."""
+
+from keras_iplt import keras_private as private
+
+__all__ = ["Journal"]
+
+_ABSENT = object()
+
+
+class Journal:
+    """Writes down how things were before it changes them.
+
+    Attributes are set past the tracking of Keras and TensorFlow, which is about variables and
+    layers: what is set here are numbers, shapes and lists of those.
+    """
+
+    def __init__(self):
+        self._entries = []  # functions that take one change back, in order
+
+    def set(self, owner, name, value):
+        """Sets an attribute."""
+        old = vars(owner).get(name, _ABSENT) if hasattr(owner, "__dict__") else getattr(owner, name)
+        if old is _ABSENT:
+            self._entries.append(lambda: object.__delattr__(owner, name))
+        else:
+            self._entries.append(lambda: object.__setattr__(owner, name, old))
+        object.__setattr__(owner, name, value)
+
+    def resize(self, variable, value):
+        """Gives a variable a value of any shape."""
+        old = private.content(variable)
+        self._entries.append(lambda: private.set_content(variable, old))
+        private.replace_value(variable, value)
+
+    def undo(self):
+        """Takes everything back, the last change first."""
+        while self._entries:
+            self._entries.pop()()

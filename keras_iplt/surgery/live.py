@@ -1,0 +1,236 @@
+"""What changes in live layers, operations and recorded tensors when channels go."""
+
+import copy
+import inspect
+import numbers
+
+import keras
+import numpy as np
+
+from keras_iplt import keras_private as private
+from keras_iplt.graph.flow import channels_in
+from keras_iplt.graph.recreate import config_of, is_custom, recreate
+from keras_iplt.graph.rules import rule_for
+from keras_iplt.graph.walk import is_graph_model
+from keras_iplt.graph.weights import kept_along, kept_lengths
+from keras_iplt.surgery.rewriter import After, Rewriter
+
+__all__ = ["Live", "plain_differences", "same"]
+
+# Entries of the config that Keras's layers hold under the same name, with nothing derived.
+_HELD_AS_GIVEN = {"filters", "units", "output_dim", "groups", "epsilon"}
+
+
+class Live:
+    """The changes to a live model, worked out before anything is touched.
+
+    Attributes:
+        graph, gone: the model that was read, and what goes.
+        nodes: what the graphs of the model, and of those nested in it, are made of.
+    """
+
+    def __init__(self, graph, gone):
+        self.graph, self.gone = graph, gone
+        self._rewriter = Rewriter(graph, gone)
+        self._changes = []  # (owner, attribute, value)
+        self._smaller = set()  # ids of layers
+        for calls in graph.by_operation.values():
+            call = calls[0]
+            if isinstance(call.operation, keras.Layer) and self._rewriter.loses(call):
+                self._smaller.add(id(call.operation))
+                self._look_at(call)
+        self.nodes = [
+            node
+            for function in self._functions()
+            for node in private.nodes(function)
+            if id(node) in graph.calls
+        ]
+        for node in self.nodes:
+            self._look_at_node(node)
+        for call in graph.calls.values():
+            if call.carry == "model":
+                self._look_at_inputs(call)
+
+    def _functions(self):
+        """The graphs that live: those recorded while reading a layer or a subclassed model are
+        not among them."""
+        calls = self.graph.calls.values()
+        nested = [call.operation for call in calls if call.carry == "model"]
+        models = [m for m in (self.graph.model, *nested) if is_graph_model(m)]
+        return {id(m): private.function_of(m) for m in models}.values()
+
+    def loses(self, layer):
+        """Whether a layer becomes smaller."""
+        return id(layer) in self._smaller
+
+    def factors(self):
+        """id(variable) -> what it is multiplied by."""
+        return self._rewriter.factors()
+
+    def shape(self, shape, x):
+        """What is left of a recorded shape of the tensor whose channels are `x`."""
+        kept = (kept_along(x, axis, self.gone) for axis in range(len(shape)))
+        return tuple(n if k is None else len(k) for n, k in zip(shape, kept, strict=True))
+
+    def expected(self, node):
+        """`(changes, args, kwargs)`: what the config and the arguments of an operation of
+        `keras.ops` have to be without the channels that go."""
+        args, kwargs = private.arguments(node)
+        rule = rule_for(node.operation)
+        if rule is None or rule.resize is None:
+            return {}, args, kwargs
+        after = After(self._rewriter, self.graph.calls[id(node)])
+        return rule.resize(node.operation, after, args, kwargs)
+
+    def carry_out(self, journal):
+        """Makes the changes."""
+        for owner, name, value in self._changes:
+            journal.set(owner, name, value)
+
+    # -- layers --
+
+    def _look_at(self, call):
+        layer = call.operation
+        self._look_at_shapes(call)
+        if is_graph_model(layer) or (call.carry != "recreate" and self._wraps(layer)):
+            return  # what is inside is called, and looked at, on its own
+        changes = self._rewriter.changes(layer, call)
+        if not changes:
+            return
+        config = config_of(layer)
+        changes = {n: new for n, new in changes.items() if not same(config.get(n), new)}
+        held = {n for n in changes if n.endswith("_initializer") or n in _HELD_AS_GIVEN}
+        if held != set(changes) or (changes and (is_custom(layer) or private.sublayers(layer))):
+            self._look_at_twins(call, changes)
+        else:
+            self._changes += [(layer, name, changes[name]) for name in held]
+
+    def _wraps(self, layer):
+        inside = private.sublayers(layer)
+        return bool(inside) and all(id(inner) in self.graph.by_operation for inner in inside)
+
+    def _look_at_twins(self, call, changes):
+        """Finds out which attributes follow from a config: the layer is made with the old one and
+        with the new one."""
+        before = self._twin(call, {}, np.zeros_like(self.gone))
+        after = self._twin(call, changes, self.gone)
+        self._compare(call.operation, before, after)
+
+    def _twin(self, call, changes, gone):
+        twin = recreate(call.operation, changes)
+
+        def symbol(spec, x):
+            if not isinstance(spec, keras.KerasTensor):
+                return spec
+            return keras.KerasTensor(kept_lengths(x, gone), spec.dtype)
+
+        args, kwargs = keras.tree.map_structure(symbol, call.specs, (call.args, call.kwargs))
+        twin(*args, **kwargs)
+        return twin
+
+    def _compare(self, layer, before, after):
+        self._changes += [(layer, *change) for change in plain_differences(before, after)]
+        for inside in zip(*map(private.sublayers, (layer, before, after)), strict=True):
+            self._compare(*inside)
+
+    def _look_at_shapes(self, call):
+        """The shapes that a layer was built with, and what it demands of its inputs."""
+        layer = call.operation
+        built = private.shapes_built_with(layer)
+        if built:
+            new = {name: self._built(call, name, shape) for name, shape in built.items()}
+            self._changes.append((layer, "_build_shapes_dict", new))
+        name, spec = private.input_spec_of(layer)
+        if spec is not None:
+            tensors = iter(channels_in((call.args, call.kwargs)))
+            new = keras.tree.map_structure(lambda one: self._spec(one, next(tensors, None)), spec)
+            self._changes.append((layer, name, new))
+
+    def _built(self, call, name, shapes):
+        """Shapes by the name of an argument of `build`: `query_shape` is that of `query`."""
+        args = inspect.signature(call.operation.call).bind(*call.args, **call.kwargs).arguments
+        given = args.get(name.removesuffix("_shape"), next(iter(args.values())))
+        tensors = iter(channels_in(given))
+
+        def left(shape):
+            x = next(tensors, None)
+            return shape if x is None or len(x.shape) != len(shape) else self.shape(shape, x)
+
+        if shapes is None:  # models do not always say
+            return None
+        return keras.tree.map_shape_structure(left, shapes)
+
+    def _spec(self, spec, x):
+        if x is None or not isinstance(spec, keras.InputSpec):
+            return spec
+        new = copy.copy(spec)
+        if spec.shape is not None:
+            new.shape = self.shape(spec.shape, x)
+        if spec.axes:
+            left = self.shape(x.shape, x)
+            new.axes = {
+                axis: n if n is None or n != x.shape[axis] else left[axis]
+                for axis, n in spec.axes.items()
+            }
+        return new
+
+    # -- graphs --
+
+    def _look_at_node(self, node):
+        call = self.graph.calls[id(node)]
+        for tensor, x in zip(node.outputs, channels_in(call.outputs), strict=True):
+            self._changes.append((tensor, "_shape", self.shape(tensor.shape, x)))
+        operation = node.operation
+        if isinstance(operation, keras.Layer):
+            return
+        args, kwargs = private.arguments(node)
+        changes, new_args, new_kwargs = self.expected(node)
+        if changes:
+            new = type(operation).from_config({**operation.get_config(), **changes})
+            found = plain_differences(operation, new)
+            self._changes += [(operation, *change) for change in found]
+        if not same((args, kwargs), (new_args, new_kwargs)):
+            arguments = private.with_arguments(node, new_args, new_kwargs)
+            self._changes.append((node, "arguments", arguments))
+
+    def _look_at_inputs(self, call):
+        function = private.function_of(call.operation)
+        given = channels_in((call.args, call.kwargs))
+        for tensor, x in zip(function.inputs, given, strict=True):
+            shape = self.shape(tensor.shape, x)
+            self._changes.append((tensor, "_shape", shape))
+            self._changes.append((private.producer_of(tensor), "_batch_shape", shape))
+
+
+def plain_differences(before, after):
+    """Pairs `(attribute, value)` of what two objects of one class hold otherwise: numbers, arrays
+    and structures of these. Names, layers, variables and functions are not looked at."""
+    for name, value in vars(after).items():
+        old = vars(before).get(name)
+        if _is_plain(value) and _is_plain(old) and not same(old, value):
+            yield name, value
+
+
+_PLAIN = (numbers.Number, np.ndarray, type(None))
+
+
+def _is_plain(value):
+    if isinstance(value, keras.InputSpec):
+        return True
+    leaves = keras.tree.flatten(value) if isinstance(value, (list, tuple, dict)) else [value]
+    return all(isinstance(leaf, (*_PLAIN, keras.InputSpec)) for leaf in leaves)
+
+
+def same(a, b):
+    """Whether two structures hold the same: tensors and objects by identity, numbers by value."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    if a is b or isinstance(a, keras.KerasTensor) or isinstance(b, keras.KerasTensor):
+        return a is b
+    if isinstance(a, keras.InputSpec) and isinstance(b, keras.InputSpec):
+        return vars(a) == vars(b)
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return np.array_equal(a, b)
+    return type(a) is type(b) and bool(a == b)

@@ -1,0 +1,95 @@
+"""Is a model that was made smaller in place what the plan says? Found out without numbers.
+
+Every operation is asked for the shape of its output. What runs code of its own - custom layers,
+subclassed models - is recorded once more, operation by operation, and compared with what was
+recorded before: a shape or a number written into that code would be of the old size.
+"""
+
+import keras
+
+from keras_iplt import keras_private as private
+from keras_iplt.errors import ModelError
+from keras_iplt.graph.flow import channels_in
+from keras_iplt.graph.trace import graph_of
+from keras_iplt.graph.unknown import inline_layer
+from keras_iplt.graph.walk import is_graph_model
+from keras_iplt.graph.weights import kept_lengths
+from keras_iplt.surgery.live import plain_differences, same
+
+__all__ = ["verify"]
+
+
+def verify(live):
+    """Raises a `ModelError` where the live model is not what the plan says.
+
+    Args:
+        live: the `Live` that was carried out.
+    """
+    for node in live.nodes:
+        if not is_graph_model(node.operation):
+            _check_shapes(live, node)
+    for call in live.graph.calls.values():
+        if call.inner is not None and live.loses(call.operation):
+            again = inline_layer(call.operation, _specs(live, call), training=False)
+            _check_recording(live, call.inner, again, f"layer {call.path!r}")
+    model = live.graph.model
+    if not is_graph_model(model):
+        _check_recording(live, live.graph.function, graph_of(model), f"model {model.name!r}")
+
+
+def _check_shapes(live, node):
+    operation = node.operation
+    args, kwargs = private.arguments(node)
+    outputs = operation.compute_output_spec(*args, **kwargs)
+    found = [tuple(x.shape) for x in keras.tree.flatten(outputs)]
+    expected = [tuple(x.shape) for x in node.outputs]
+    if found != expected:
+        raise ModelError(
+            f"{operation.name!r} ({type(operation).__name__}) puts out {found} where {expected} "
+            "was expected"
+        )
+
+
+def _specs(live, call):
+    """The arguments of a call as symbolic tensors of the shapes that are left."""
+
+    def spec(old, x):
+        if not isinstance(old, keras.KerasTensor):
+            return old
+        return keras.KerasTensor(kept_lengths(x, live.gone), old.dtype)
+
+    return keras.tree.map_structure(spec, call.specs, (call.args, call.kwargs))
+
+
+def _check_recording(live, before, again, what):
+    """Compares the operations of two recordings of the same code."""
+    stale = (
+        f"{what} does something else once its layers are smaller{{}}: a size seems to be written "
+        "into its code. Compute it from the tensor's shape; or use keras_iplt.rewrite"
+    )
+    old = private.nodes(before)
+    new = [] if again is None else private.nodes(again)
+    if [type(n.operation) for n in old] != [type(n.operation) for n in new]:
+        raise ModelError(stale.format(""))
+    for one, other in zip(old, new, strict=True):
+        where = stale.format(f" (at {one.operation.name!r})")
+        call = live.graph.calls[id(one)]
+        shapes = [kept_lengths(x, live.gone) for x in channels_in(call.outputs)]
+        if shapes != [tuple(x.shape) for x in other.outputs]:
+            raise ModelError(where)
+        if isinstance(one.operation, keras.Layer):
+            continue
+        changes, *arguments = live.expected(one)
+        if not _same_constants(arguments, private.arguments(other)):
+            raise ModelError(where)
+        wanted = type(one.operation).from_config({**one.operation.get_config(), **changes})
+        if list(plain_differences(wanted, other.operation)):
+            raise ModelError(where)
+
+
+def _same_constants(a, b):
+    def constants(structure):
+        leaves = keras.tree.flatten(structure)
+        return [None if isinstance(x, keras.KerasTensor) else x for x in leaves]
+
+    return same(constants(a), constants(b))
