@@ -13,10 +13,12 @@ Importing this package imports keras and numpy, neither TensorFlow (unless it is
 nor tensorflow-model-optimization.
 """
 
-from keras_iplt import criteria
+from keras_iplt import criteria, schedules
 from keras_iplt.analysis.compare import Comparison, compare
 from keras_iplt.analysis.profile import Profile, profile
+from keras_iplt.callbacks import Guard, IPLTCallback
 from keras_iplt.errors import (
+    BackupError,
     CriterionError,
     DataError,
     ModelError,
@@ -49,12 +51,17 @@ __all__ = [
     "prune",
     "rewrite",
     "shrink",
+    # train
+    "Guard",
+    "IPLTCallback",
+    "schedules",
     # measure
     "Comparison",
     "Profile",
     "compare",
     "profile",
     # errors
+    "BackupError",
     "CriterionError",
     "DataError",
     "ModelError",

@@ -1,6 +1,7 @@
 """What can go wrong, as one tree: catch `PruningError` to catch it all."""
 
 __all__ = [
+    "BackupError",
     "CriterionError",
     "DataError",
     "ModelError",
@@ -42,3 +43,7 @@ class DataError(PruningError, ValueError):
 
 class PlanMismatchError(PruningError, ValueError):
     """The plan was made for a model of another architecture."""
+
+
+class BackupError(PruningError, ValueError):
+    """A backup of a training is damaged, of another training, or cannot be written."""

@@ -5,6 +5,8 @@ When Keras changes one of them, `tests/test_keras_private.py` fails and names it
 
 import contextlib
 import copy
+import sys
+import types
 
 import keras
 from keras.src.models.functional import Functional
@@ -13,25 +15,33 @@ __all__ = [
     "Functional",
     "arguments",
     "attention_denses",
+    "companions",
     "compile_arguments",
     "content",
     "copied",
+    "depends_on_shapes",
+    "driving_slots",
+    "forget_plateau",
     "function_of",
     "functions",
+    "has_several_workers",
     "inner_optimizers",
     "input_spec_of",
     "input_structure",
     "is_keras_operation",
+    "is_chief",
     "keyed_by_variable",
     "models_of",
     "nodes",
     "output_structure",
     "own_variables",
     "producer_of",
+    "remembered",
     "remake_functions",
     "replace_value",
     "restored_nodes",
     "set_content",
+    "set_initial_epoch",
     "shapes_built_with",
     "slots",
     "sublayers",
@@ -142,6 +152,12 @@ def restored_nodes(layer):
 # -- live models -----------------------------------------------------------------------------------
 
 
+def remembered(layer):
+    """The states that a stateful recurrent layer carries from one batch to the next."""
+    states = keras.tree.flatten(getattr(layer, "states", None))
+    return [state for state in states if isinstance(state, keras.Variable)]
+
+
 def content(variable):
     """What a variable holds, for `set_content`."""
     return variable._value, variable._shape, variable._ndim
@@ -171,6 +187,12 @@ def variable_scope(model):
     """Where variables of the model are created: on every replica of a TensorFlow strategy."""
     strategy = getattr(model, "distribute_strategy", None)
     return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+def has_several_workers(model):
+    """Whether a TensorFlow strategy trains the model on several machines."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return strategy is not None and strategy.extended._in_multi_worker_mode()
 
 
 _FUNCTIONS = ("train", "test", "predict")
@@ -209,29 +231,69 @@ def inner_optimizers(optimizer):
     return [optimizer, *(each for one in several for each in inner_optimizers(one))]
 
 
-def slots(optimizer):
-    """Triples `(slot, variable, axes)`: state that an optimizer keeps for a variable, and which
-    axes of the variable it has. Inner optimizers are asked on their own.
-
-    Lists of as many variables as the optimizer trains, whatever they are called, so that
-    optimizers of others work too.
-    """
+def _slot_lists(optimizer):
+    """`(attribute, slots)`: lists of as many variables as the optimizer trains, whatever they are
+    called, so that optimizers of others work too."""
     trained = getattr(optimizer, "_trainable_variables", [])
     for name, several in vars(optimizer).items():
         if (
-            name in ("_trainable_variables", "_variables")
-            or not isinstance(several, list)
-            or len(several) != len(trained)
-            or not all(slot is None or isinstance(slot, keras.Variable) for slot in several)
+            name not in ("_trainable_variables", "_variables")
+            and isinstance(several, list)
+            and len(several) == len(trained)
+            and all(slot is None or isinstance(slot, keras.Variable) for slot in several)
         ):
-            continue
-        for slot, variable in zip(several, trained, strict=True):
+            yield name, several
+
+
+# Lists of slots that hold weights themselves (averages of them), by class of optimizer.
+_WEIGHTS_KEPT = {
+    "Optimizer": {"_model_variables_moving_average"},
+    "ScheduleFreeAdamW": {"_momentums"},
+}
+
+
+def slots(optimizer):
+    """Tuples `(slot, variable, axes, weights)`: state that an optimizer keeps for a variable, which
+    axes of the variable it has, and whether it is made of weights (not of gradients). Inner
+    optimizers are asked on their own."""
+    kinds = [kind.__name__ for kind in type(optimizer).__mro__]
+    weights = set().union(*(_WEIGHTS_KEPT.get(kind, ()) for kind in kinds))
+    for name, several in _slot_lists(optimizer):
+        for slot, variable in zip(several, optimizer._trainable_variables, strict=True):
             if slot is None or slot is variable or not len(slot.shape):
                 continue
             axes = list(range(len(variable.shape)))
             if isinstance(optimizer, keras.optimizers.Adafactor) and name in ("_r", "_c"):
                 del axes[-1 if name == "_r" else -2]
-            yield slot, variable, tuple(axes)
+            yield slot, variable, tuple(axes), name in weights
+
+
+# Lists of slots that move a weight even where its gradient is zero.
+_DRIVING = {
+    "momentums",
+    "_momentums",
+    "_m",
+    "_linears",
+    "_accumulated_gradients",
+    "_model_variables_moving_average",
+}
+
+
+def driving_slots(optimizer):
+    """Triples `(slot, variable, axes)` of the slots that go on moving a variable whose gradient is
+    zero: momentum, not the averages of squares that updates are divided by."""
+    driving = {
+        id(slot) for name, slots in _slot_lists(optimizer) if name in _DRIVING for slot in slots
+    }
+    return [(slot, variable, axes) for slot, variable, axes, _ in slots(optimizer)
+            if id(slot) in driving]  # fmt: skip
+
+
+def depends_on_shapes(optimizer):
+    """Whether an update of one weight depends on how many others there are beside it: training
+    a masked model is then not training the smaller one."""
+    names = {type(one).__name__ for one in inner_optimizers(optimizer)}
+    return bool(names & {"Adafactor", "Muon"})
 
 
 _KEYED = (
@@ -246,3 +308,37 @@ def keyed_by_variable(optimizer):
     """Names of attributes that are dicts or sets keyed by variable; on TensorFlow the key changes
     with the variable's value."""
     return [name for name in _KEYED if getattr(optimizer, name, None)]
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+def companions(callback):
+    """The list of all callbacks of the `fit` that is calling this one, to be changed in place.
+    Empty if the caller is not `fit`: nothing else knows the list."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, keras.callbacks.CallbackList) and callback in caller.callbacks:
+            return caller.callbacks
+        frame = frame.f_back
+    return []
+
+
+def forget_plateau(callback):
+    """Lets a `ReduceLROnPlateau` start to watch anew."""
+    callback._reset()
+
+
+def set_initial_epoch(model, epoch):
+    """Lets the `fit` that has just begun start at another epoch (None: at the one asked for)."""
+    model._initial_epoch = epoch
+
+
+def is_chief():
+    """Whether this process is the first (and as a rule the only one) of the training."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.process_index() == 0
+    return True

@@ -27,6 +27,7 @@ class Candidate:
         order: the places of its channels, the least important first.
         most: how many may go.
         multiple: what is left is rounded to a multiple of this.
+        before, filters_before: how many channels and filters of it have gone before.
         taken: how many do go.
     """
 
@@ -36,11 +37,18 @@ class Candidate:
     order: np.ndarray
     most: int
     multiple: int
+    before: int = 0
+    filters_before: float = 0
     taken: int = 0
 
     @property
     def size(self):
         return len(self.classes)
+
+    @property
+    def whole(self):
+        """How many channels it had at first."""
+        return self.size + self.before
 
     @property
     def chosen(self):
@@ -76,7 +84,8 @@ class Queue:
             if scope == "global":
                 rank.append(values[candidate.classes[ranked]])
             else:
-                rank.append((np.arange(len(ranked)) + 0.5) / candidate.size)
+                places = candidate.before + np.arange(len(ranked)) + 0.5
+                rank.append(places / candidate.whole)
         self.owner = np.concatenate(owner)[np.argsort(np.concatenate(rank), kind="stable")]
 
     def take(self, count, rounded=True):

@@ -1,6 +1,7 @@
 """Deciding which channels of a model go: what `plan` is asked for, checked and carried out."""
 
 import collections.abc
+import dataclasses
 import difflib
 import math
 import numbers
@@ -17,7 +18,7 @@ from keras_iplt.graph.weights import numbers_of
 from keras_iplt.plan import as_graph, finished
 from keras_iplt.queue import Candidate, Queue
 
-__all__ = ["plan"]
+__all__ = ["MEASURES", "Past", "as_dict", "as_list", "countable", "decide", "plan"]
 
 
 def plan(
@@ -69,6 +70,35 @@ def plan(
     >>> len(plan.kept(model.get_layer("hidden").kernel)[1])
     6
     """
+    return decide(
+        model, data=data, ratio=ratio, of=of, criterion=criterion, scope=scope,
+        per_layer=per_layer, ignore=ignore, min_channels=min_channels, round_to=round_to,
+        max_ratio=max_ratio, convolutions_only=convolutions_only,
+    )  # fmt: skip
+
+
+@dataclasses.dataclass
+class Past:
+    """What went before, for plans that go on: all shares are of the model as it was at first.
+
+    Attributes:
+        sizes: how many channels each group had.
+        filters: how many filters that count each group had.
+        whole: what the ratio is a share of, in FLOPs or parameters (unused for filters).
+        masked: per group, the channels that are zero already; these go first. May be empty.
+    """
+
+    sizes: list[int]
+    filters: list[float]
+    whole: float
+    masked: tuple[tuple[int, ...], ...] = ()
+
+
+def decide(
+    model, ratio, of, criterion, scope, per_layer, ignore, min_channels, round_to, max_ratio,
+    convolutions_only, data, past=None,
+):  # fmt: skip
+    """The `Plan` that `plan` promises; with a `Past`, the one that leads on from there."""
     options = checked_options(
         ratio=ratio, of=of, scope=scope, min_channels=min_channels, round_to=round_to,
         max_ratio=max_ratio, convolutions_only=convolutions_only,
@@ -77,31 +107,30 @@ def plan(
     graph = as_graph(model)
     ignore, per_layer = as_list(ignore), as_dict(per_layer)
     check_weights(graph)
-    filters = {g.index: filters_of(graph, g, convolutions_only) for g in graph.groups}
-    for key in ignore:
-        for index in groups_of(graph, key):
-            filters.pop(index, None)
-    filters = {index: counts for index, counts in filters.items() if counts.any()}
-    if not filters:
-        raise NothingToPruneError(nothing_to_prune(graph))
+    filters = countable(graph, ignore, convolutions_only)
     own = own_shares(graph, per_layer, filters)
     groups = [graph.groups[index] for index in filters]
-    values = scores(graph, criterion, data, groups)
-    candidates = [
-        Candidate(
-            group.index, group.classes, filters[group.index],
-            order=np.lexsort((np.arange(group.size), values[group.classes])),
-            most=most_of(group, min_channels, round_to, max_ratio),
-            multiple=round_to or 1,
-        )
-        for group in groups
-    ]  # fmt: skip
+    values = ranked(graph, criterion, data, groups, past)
+    candidates = []
+    for group in groups:
+        index, counts = group.index, filters[group.index]
+        before = 0 if past is None else past.sizes[index] - group.size
+        candidates.append(
+            Candidate(
+                index, group.classes, counts,
+                order=np.lexsort((np.arange(group.size), values[group.classes])),
+                most=most_of(group, min_channels, round_to, max_ratio, before),
+                multiple=round_to or 1,
+                before=before,
+                filters_before=0 if past is None else past.filters[index] - int(counts.sum()),
+            )
+        )  # fmt: skip
     shared = [c for c in candidates if c.index not in own]
     for candidate in candidates:
-        wanted = own.get(candidate.index, 0.0) * candidate.size
-        candidate.taken = candidate.rounded(math.floor(wanted + 0.5))
+        wanted = own.get(candidate.index, 0.0) * candidate.whole - candidate.before
+        candidate.taken = candidate.rounded(max(0, math.floor(wanted + 0.5)))
     if ratio and shared:
-        Queue(shared, values, scope).cut(ratio, *amount(of, graph, candidates, shared))
+        Queue(shared, values, scope).cut(ratio, *amount(of, graph, candidates, shared, past))
     removed: list = [()] * len(graph.groups)
     counted = [np.zeros(group.size, np.int64) for group in graph.groups]
     for candidate in candidates:
@@ -115,11 +144,33 @@ def plan(
     return finished(graph, removed, counted, options, share_removed(parameters, graph))
 
 
-def most_of(group, min_channels, round_to, max_ratio):
-    """How many channels a group may lose."""
+def countable(graph, ignore, convolutions_only):
+    """group index -> how many filters that count go with each channel, for the groups that may
+    lose any."""
+    filters = {g.index: filters_of(graph, g, convolutions_only) for g in graph.groups}
+    for key in ignore:
+        for index in groups_of(graph, key):
+            filters.pop(index, None)
+    filters = {index: counts for index, counts in filters.items() if counts.any()}
+    if not filters:
+        raise NothingToPruneError(nothing_to_prune(graph))
+    return filters
+
+
+def ranked(graph, criterion, data, groups, past):
+    """The importance of every channel; what is masked already comes first."""
+    values = scores(graph, criterion, data, groups)
+    if past is not None and past.masked:
+        for group in groups:
+            values[group.classes[list(past.masked[group.index])]] = -np.inf
+    return values
+
+
+def most_of(group, min_channels, round_to, max_ratio, before=0):
+    """How many channels a group may lose, after it has lost some `before`."""
     least = max(group.least, min_channels, round_to or 1)
     if max_ratio is not None:
-        least = max(least, math.ceil(group.size * (1 - max_ratio) - 1e-9))
+        least = max(least, math.ceil((group.size + before) * (1 - max_ratio) - 1e-9))
     return max(0, group.size - least)
 
 
@@ -134,15 +185,20 @@ def filters_of(graph, group, convolutions_only):
     return counts[group.classes]
 
 
-def amount(of, graph, candidates, shared):
-    """What `ratio` is a share of: how much there is, and a function that tells how much goes."""
+MEASURES = {"params": parameters, "flops": flops}
+
+
+def amount(of, graph, candidates, shared, past=None):
+    """What `ratio` is a share of: how much there is, and a function that tells how much goes,
+    what has gone before included."""
     if of == "filters":
+        before = sum(c.filters_before for c in shared)
         return (
-            sum(int(c.filters.sum()) for c in shared),
-            lambda: sum(int(c.filters[c.chosen].sum()) for c in shared),
+            before + sum(int(c.filters.sum()) for c in shared),
+            lambda: before + sum(int(c.filters[c.chosen].sum()) for c in shared),
         )
-    measure = {"params": parameters, "flops": flops}[of]
-    whole = measure(graph)
+    measure = MEASURES[of]
+    whole = measure(graph) if past is None else past.whole
 
     def lost():
         return whole - measure(graph, graph.gone([c.classes[c.chosen] for c in candidates]))

@@ -89,10 +89,10 @@ def test_importing_is_cheap():
 def test_the_public_names_are_pinned():
     """Adding or removing a public name is a decision, written down here."""
     assert sorted(iplt.__all__) == sorted([
-        "Comparison", "CriterionError", "DataError", "Frozen", "Graph", "Group", "ModelError",
-        "NothingToPruneError", "OptionError", "Plan", "PlanMismatchError", "Profile",
+        "BackupError", "Comparison", "CriterionError", "DataError", "Frozen", "Graph", "Group",
+        "Guard", "IPLTCallback", "ModelError", "NothingToPruneError", "OptionError", "Plan", "PlanMismatchError", "Profile",
         "PruningError", "WeightsError", "compare", "criteria", "mask", "plan", "profile", "prune",
-        "register_rule", "rewrite", "shrink", "trace",
+        "register_rule", "rewrite", "schedules", "shrink", "trace",
     ])  # fmt: skip
     assert all(hasattr(iplt, name) for name in iplt.__all__)
     assert list(inspect.signature(iplt.plan).parameters) == [

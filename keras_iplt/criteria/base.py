@@ -31,6 +31,7 @@ class Criterion:
     """
 
     needs_data = False
+    sees_zeros = False  # whether filters that are zero change the scores of others
     missing = "their layer records no weights of theirs: see keras_iplt.register_rule"
 
     def __init__(self, reduce="mean"):

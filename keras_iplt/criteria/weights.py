@@ -28,6 +28,7 @@ class Lp(Criterion):
         if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 < p < math.inf:
             raise CriterionError(f"p: expected a positive number, received: {p!r}")
         self.p, self.mean = p, bool(mean)
+        self.sees_zeros = self.mean
 
     @property
     def name(self):
@@ -56,6 +57,8 @@ class L2(Lp):
 class GeometricMedian(Criterion):
     """The sum of a filter's distances to all other filters of its layer: those near the geometric
     median can be replaced by others (FPGM, He et al., CVPR 2019)."""
+
+    sees_zeros = True
 
     @property
     def name(self):
@@ -133,6 +136,8 @@ class Custom(Criterion):
         function: takes an array `(filters, weights of one filter)`, returns one number per filter.
         reduce: see `Criterion`.
     """
+
+    sees_zeros = True  # for all that is known
 
     def __init__(self, function, reduce="mean"):
         super().__init__(reduce)

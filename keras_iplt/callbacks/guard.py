@@ -1,0 +1,68 @@
+"""Watching a metric: is the model still good enough to go on pruning it?"""
+
+import math
+
+from keras_iplt.errors import OptionError
+
+__all__ = ["Guard"]
+
+_ACTIONS = ("hold", "back", "stop")
+
+
+class Guard:
+    """Steps wait while a metric has fallen too far below the best it has been.
+
+    Args:
+        monitor: a key of the logs: `"val_accuracy"`, `"loss"` …
+        drop: how far it may fall (or rise, where less is better) from its best.
+        action: what happens when a step is due and the metric is down: `"hold"`, the step waits,
+            and the later ones with it, until the metric has recovered; `"back"`, the last step is
+            taken back, weights included, and no other follows; `"stop"`, training ends. After the
+            last step it is looked at once more.
+        mode: `"max"` if more is better, `"min"` if less is, `"auto"`: less for names that end
+            with `loss` or `error`.
+
+    Example:
+
+    >>> import keras_iplt as iplt
+    >>> callback = iplt.IPLTCallback(guard=iplt.Guard("val_accuracy", drop=0.02, action="back"))
+    """
+
+    def __init__(self, monitor="val_accuracy", drop=0.01, action="hold", mode="auto"):
+        if not isinstance(monitor, str):
+            raise OptionError(f"monitor: expected the name of a metric, received: {monitor!r}")
+        if isinstance(drop, bool) or not isinstance(drop, (int, float)) or not drop >= 0:
+            raise OptionError(f"drop: expected a number that is not negative, received: {drop!r}")
+        if action not in _ACTIONS:
+            raise OptionError(f"action: expected one of {_ACTIONS}, received: {action!r}")
+        if mode not in ("auto", "max", "min"):
+            raise OptionError(f"mode: expected 'auto', 'max' or 'min', received: {mode!r}")
+        less = monitor.endswith(("loss", "error")) if mode == "auto" else mode == "min"
+        self.monitor, self.drop, self.action = monitor, float(drop), action
+        self._sign = -1.0 if less else 1.0
+        self.best = self.last = None
+
+    def update(self, logs):
+        """Takes note of the metric at the end of an epoch."""
+        if self.monitor not in logs:
+            raise OptionError(
+                f"guard: expected a metric {self.monitor!r} in the logs, received: "
+                + ", ".join(map(repr, logs))
+            )
+        self.last = float(logs[self.monitor])
+        if math.isfinite(self.last) and (
+            self.best is None or self._sign * (self.last - self.best) > 0
+        ):
+            self.best = self.last
+
+    @property
+    def fallen(self):
+        """Whether the metric is down."""
+        if self.last is None:
+            return False
+        if not math.isfinite(self.last) or self.best is None:
+            return True
+        return self._sign * (self.best - self.last) > self.drop + 1e-12
+
+    def __str__(self):
+        return f"{self.monitor} {self.last:.4g} (best {self.best:.4g})"

@@ -1,0 +1,312 @@
+"""How far the pruning of a model has come, whatever calls for the next step."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_iplt import criteria
+from keras_iplt import keras_private as private
+from keras_iplt.cost import flops, parameters
+from keras_iplt.errors import OptionError
+from keras_iplt.graph.trace import trace
+from keras_iplt.graph.weights import kept_axes, numbers_of, take, zeroed
+from keras_iplt.plan import Plan, bound
+from keras_iplt.selection import MEASURES, Past, as_dict, as_list, countable, decide
+from keras_iplt.surgery.mask import mask
+from keras_iplt.surgery.rewriter import Rewriter
+from keras_iplt.surgery.shrink import shrunk
+
+__all__ = ["Progress", "WayBack"]
+
+_DEFAULTS = {
+    "of": "filters",
+    "criterion": "l2",
+    "scope": "global",
+    "per_layer": None,
+    "ignore": (),
+    "min_channels": 1,
+    "round_to": None,
+    "max_ratio": None,
+    "convolutions_only": False,
+    "approximate": False,
+}
+
+
+class Progress:
+    """A model on its way to a target, step by step. All shares are of the model as it was first.
+
+    What has been decided may be carried out at once or wait as zeros (`masked`); either way the
+    outputs are the same, and so is what is decided next.
+
+    Args:
+        model: the model, at full size.
+        target: the share that goes in the end.
+        options: options of `keras_iplt.plan`.
+        data: what data-driven criteria look at.
+
+    Attributes:
+        graph: the model as it is now, read as channels.
+        masked: the `Plan` whose channels are zero but still there, or None.
+        plans: those carried out, in order.
+    """
+
+    def __init__(self, model, target, options=None, data=None):
+        options = {**_DEFAULTS, **(options or {})}
+        unknown = set(options) - set(_DEFAULTS)
+        if unknown:
+            raise OptionError(
+                f"expected options of keras_iplt.plan ({', '.join(_DEFAULTS)}), received: "
+                + ", ".join(map(repr, sorted(unknown)))
+            )
+        self.model, self.target, self.data = model, target, data
+        self.options = options | {
+            "criterion": criteria.get(options["criterion"]),
+            "ignore": as_list(options["ignore"]),
+            "per_layer": as_dict(options["per_layer"]),
+        }
+        self._approximate = self.options.pop("approximate")
+        self.graph = trace(model, approximate=self._approximate)
+        self.architecture = self.graph.signature  # at full size
+        self.masked: Any = None
+        self.plans: list[Plan] = []
+        self._texts: list[str] = []  # of plans, as JSON
+        self._sizes = [group.size for group in self.graph.groups]  # at full size, as all below
+        counts = self._counts()
+        self._filters = [
+            float(counts[group.index].sum()) if group.index in counts else 0.0
+            for group in self.graph.groups
+        ]
+        self._whole = {"params": parameters(self.graph), "flops": _flops(self.graph)}
+        if self.of == "flops":
+            flops(self.graph)  # raises where they cannot be counted
+
+    def _counts(self):
+        options = self.options
+        return countable(self.graph, options["ignore"], options["convolutions_only"])
+
+    @property
+    def of(self):
+        """What shares are shares of."""
+        return self.options["of"]
+
+    @property
+    def criterion(self):
+        """What ranks the filters."""
+        return self.options["criterion"]
+
+    # -- where things stand --
+
+    @property
+    def gone(self):
+        """Mask over the ids of the graph: what is zero already, or None."""
+        return None if self.masked is None else self.masked.gone
+
+    @property
+    def ratio(self):
+        """The share that is gone, or waits as zeros."""
+        return self.share(self.masked)
+
+    def share(self, plan=None):
+        """The share that is gone once a plan is carried out."""
+        if self.of != "filters":
+            gone = None if plan is None else plan.gone
+            return 1 - MEASURES[self.of](self.graph, gone) / self._whole[self.of]
+        left = 0
+        for index, counts in self._counts().items():
+            left += int(counts.sum())
+            if plan is not None:
+                left -= int(counts[list(plan.removed[index])].sum())
+        return 1 - left / sum(self._filters)
+
+    @property
+    def params(self):
+        """Parameters left."""
+        return parameters(self.graph, self.gone)
+
+    @property
+    def flops(self):
+        """FLOPs left, or None where the input has no fixed size."""
+        return _flops(self.graph, self.gone)
+
+    def share_left(self, plan):
+        """The share of the work that is done now, with zeros, that a plan leaves to do."""
+        measure = flops if self._whole["flops"] is not None else parameters
+        return measure(self.graph, plan.gone) / measure(self.graph)
+
+    # -- deciding --
+
+    def plan(self, ratio, criterion=None, masked=True):
+        """What goes so that `ratio` is gone: a `Plan` for the model as it is now.
+
+        Args:
+            ratio: share of the model as it was first.
+            criterion: another one than that of the options.
+            masked: whether what is zero has to go first.
+        """
+        options = dict(self.options)
+        share = min(1.0, ratio / self.target) if self.target else 0.0
+        options["per_layer"] = {k: p * share for k, p in options["per_layer"].items()}
+        if criterion is not None:
+            options["criterion"] = criteria.get(criterion)
+        past = Past(
+            sizes=self._sizes,
+            filters=self._filters,
+            whole=self._whole.get(self.of, 0),
+            masked=self.masked.removed if masked and self.masked is not None else (),
+        )
+        return decide(self.graph, ratio=ratio, data=self.data, past=past, **options)
+
+    # -- carrying out --
+
+    def mask(self, plan):
+        """Sets to zero what a plan takes away, and the optimizer's momentum for it: with both at
+        zero, training leaves them there."""
+        mask(self.model, plan)
+        self.masked = plan
+        for slot, kept in self._slots(plan):
+            slot.assign(zeroed(numbers_of(slot), kept))
+
+    def _slots(self, plan):
+        optimizer = getattr(self.model, "optimizer", None)
+        for inner in () if optimizer is None else private.inner_optimizers(optimizer):
+            for slot, variable, axes in private.driving_slots(inner):
+                kept = self._kept(variable, plan)
+                kept = tuple(kept[axis] for axis in axes)
+                if any(indices is not None for indices in kept):
+                    yield slot, kept
+
+    def _kept(self, variable, plan):
+        pieces = self.graph.by_variable.get(id(variable), ())
+        return kept_axes(variable, pieces, plan.gone)
+
+    def drifting(self):
+        """Masked variables that training has moved away from zero: where the gradient of a
+        masked channel is not zero, as behind a sigmoid."""
+        found = []
+        for pieces in self.graph.by_variable.values():
+            variable = pieces[0].variable
+            kept = self._kept(variable, self.masked)
+            if any(indices is not None for indices in kept):
+                value = numbers_of(variable)
+                if np.count_nonzero(value) != np.count_nonzero(take(value, kept)):
+                    found.append(variable)
+        return found
+
+    def hold(self, variables):
+        """Sets the masked parts of these variables to zero again."""
+        for variable in variables:
+            variable.assign(zeroed(numbers_of(variable), self._kept(variable, self.masked)))
+
+    def soften(self, plan):
+        """Zeroes the filters that a plan takes away, and nothing else: gradients still reach
+        them, so that they may come back."""
+        for layer in {id(p.layer): p.layer for p in self.graph.producers}.values():
+            for variable in layer.weights:
+                pieces = self.graph.by_variable.get(id(variable), ())
+                filters = [piece for piece in pieces if piece.role != "input"]
+                kept = kept_axes(variable, filters, plan.gone)
+                if any(indices is not None for indices in kept):
+                    variable.assign(zeroed(numbers_of(variable), kept))
+
+    def carry_out(self, plan=None, also=()):
+        """What a plan takes away goes physically: the one given, or the one that waits as zeros.
+
+        Returns:
+            A function that takes it back.
+        """
+        saved = self.graph, self.masked, self._sizes, self._filters
+        plan = plan or self.masked
+        undo = shrunk(self.model, plan, also)
+        self.plans.append(plan)
+        self.masked = None
+        self.look_again()
+
+        def back():
+            undo()
+            self.graph, self.masked, self._sizes, self._filters = saved
+            self.plans.pop()
+            del self._texts[len(self.plans) :]
+
+        return back
+
+    def weights_left(self):
+        """A function that cuts a list of the weights of the model, as they are now, to what the
+        zeros leave of it."""
+        plan, factors = self.masked, Rewriter(self.graph, self.masked.gone).factors()
+        parts = [(self._kept(v, plan), factors.get(id(v), 1.0)) for v in self.model.weights]
+
+        def left(values):
+            pairs = zip(values, parts, strict=True)
+            return [take(value, kept) * factor for value, (kept, factor) in pairs]
+
+        return left
+
+    def look_again(self):
+        """Reads the model after it has become smaller, here or elsewhere. Its groups are those
+        from before, as a rule."""
+        self.graph = trace(self.model, approximate=self._approximate)
+        sizes = [group.size for group in self.graph.groups]
+        same = len(sizes) == len(self._sizes)
+        if same and all(now <= then for now, then in zip(sizes, self._sizes, strict=True)):
+            return
+        # A grouped convolution that is down to one channel per group is a depthwise one, and
+        # channels hang together otherwise. Only the totals can be carried on.
+        whole = sum(self._sizes) / sum(sizes)
+        self._sizes = [round(size * whole) for size in sizes]
+        counts = self._counts()
+        whole = sum(self._filters) / sum(int(c.sum()) for c in counts.values())
+        self._filters = [
+            float(counts[index].sum() * whole) if index in counts else 0.0
+            for index in range(len(sizes))
+        ]
+
+    # -- a training that goes on elsewhere --
+
+    def state(self):
+        """What `replay` needs, as JSON takes it."""
+        done = len(self._texts)
+        self._texts += [plan.to_json() for plan in self.plans[done:]]
+        return {
+            "plans": self._texts,
+            "masked": None if self.masked is None else self.masked.to_json(),
+        }
+
+    def replay(self, state, also=()):
+        """Gives a model at full size the structure of another time; values are for the caller."""
+        for text in state["plans"]:
+            self.carry_out(bound(Plan.from_json(text), self.model), also)
+        if state["masked"] is not None:
+            self.masked = bound(Plan.from_json(state["masked"]), self.model)
+
+
+class WayBack:
+    """How to make a model as it was before a step, weights and the optimizer's state included.
+
+    Attributes:
+        ratio: the share that was asked for before.
+        undos: what to take back, in order; whoever makes a step adds to it.
+    """
+
+    def __init__(self, progress, ratio):
+        self.ratio, self.undos = ratio, []
+        self._masked = progress.masked
+        model = progress.model
+        optimizer = model.optimizer
+        slots = [s for one in private.inner_optimizers(optimizer) for s, _, _ in private.slots(one)]
+        several = {id(v): v for v in (*model.variables, *slots)}
+        self._values = [(v, np.array(numbers_of(v))) for v in several.values()]
+
+    def go(self, progress):
+        """Makes the model as it was."""
+        for undo in reversed(self.undos):
+            undo()
+        for variable, value in self._values:
+            variable.assign(value)
+        progress.masked = self._masked
+
+
+def _flops(graph, gone=None):
+    try:
+        return flops(graph, gone)
+    except OptionError:
+        return None
