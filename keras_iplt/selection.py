@@ -18,7 +18,7 @@ from keras_iplt.graph.weights import numbers_of
 from keras_iplt.plan import as_graph, finished
 from keras_iplt.queue import Candidate, Queue
 
-__all__ = ["MEASURES", "Past", "as_dict", "as_list", "countable", "decide", "plan"]
+__all__ = ["MEASURES", "Past", "as_dict", "as_list", "countable", "decide", "name_of", "plan"]
 
 
 def plan(

@@ -1,37 +1,21 @@
 """Incremental pruning based on less training, inside a plain `model.fit`."""
 
-import json
-import math
 import time
-import warnings
-from collections.abc import Mapping
-from typing import Any
 
-import keras
-
-from keras_iplt import criteria, schedules
+from keras_iplt import criteria
 from keras_iplt import keras_private as private
-from keras_iplt.callbacks.backup import Backup
-from keras_iplt.callbacks.company import Company
-from keras_iplt.callbacks.guard import Guard
 from keras_iplt.callbacks.progress import Progress, WayBack
+from keras_iplt.callbacks.scheduled import ScheduledCallback
 from keras_iplt.callbacks.waiting import Stopwatch
-from keras_iplt.errors import BackupError, OptionError, WeightsError
+from keras_iplt.errors import OptionError
 from keras_iplt.surgery.shrink import rehearse
 
 __all__ = ["IPLTCallback"]
 
 _MODES = ("shrink", "mask", "soft")
-_MOST_EVERY = 5  # the paper's k on CIFAR-10
-_COUNTED = (schedules.Incremental, schedules.Ratios)
-_SAID = {
-    "hold": "the step waits",
-    "back": "the last step is taken back, and no other follows",
-    "stop": "training stops",
-}
 
 
-class IPLTCallback(keras.callbacks.Callback):
+class IPLTCallback(ScheduledCallback):
     """Removes filters while a model trains: after every few epochs some more, early, so that most
     of the training is spent on the small model (Li et al., "Incremental pruning based on less
     training").
@@ -50,12 +34,13 @@ class IPLTCallback(keras.callbacks.Callback):
             the results are the same). `"mask"`: what goes is held at zero until the target is
             reached, then the model becomes smaller once, as in the paper. `"soft"`: what is zeroed
             at the end of an epoch goes on learning and may come back; the model becomes smaller
-            when training ends.
+            when training ends, or after `soft_epochs`.
         guard: a `Guard` that holds steps, takes one back or stops while a metric is down.
         data: what data-driven criteria look at: `(x, y)`, `x`, or batches of these.
         backup_dir: a directory for a backup at the end of each epoch. A training that was killed
             goes on from there: run the same script again.
         wait: whether steps may wait in mode `"shrink"`.
+        soft_epochs: for mode `"soft"`: after how many epochs the model becomes smaller.
         also: other models over the same layers: see `keras_iplt.shrink`.
         verbose: 0 for silence, 1 for a line at each step.
         **plan_options: every other option of `keras_iplt.plan`: `ignore`, `min_channels`,
@@ -84,142 +69,61 @@ class IPLTCallback(keras.callbacks.Callback):
 
     def __init__(
         self, target=0.7, step=0.1, every=None, criterion="l2", scope="global", mode="shrink",
-        guard=None, data=None, backup_dir=None, wait=True, also=(), verbose=1, **plan_options,
+        guard=None, data=None, backup_dir=None, wait=True, soft_epochs=None, also=(), verbose=1,
+        **plan_options,
     ):  # fmt: skip
-        super().__init__()
+        super().__init__(target, step, every, guard, backup_dir, verbose)
         if mode not in _MODES:
             raise OptionError(f"mode: expected one of {_MODES}, received: {mode!r}")
-        if guard is not None and not isinstance(guard, Guard):
-            raise OptionError(f"guard: expected a keras_iplt.Guard, received: {guard!r}")
-        self.target, self.step, self.every = target, step, every
-        self.schedule = schedules.get(target, step, 1 if every is None else every)
-        self.mode, self.guard, self.data, self.wait = mode, guard, data, bool(wait)
-        self.also, self.verbose = also, verbose
-        self.options = {"criterion": criterion, "scope": scope, **plan_options}
-        criteria.get(criterion)
-        self.backup: Any = None if backup_dir is None else Backup(backup_dir)
-        self.progress: Any = None  # a Progress, of the model that is being trained
-
-    # -- a training begins --
-
-    def on_train_begin(self, logs=None):
-        self._company = Company(self)
-        self._inside_epoch = self._ready = False
-        self._told = None
-        if self.backup is not None:
-            self.backup.prepare()
-        if self.progress is None or self.progress.model is not self.model:
-            self._begin()
-        else:
-            self.progress.look_again()
+        if soft_epochs is not None and mode != "soft":
+            raise OptionError(
+                f"soft_epochs: expected None in mode {mode!r}, received: {soft_epochs!r}"
+            )
+        self.mode, self.wait, self.soft_epochs = mode, bool(wait), soft_epochs
+        self.data, self.also = data, also
+        self.options = {"criterion": criteria.get(criterion), "scope": scope, **plan_options}
 
     def _begin(self):
-        """The first fit of this model."""
-        private.synchronize(self.model)
-        self._fit_schedule()
-        self.progress = Progress(self.model, self.schedule.target, self.options, self.data)
-        self._position = 0  # epochs trained
-        self._batches = 0  # batches trained
-        self._held = 0  # epochs for which steps have waited for the guard
-        self._decided = 0.0  # the share that was last asked for
-        self._last_step = None  # the epoch of the last step, and how long after the one before
-        self._ended = False  # no other step follows
-        self._way_back: Any = None
-        self._loss = 0.0
-        self._drifting = []  # masked variables that training moves away from zero
-        self._soft_share = 0.0  # the share that was zeroed, to go on learning
+        self._drifting: list = []  # masked variables that training moves away from zero
+        self._soft_share = 0.0  # the share that is at zero and goes on learning
         self._watch = Stopwatch()
-        if self.schedule.target:
-            # Whatever cannot work is found out now, not after hours.
-            plan = self.progress.plan(self.schedule.target, criterion="l2")
-            rehearse(self.model, plan, self.also)
-        if self.backup is not None:
-            self._resume()
-        self._warn_about_reach()
-
-    def _fit_schedule(self):
-        """The paper's k, fitted to the number of epochs."""
-        if self.every is None and isinstance(self.schedule, _COUNTED):
-            steps = schedules.get(self.target, self.step, 1).last_epoch
-            half = self.params["epochs"] // 2
-            every = max(1, min(_MOST_EVERY, half // max(1, steps)))
-            if not isinstance(self.target, (schedules.Schedule, Mapping)):
-                self.schedule = schedules.get(self.target, self.step, every)
-            if steps > half:
-                warnings.warn(
-                    f"{steps} steps do not fit into the first half of {self.params['epochs']} "
-                    "epochs: too little of the training is left for the small model. Train for "
-                    f"{2 * steps} epochs, or take larger steps",
-                    stacklevel=4,
-                )
-
-    def _warn_about_reach(self):
-        epochs = self.params["epochs"]
-        last = self.schedule.last_epoch
-        if last is not None and self._position == 0 and last > epochs - 1:
-            warnings.warn(
-                f"target: {self.schedule.target:.0%} is reached at epoch {last}, but training ends "
-                f"after {epochs} epochs, at {self.schedule(epochs - 1):.0%}. Train for more than "
-                f"{last} epochs, or make more or larger steps",
-                stacklevel=4,
-            )
+        target = self.schedule.target
+        progress = Progress(self.model, target, self.options, self.data)
+        if target:  # whatever cannot work is found out now, not after hours
+            rehearse(self.model, progress.plan(target, criterion="l2"), self.also)
+        return progress
 
     # -- an epoch --
 
     def on_epoch_begin(self, epoch, logs=None):
-        if not self._ready:  # epochs are numbered anew by a second fit; the schedule goes on
-            self._offset = max(0, self._position - epoch)
-            self._ready = True
-        self._position = epoch + self._offset
-        self._tell()
-        if not self._ended:
-            self._step_if_due()
-        self._inside_epoch, self._softened = True, False
-        self._checked = self.progress.masked is None
-        self._first_batch, self._last_batch = True, 0
+        super().on_epoch_begin(epoch, logs)
+        if self.mode == "soft" and self._course.epochs >= self._soft_end:
+            self.finish()
+        self._softened = False
+        self._batches_begun = 0
         self._watch.start()
 
     def on_train_batch_begin(self, batch, logs=None):
+        super().on_train_batch_begin(batch, logs)
         self._watch.batch()
-        if self.progress.masked is not None and not self._first_batch:
-            if not self._checked:
-                private.synchronize(self.model)
-                self._drifting, self._checked = self.progress.drifting(), True
-            self._hold()
-        self._first_batch, self._last_batch = False, batch
+        if self._batches_begun:
+            self._keep_zeros(look=self._batches_begun == 1)
+        self._batches_begun += 1
 
     def on_test_begin(self, logs=None):
         if self._inside_epoch:
             self._soften()
-            self._hold()
+            self._keep_zeros()
 
     def on_test_batch_begin(self, batch, logs=None):
         if self._inside_epoch:
             self._watch.batch("test")
 
     def on_epoch_end(self, epoch, logs=None):
-        logs = {} if logs is None else logs
         self._watch.stop()
-        self._inside_epoch = False
         self._soften()
-        if self.progress.masked is not None:
-            self._drifting = self.progress.drifting()
-            self._hold()
-        self._position += 1
-        self._batches += self.params["steps"] or self._last_batch + self.model.steps_per_execution
-        self._loss = float(logs.get("loss", 0.0))
-        logs.update(self._figures())
-        if self.guard is not None:
-            self.guard.update(logs)
-        if self.backup is not None:
-            self.backup.save(self.model, self._state(epoch))
-
-    def on_train_end(self, logs=None):
-        self._tell()
-        self.finish()
-        if self.backup is not None:
-            self.backup.delete()
-            private.set_initial_epoch(self.model, None)
+        self._keep_zeros(look=True)
+        super().on_epoch_end(epoch, logs)
 
     def finish(self):
         """Carries out what waits. `fit` does so when it ends; after one that was interrupted,
@@ -228,211 +132,134 @@ class IPLTCallback(keras.callbacks.Callback):
         if progress is None:
             return
         private.synchronize(self.model)
-        if self.mode == "soft" and progress.masked is None and self._decided > progress.ratio:
-            progress.mask(progress.plan(self._decided))  # training ended before its last epoch
+        if progress.masked is None and self._soft_share > progress.ratio:
+            progress.mask(progress.plan(self._course.share))  # it ended before it was meant to
         if progress.masked is not None:
             smaller = progress.weights_left()
             progress.carry_out(also=self.also)
+            self._watch.made_anew()
+            self._soft_share = 0.0
             if self.mode == "soft":
                 self._company.forget()  # the best epoch had other filters at zero
             else:
                 self._company.follow(smaller)
-            self._say(f"smaller for good: {self._summary()}")
 
     # -- a step --
 
     def _step_if_due(self):
-        due = self.schedule(self._position - self._held, self._batches)
-        if self.mode == "soft":
-            self._decided = due
-        elif due > self._decided + 1e-9:
-            if self._may_step():
-                self._make_step(due)
-            else:
-                self._held += 1
-        elif self._last_step and self._position == sum(self._last_step):
-            self._may_step()  # the guard looks once more, as long after the last step as before
-
-    def _may_step(self):
-        if not math.isfinite(self._loss):
-            warnings.warn(
-                f"the loss is {self._loss}: no filter is removed until it is a number again",
-                stacklevel=5,
-            )
-            return False
-        if self.guard is None or not self.guard.fallen:
-            return True
-        self._say(f"{self.guard}: {_SAID[self.guard.action]}")
-        if self.guard.action == "stop":
-            self._ended = self.model.stop_training = True
-        elif self.guard.action == "back" and self._way_back is not None:
-            self._take_back()
-        return False
+        if self.mode != "soft":
+            super()._step_if_due()
 
     def _make_step(self, due):
         progress = self.progress
-        at_once = False
         if progress.masked is not None and progress.criterion.sees_zeros:
             progress.carry_out(also=self.also)
-            at_once = True  # the functions are to be traced again anyway
-        try:
-            plan = progress.plan(due)
-        except WeightsError as error:
-            warnings.warn(f"no filter is removed: {error}", stacklevel=5)
-            self._held += 1
-            return
-        if self.guard is not None and self.guard.action == "back":
-            self._way_back = WayBack(progress, self._decided)
-        if self._carries_out(plan, due) or at_once:
-            seconds = time.perf_counter()
+            self._watch.made_anew()
+        plan = progress.plan(due)
+        guarded = self.guard is not None and self.guard.action == "back"
+        way_back = WayBack(progress) if guarded else None
+        if self._waits(plan, due):
+            progress.mask(plan)
+        else:
+            began = time.perf_counter()
             undo = progress.carry_out(plan, self.also)
-            if self._way_back is not None:
-                self._way_back.undos.append(undo)
             self._watch.made_anew()
             self._drifting = []
-            self._say(f"smaller in {time.perf_counter() - seconds:.2f} s")
-        else:
-            progress.mask(plan)
-        self._company.forget()
-        before = self._last_step[0] if self._last_step else 0
-        self._last_step = self._position, max(1, self._position - before)
-        self._decided = due
+            if way_back is not None:
+                way_back.undo = undo
+            self._say(f"the model is smaller, in {time.perf_counter() - began:.2f} s")
+        return way_back
 
-    def _carries_out(self, plan, due):
-        """Whether a step is carried out, or waits as zeros."""
+    def _waits(self, plan, due):
+        """Whether a step waits as zeros, to be carried out later."""
         target = self.schedule.target
         if self.mode == "mask":
-            return target is None or due >= target - 1e-9
+            return target is not None and due < target - 1e-9
         optimizer = getattr(self.model, "optimizer", None)
         if not self.wait or (optimizer is not None and private.depends_on_shapes(optimizer)):
-            return True
+            return False
         epochs = self._until_next(due)
-        cost, saving = (
-            self._watch.cost(),
-            self._watch.saving(self.progress.share_left(plan), epochs),
-        )
+        cost = self._watch.cost()
+        saving = self._watch.saving(self.progress.share_left(plan), epochs)
         if cost is None or saving is None or saving > cost:
-            return True
+            return False
         self._say(
-            f"waits as zeros: tracing takes {cost:.1f} s and would save {saving:.1f} s in the next "
-            f"{epochs} epochs"
+            f"the step waits as zeros: tracing takes {cost:.1f} s and would save {saving:.1f} s in "
+            f"the next {epochs} epochs"
         )
-        return False
+        return True
 
-    def _until_next(self, due):
-        """For how many epochs the model keeps the size that it would get now."""
-        if isinstance(self.schedule, schedules.FromTfmot):
-            return 1  # when it asks for more is not known in epochs
-        end = self.params["epochs"] + self._offset
-        later = range(self._position + 1, end)
-        changes = (e for e in later if self.schedule(e - self._held) > due + 1e-9)
-        return next(changes, end) - self._position
-
-    def _take_back(self):
-        self._way_back.go(self.progress)
-        self._decided, self._way_back, self._ended = self._way_back.ratio, None, True
-        self._watch.made_anew()
-        self._company.forget()
-
-    def _hold(self):
+    def _keep_zeros(self, look=False):
+        """Zeros stay zero by themselves, as a rule; where they do not, they are put back."""
+        if self.progress.masked is None:
+            return
+        if look:
+            private.synchronize(self.model)
+            self._drifting = self.progress.drifting()
         if self._drifting:
             private.synchronize(self.model)
             self.progress.hold(self._drifting)
 
     # -- soft --
 
+    @property
+    def _soft_end(self):
+        """After how many epochs filters no longer come back."""
+        return min(self._end, self.soft_epochs or self._end)
+
     def _soften(self):
         """At the end of an epoch, before it is measured, the least important filters are zeroed;
-        in the last epoch all that goes with them, so that what is measured is what is left."""
-        if self.mode != "soft" or self._softened:
+        in the last soft epoch with all that belongs to them, so that what is measured is what
+        will be left."""
+        if self.mode != "soft" or self._softened or self._course.epochs >= self._soft_end:
             return
         self._softened = True
-        end = self.params["epochs"] + self._offset
-        ratio = self.schedule(self._position + 1 - self._held, self._batches)
-        if not ratio or not math.isfinite(self._loss):
-            return
-        private.synchronize(self.model)
-        plan = self.progress.plan(ratio, masked=False)
-        if self._position + 1 >= end:
-            self.progress.mask(plan)
-        else:
-            self.progress.soften(plan)
-        self._decided, self._soft_ratio = ratio, self.progress.share(plan)
+        after = self._course.epochs + 1
+        share = self._due(after)
+        if share and self._may_step():
+            private.synchronize(self.model)
+            plan = self.progress.plan(share)
+            if after >= self._soft_end:
+                self.progress.mask(plan)
+            else:
+                self.progress.soften(plan)
+            self._course.share, self._soft_share = share, self.progress.share(plan)
 
     # -- telling --
 
     def _figures(self):
-        ratio = max(self.progress.ratio, self._soft_share)
-        figures = {"ratio": ratio, "params": self.progress.params}
-        if self.progress.flops is not None:
-            figures["flops"] = self.progress.flops
-        return {name: float(value) for name, value in figures.items()}
+        progress = self.progress
+        share = max(progress.ratio, self._soft_share)
+        figures = {"ratio": share, "params": progress.params}
+        return figures if progress.flops is None else {**figures, "flops": progress.flops}
 
     def _summary(self):
-        progress = self.progress
-        of = {"filters": "filters", "params": "parameters", "flops": "FLOPs"}[progress.of]
-        text = f"{progress.ratio:.1%} of the {of} gone, {progress.params:,} parameters"
-        return (
-            text if progress.flops is None else f"{text}, {progress.flops / 1e6:,.2f} MFLOPs left"
-        )
+        figures = self._figures()
+        of = {"filters": "filters", "params": "parameters", "flops": "FLOPs"}[self.progress.of]
+        gone = "at zero" if self._soft_share > self.progress.ratio else "gone"
+        text = f"{figures['ratio']:.1%} of the {of} {gone}, {figures['params']:,} parameters left"
+        return text if "flops" not in figures else f"{text}, {figures['flops'] / 1e6:,.2f} MFLOPs"
 
-    def _say(self, text):
-        if self.verbose and self.params.get("verbose", 1):
-            print(f"IPLT: {text}")
+    # -- after a training was killed --
 
-    def _tell(self):
-        """A line under the progress bar of the epoch before, if there is anything new."""
-        summary = self._summary()
-        if self._told not in (None, summary):
-            self._say(summary)
-        self._told = summary
-
-    # -- backup --
-
-    def _state(self, epoch):
+    def _made_for(self):
         return {
-            "epoch": epoch,
-            "made": self._made_for(),
+            "model": list(self.progress.architecture),
+            **super()._made_for(),
+            "mode": self.mode,
+            "options": self.progress.described(),
+        }
+
+    def _state(self):
+        return {
+            **super()._state(),
             "progress": self.progress.state(),
-            "position": self._position,
-            "batches": self._batches,
-            "held": self._held,
-            "decided": self._decided,
-            "last_step": self._last_step,
-            "ended": self._ended,
-            "loss": self._loss,
-            "guard": None if self.guard is None else [self.guard.best, self.guard.last],
+            "soft_share": self._soft_share,
             "watch": [self._watch.epoch, self._watch.trace],
         }
 
-    def _made_for(self):
-        """What a backup must have been made for to be of use here."""
-        return {
-            "model": list(self.progress.architecture),
-            "schedule": repr(self.schedule),
-            "mode": self.mode,
-            "options": repr({name: value for name, value in self.progress.options.items()}),
-        }
-
-    def _resume(self):
-        state = self.backup.load()
-        if state is None:
-            return
-        here = json.loads(json.dumps(self._made_for()))
-        for what, made in here.items():
-            if state["made"][what] != made:
-                raise BackupError(
-                    f"{self.backup.path} is a backup of another training: expected {what} {made}, "
-                    f"received: {state['made'][what]}. Use another backup_dir, or remove it"
-                )
+    def _set_state(self, state):
+        super()._set_state(state)
         self.progress.replay(state["progress"], self.also)
-        self.backup.restore(self.model)
-        self._position, self._batches = state["position"], state["batches"]
-        self._held, self._decided = state["held"], state["decided"]
-        self._last_step, self._ended = state["last_step"], state["ended"]
-        self._loss = state["loss"]
+        self._soft_share = state["soft_share"]
         self._watch.epoch, self._watch.trace = state["watch"]
-        if self.guard is not None and state["guard"] is not None:
-            self.guard.best, self.guard.last = state["guard"]
-        private.set_initial_epoch(self.model, state["epoch"] + 1)
-        self._say(f"goes on after epoch {state['epoch'] + 1}: {self._summary()}")

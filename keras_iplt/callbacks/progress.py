@@ -7,11 +7,11 @@ import numpy as np
 from keras_iplt import criteria
 from keras_iplt import keras_private as private
 from keras_iplt.cost import flops, parameters
-from keras_iplt.errors import OptionError
+from keras_iplt.errors import DataError, OptionError
 from keras_iplt.graph.trace import trace
 from keras_iplt.graph.weights import kept_axes, numbers_of, take, zeroed
 from keras_iplt.plan import Plan, bound
-from keras_iplt.selection import MEASURES, Past, as_dict, as_list, countable, decide
+from keras_iplt.selection import MEASURES, Past, as_dict, as_list, countable, decide, name_of
 from keras_iplt.surgery.mask import mask
 from keras_iplt.surgery.rewriter import Rewriter
 from keras_iplt.surgery.shrink import shrunk
@@ -59,6 +59,11 @@ class Progress:
                 + ", ".join(map(repr, sorted(unknown)))
             )
         self.model, self.target, self.data = model, target, data
+        if criteria.get(options["criterion"]).needs_data and data is None:
+            raise DataError(
+                f"criterion {criteria.get(options['criterion']).name!r} expected data=(x, y), x or "
+                "batches of these, received: None"
+            )
         self.options = options | {
             "criterion": criteria.get(options["criterion"]),
             "ignore": as_list(options["ignore"]),
@@ -132,6 +137,15 @@ class Progress:
         """The share of the work that is done now, with zeros, that a plan leaves to do."""
         measure = flops if self._whole["flops"] is not None else parameters
         return measure(self.graph, plan.gone) / measure(self.graph)
+
+    def described(self):
+        """The options by name, as JSON takes them."""
+        per_layer = {name_of(key): share for key, share in self.options["per_layer"].items()}
+        return self.options | {
+            "criterion": self.criterion.name,
+            "ignore": [name_of(key) for key in self.options["ignore"]],
+            "per_layer": per_layer,
+        }
 
     # -- deciding --
 
@@ -280,29 +294,26 @@ class Progress:
 
 
 class WayBack:
-    """How to make a model as it was before a step, weights and the optimizer's state included.
+    """Call it to make a model as it was: weights and the optimizer's state included.
 
     Attributes:
-        ratio: the share that was asked for before.
-        undos: what to take back, in order; whoever makes a step adds to it.
+        undo: what makes the structure as it was; for whoever changes it to set.
     """
 
-    def __init__(self, progress, ratio):
-        self.ratio, self.undos = ratio, []
-        self._masked = progress.masked
+    def __init__(self, progress):
+        self.undo = lambda: None
+        self._progress, self._masked = progress, progress.masked
         model = progress.model
-        optimizer = model.optimizer
-        slots = [s for one in private.inner_optimizers(optimizer) for s, _, _ in private.slots(one)]
+        inside = private.inner_optimizers(model.optimizer)
+        slots = [slot for one in inside for slot, _, _ in private.slots(one)]
         several = {id(v): v for v in (*model.variables, *slots)}
         self._values = [(v, np.array(numbers_of(v))) for v in several.values()]
 
-    def go(self, progress):
-        """Makes the model as it was."""
-        for undo in reversed(self.undos):
-            undo()
+    def __call__(self):
+        self.undo()
         for variable, value in self._values:
             variable.assign(value)
-        progress.masked = self._masked
+        self._progress.masked = self._masked
 
 
 def _flops(graph, gone=None):

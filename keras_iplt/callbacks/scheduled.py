@@ -1,0 +1,292 @@
+"""What all callbacks share that prune by a schedule: when a step is due, who may hold it, what the
+logs say, and how a training goes on after it was killed.
+
+A subclass says what a step is: it overrides the methods under "what a step is".
+"""
+
+import dataclasses
+import json
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from keras_iplt import keras_private as private
+from keras_iplt import schedules
+from keras_iplt.callbacks.backup import Backup
+from keras_iplt.callbacks.company import Company
+from keras_iplt.callbacks.guard import Guard
+from keras_iplt.errors import BackupError, OptionError, WeightsError
+
+__all__ = ["Course", "ScheduledCallback"]
+
+_MOST_EVERY = 5  # the paper's k on CIFAR-10
+_ACTIONS = {
+    "hold": "the step waits",
+    "back": "the last step is taken back, and no other follows",
+    "stop": "training stops",
+}
+
+
+@dataclasses.dataclass
+class Course:
+    """Where the training of a model stands, over all its fits.
+
+    Attributes:
+        epochs, batches: how many have been trained.
+        held: for how many epochs steps have waited; the schedule's clock stands still then.
+        share: the share that the last step was asked for.
+        last_step, gap: the epoch of the last step, and how long after the one before it was.
+        ended: no other step follows.
+        loss: that of the last epoch.
+    """
+
+    epochs: int = 0
+    batches: int = 0
+    held: int = 0
+    share: float = 0.0
+    last_step: int = 0
+    gap: int = 0
+    ended: bool = False
+    loss: float = 0.0
+
+    def step_made(self, share):
+        """A step was made at the start of this epoch."""
+        self.gap = max(1, self.epochs - self.last_step)
+        self.last_step, self.share = self.epochs, share
+
+
+class ScheduledCallback(keras.callbacks.Callback):
+    """Base of callbacks that prune by a schedule.
+
+    Args:
+        target, step, every: see `keras_iplt.IPLTCallback`.
+        guard: a `Guard`, or None.
+        backup_dir: a directory, or None.
+        verbose: 0 or 1.
+    """
+
+    def __init__(self, target, step, every, guard, backup_dir, verbose):
+        super().__init__()
+        if guard is not None and not isinstance(guard, Guard):
+            raise OptionError(f"guard: expected a keras_iplt.Guard, received: {guard!r}")
+        self.target, self.step, self.every = target, step, every
+        self.schedule = schedules.get(target, step, 1 if every is None else every)
+        self.guard, self.verbose = guard, verbose
+        self.backup: Any = None if backup_dir is None else Backup(backup_dir)
+        self.progress: Any = None  # of the model that is being trained
+
+    # -- what a step is --
+
+    def _begin(self):
+        """A model is trained for the first time. Returns what knows how far its pruning has come;
+        raises whatever cannot work."""
+        raise NotImplementedError
+
+    def _make_step(self, due):
+        """The share `due` has to be gone. Returns a function that takes the step back, if the
+        guard goes back, else None."""
+        raise NotImplementedError
+
+    def _figures(self):
+        """What the logs hold at every epoch."""
+        raise NotImplementedError
+
+    def _summary(self):
+        """The same as a line of text."""
+        raise NotImplementedError
+
+    def _made_for(self):
+        """What a backup must have been made for to be of use here, by name."""
+        return {"schedule": repr(self.schedule)}
+
+    def _state(self):
+        """What a backup holds beside the values of variables, as JSON takes it."""
+        guard = None if self.guard is None else [self.guard.best, self.guard.last]
+        return {"course": dataclasses.asdict(self._course), "guard": guard}
+
+    def _set_state(self, state):
+        """Goes on from there."""
+        self._course = Course(**state["course"])
+        if self.guard is not None and state["guard"] is not None:
+            self.guard.best, self.guard.last = state["guard"]
+
+    # -- a training begins --
+
+    def on_train_begin(self, logs=None):
+        self._company = Company(self)
+        self._offset: Any = None
+        self._told = None
+        self._inside_epoch = False
+        if self.backup is not None:
+            self.backup.prepare()
+        private.synchronize(self.model)
+        if self.progress is None or self.progress.model is not self.model:
+            self._course, self._way_back = Course(), None
+            self._fit_schedule()
+            self.progress = self._begin()
+            if self.backup is not None:
+                self._resume()
+            self._warn_about_reach()
+        else:
+            self.progress.look_again()
+
+    def _fit_schedule(self):
+        """The paper's k, fitted to the number of epochs."""
+        if self.every is not None or isinstance(self.target, (schedules.Schedule, Mapping)):
+            return
+        steps = schedules.get(self.target, self.step, 1).last_epoch
+        if steps is None:
+            return  # of tfmot, which counts in batches
+        epochs = self.params["epochs"]
+        every = max(1, min(_MOST_EVERY, epochs // 2 // max(1, steps)))
+        self.schedule = schedules.get(self.target, self.step, every)
+        if steps > epochs // 2:
+            warnings.warn(
+                f"{steps} steps do not fit into the first half of {epochs} epochs: too little of "
+                f"the training is left for the small model. Train for {2 * steps} epochs, or take "
+                "larger steps",
+                stacklevel=5,
+            )
+
+    def _warn_about_reach(self):
+        epochs, last = self.params["epochs"], self.schedule.last_epoch
+        if last is not None and last >= epochs > self._course.epochs:
+            warnings.warn(
+                f"target: {self.schedule.target:.0%} is reached at epoch {last}, but training ends "
+                f"after {epochs} epochs, at {self.schedule(epochs - 1):.0%}. Train for more than "
+                f"{last} epochs, or make more or larger steps",
+                stacklevel=5,
+            )
+
+    # -- an epoch --
+
+    def on_epoch_begin(self, epoch, logs=None):
+        course = self._course
+        if self._offset is None:  # a second fit counts its epochs anew; the schedule goes on
+            self._offset = max(0, course.epochs - epoch)
+        course.epochs = epoch + self._offset
+        self._tell()
+        if not course.ended:
+            self._step_if_due()
+        self._inside_epoch = True
+        self._last_batch = 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._last_batch = batch
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {} if logs is None else logs
+        self._inside_epoch = False
+        course = self._course
+        course.epochs += 1
+        course.batches += self.params["steps"] or self._last_batch + self.model.steps_per_execution
+        course.loss = float(logs.get("loss", 0.0))
+        logs.update({name: float(value) for name, value in self._figures().items()})
+        if self.guard is not None:
+            self.guard.update(logs)
+        if self.backup is not None:
+            state = {"epoch": epoch, "made": self._made_for(), **self._state()}
+            self.backup.save(self.model, state)
+
+    def on_train_end(self, logs=None):
+        self._tell()
+        self.finish()
+        if self.backup is not None:
+            self.backup.delete()
+            private.set_initial_epoch(self.model, None)
+
+    def finish(self):
+        """Whatever is left to do when training ends."""
+
+    @property
+    def _end(self):
+        """The epoch at which this fit ends."""
+        return self.params["epochs"] + self._offset
+
+    # -- a step --
+
+    def _due(self, epoch):
+        """The share that has to be gone at the start of an epoch."""
+        return self.schedule(epoch - self._course.held, self._course.batches)
+
+    def _step_if_due(self):
+        course = self._course
+        due = self._due(course.epochs)
+        if due > course.share + 1e-9:
+            if not self._may_step() or not self._step_made(due):
+                course.held += 1
+        elif course.gap and course.epochs == course.last_step + course.gap:
+            self._may_step()  # the guard looks once more, as long after the last step as before it
+
+    def _step_made(self, due):
+        before = self._course.share
+        try:
+            undo = self._make_step(due)
+        except WeightsError as error:
+            warnings.warn(f"nothing is removed: {error}", stacklevel=6)
+            return False
+        self._way_back = None if undo is None else (undo, before)
+        self._company.forget()
+        self._course.step_made(due)
+        return True
+
+    def _may_step(self):
+        if not math.isfinite(self._course.loss):
+            warnings.warn(
+                f"the loss is {self._course.loss}: nothing is removed until it is a number again",
+                stacklevel=6,
+            )
+            return False
+        if self.guard is None or not self.guard.fallen:
+            return True
+        self._say(f"{self.guard}: {_ACTIONS[self.guard.action]}")
+        if self.guard.action == "stop":
+            self._course.ended = self.model.stop_training = True
+        elif self.guard.action == "back" and self._way_back is not None:
+            undo, self._course.share = self._way_back
+            undo()
+            self._way_back, self._course.ended = None, True
+            self._company.forget()
+        return False
+
+    def _until_next(self, due):
+        """For how many epochs nothing more than `due` has to be gone."""
+        epochs = self._course.epochs
+        if isinstance(self.schedule, schedules.FromTfmot):
+            return 1  # when it asks for more is not known in epochs
+        later = (e for e in range(epochs + 1, self._end) if self._due(e) > due + 1e-9)
+        return next(later, self._end) - epochs
+
+    # -- telling --
+
+    def _say(self, text):
+        if self.verbose and self.params.get("verbose", 1):
+            print(f"{type(self).__name__}: {text}")
+
+    def _tell(self):
+        """A line under the progress bar of the epoch before, if there is anything new."""
+        summary = self._summary()
+        if self._told not in (None, summary):
+            self._say(summary)
+        self._told = summary
+
+    # -- after a training was killed --
+
+    def _resume(self):
+        state = self.backup.load()
+        if state is None:
+            return
+        for what, made in json.loads(json.dumps(self._made_for())).items():
+            found = state["made"].get(what)
+            if found != made:
+                raise BackupError(
+                    f"{self.backup.path} is a backup of another training: expected {what} {made}, "
+                    f"received: {found}. Use another backup_dir, or remove it"
+                )
+        self._set_state(state)
+        self.backup.restore(self.model)
+        private.set_initial_epoch(self.model, state["epoch"] + 1)
+        self._say(f"goes on after epoch {state['epoch'] + 1}: {self._summary()}")
