@@ -1,4 +1,4 @@
-"""What tracing, planning and rewriting cost: seconds of CPU, and memory.
+"""What tracing, planning, rewriting and shrinking cost: seconds of CPU, and memory.
 
 Four networks of `keras.applications` (1000 classes, default sizes, random weights) lose half of the
 filters of every layer but the classifier. Beside them stand two yardsticks, measured in the same
@@ -92,6 +92,24 @@ def ours(model):
     return {"trace": trace, "plan": plan, "rewrite": rewrite, "again": rewrite}
 
 
+def in_place(model):
+    """The same, but the model itself becomes smaller."""
+    import keras_iplt as iplt
+
+    done = {}
+
+    def trace():
+        done["graph"] = iplt.trace(model)
+
+    def plan():
+        done["plan"] = iplt.plan(done["graph"], ratio=0.5, criterion="l2", scope="layer")
+
+    def shrink():
+        iplt.shrink(model, done["plan"])
+
+    return {"trace": trace, "plan": plan, "shrink": shrink}
+
+
 def clone(model):
     """What Keras does to make the same model again."""
     import keras
@@ -167,6 +185,7 @@ def compare(networks, repeats, torch_python):
         for name in networks:
             for who, command in {
                 "ours": (sys.executable, __file__, "--measure", "ours", "--only", name),
+                "in place": (sys.executable, __file__, "--measure", "in place", "--only", name),
                 "clone": (sys.executable, __file__, "--measure", "clone", "--only", name),
                 "peer": (torch_python, HERE / "peer_torch_pruning.py", name),
             }.items():
@@ -188,7 +207,7 @@ def _medians(rows):
 
 
 def report(networks, found):
-    """Three tables in Markdown."""
+    """Four tables in Markdown."""
     rows = [
         (name, *(found.get((who, name), {}) for who in ("ours", "clone", "peer")))
         for name in networks
@@ -215,6 +234,21 @@ def report(networks, found):
              our("again_s"), our("trace_s", "plan_s", "rewrite_s"), peer("total_s"))
             for name, our, its, peer in (
                 (n, _sum_of(a), _sum_of(b), _sum_of(c)) for n, a, b, c in rows
+            )
+        ],
+    )  # fmt: skip
+    print("\nMaking this very model smaller, CPU seconds (goal: at most the peer's)\n")
+    table(
+        ["network", "shrink", "trace + plan + shrink", "peer: graph + pruner + step", "ratio",
+         "peer: pruner + step", "ratio"],
+        [
+            (name, our("shrink_s"), our("trace_s", "plan_s", "shrink_s"),
+             its("graph_s", "total_s"),
+             ratio(our("trace_s", "plan_s", "shrink_s"), its("graph_s", "total_s")),
+             its("total_s"), ratio(our("trace_s", "plan_s", "shrink_s"), its("total_s")))
+            for name, our, its in (
+                (name, _sum_of(found.get(("in place", name), {})), _sum_of(peer))
+                for name, _, _, peer in rows
             )
         ],
     )  # fmt: skip
@@ -263,10 +297,10 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--torch-python", default=sys.executable, metavar="PATH")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="all figures, too")
-    parser.add_argument("--measure", choices=("ours", "clone"), help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=("ours", "in place", "clone"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        jobs = {"ours": ours, "clone": clone}[arguments.measure]
+        jobs = {"ours": ours, "in place": in_place, "clone": clone}[arguments.measure]
         print(json.dumps(measure(jobs, arguments.only[0])))
         return
     if hasattr(os, "sched_setaffinity"):

@@ -15,6 +15,8 @@ __all__ = [
     "Functional",
     "arguments",
     "attention_denses",
+    "batches_per_update",
+    "build_optimizer",
     "companions",
     "compile_arguments",
     "content",
@@ -189,10 +191,13 @@ def variable_scope(model):
     return contextlib.nullcontext() if strategy is None else strategy.scope()
 
 
+_OF_SEVERAL_WORKERS = {"CollectiveAllReduceStrategy", "ParameterServerStrategyV2"}
+
+
 def has_several_workers(model):
-    """Whether a TensorFlow strategy trains the model on several machines."""
+    """Whether the model is trained by a TensorFlow strategy for several machines."""
     strategy = getattr(model, "distribute_strategy", None)
-    return strategy is not None and strategy.extended._in_multi_worker_mode()
+    return bool(_OF_SEVERAL_WORKERS & {kind.__name__ for kind in type(strategy).__mro__})
 
 
 _FUNCTIONS = ("train", "test", "predict")
@@ -287,6 +292,20 @@ def driving_slots(optimizer):
     }
     return [(slot, variable, axes) for slot, variable, axes, _ in slots(optimizer)
             if id(slot) in driving]  # fmt: skip
+
+
+def build_optimizer(model):
+    """Makes the slots of the optimizer if there are none yet."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and not optimizer.built:
+        with variable_scope(model):
+            optimizer.build(model.trainable_variables)
+
+
+def batches_per_update(optimizer):
+    """After how many batches the weights have changed for certain."""
+    return max(getattr(one, "gradient_accumulation_steps", None) or 1
+               for one in inner_optimizers(optimizer))  # fmt: skip
 
 
 def depends_on_shapes(optimizer):

@@ -5,6 +5,7 @@ When one of these fails after an update of Keras, the name in its message is wha
 """
 
 import keras
+import numpy as np
 import pytest
 from keras import layers, ops
 
@@ -122,3 +123,108 @@ def test_weights_by_their_inner_names(layer, names):
     """Kernels that a property of the same name may dress up are reached underneath."""
     layer(ops.ones((1, 3)))
     has(layer, *names)
+
+
+# -- live models --
+
+
+@pytest.fixture
+def trained(model):
+    model.compile("adam", "mse")
+    model.fit({"numbers": ops.ones((2, 4))}, {"y": ops.ones((2, 3))}, verbose=0)
+    return model
+
+
+def test_content(trained):
+    """A variable takes a value of any shape, and gives back what it held."""
+    kernel = trained.get_layer("dense").kernel
+    has(kernel, "_value", "_shape", "_ndim", "_initialize", "_validate_shape", "_dtype")
+    before = private.content(kernel)
+    private.replace_value(kernel, np.zeros((2, 1, 3), "float32"))
+    assert tuple(kernel.shape) == (2, 1, 3) and kernel.ndim == 3
+    assert keras.ops.convert_to_numpy(kernel).shape == (2, 1, 3)
+    private.set_content(kernel, before)
+    assert tuple(kernel.shape) == (4, 3) and kernel.ndim == 2
+
+
+def test_recorded_shapes(trained):
+    """Layers, inputs and symbolic tensors note down shapes where shrinking changes them."""
+    dense = trained.get_layer("dense")
+    has(dense, "_build_shapes_dict", "units")
+    name, spec = private.input_spec_of(dense)
+    assert name in vars(dense) and spec.axes == {-1: 4}
+    has(trained.inputs[0], "_shape", "_keras_history")
+    has(private.producer_of(trained.inputs[0]), "_batch_shape")
+    tensor = private.nodes(trained)[0].outputs[0]
+    tensor._shape = (None, 7)
+    assert tuple(tensor.shape) == (None, 7)
+
+
+def test_compiled_functions(trained):
+    """A model tells which functions it has compiled, and makes them anew when forced."""
+    has(trained, "train_function", "test_function", "predict_function")
+    assert private.functions(trained) == ["train"]
+    before = trained.train_function
+    private.remake_functions(trained)
+    assert trained.train_function is not before
+    assert private.models_of(trained) == [trained]
+
+
+def test_slots(trained):
+    """Optimizers keep lists in the order of the variables that they train."""
+    optimizer = trained.optimizer
+    has(optimizer, "_trainable_variables", "_variables", "_trainable_variables_indices")
+    found = list(private.slots(optimizer))
+    assert len(found) == 4 and not any(weights for _, _, _, weights in found)
+    for slot, variable, axes, _ in found:
+        assert tuple(slot.shape) == tuple(variable.shape[axis] for axis in axes)
+    assert "_trainable_variables_indices" in private.keyed_by_variable(optimizer)
+    has(optimizer, "_var_key")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "lists"),
+    [
+        (keras.optimizers.Adafactor(), ["_r", "_c", "_v"]),
+        (keras.optimizers.Adam(use_ema=True), ["_model_variables_moving_average"]),
+        (keras.optimizers.Adam(gradient_accumulation_steps=2), ["_accumulated_gradients"]),
+        (keras.optimizers.AdamW(), ["_exclude_from_weight_decay_cache"]),
+    ],
+)
+def test_state_of_optimizers(model, optimizer, lists):
+    """Special state has the names and shapes that are relied upon."""
+    if "_exclude_from_weight_decay_cache" in lists:
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.build(model.trainable_variables)
+    has(optimizer, *lists)
+    for slot, variable, axes, _ in private.slots(optimizer):
+        assert tuple(slot.shape) == tuple(variable.shape[axis] for axis in axes)
+    averages = [weights for *_, weights in private.slots(optimizer)]
+    assert sum(averages) == (2 if optimizer.use_ema else 0)
+
+
+def test_optimizers_inside_optimizers(model):
+    """Wrappers tell which optimizers they hand variables to."""
+    inner = keras.optimizers.SGD()
+    scaled = keras.optimizers.LossScaleOptimizer(inner)
+    assert private.inner_optimizers(scaled) == [scaled, inner]
+    if hasattr(keras.optimizers, "MultiOptimizer"):
+        several = keras.optimizers.MultiOptimizer(lambda v: inner)
+        several.build(model.trainable_variables)
+        has(several, "_inner_optimizers", "_var_to_optimizer_idx")
+        assert inner in private.inner_optimizers(several)
+
+
+def test_states_of_recurrent_layers():
+    """Stateful layers keep variables that are not among their weights."""
+    layer = layers.LSTM(3, stateful=True)
+    layer(ops.ones((2, 4, 5)))
+    has(layer, "states")
+    assert [tuple(v.shape) for v in private.remembered(layer)] == [(2, 3), (2, 3)]
+    assert private.remembered(layers.Dense(2)) == []
+
+
+def test_state_of_training_on_jax(trained):
+    """Only the JAX trainer takes the state out of the variables, and it can put it back."""
+    assert hasattr(trained, "jax_state_sync") == (keras.backend.backend() == "jax")
+    private.synchronize(trained)

@@ -22,6 +22,8 @@ import tensorflow as tf
 import keras_iplt as iplt
 from keras_iplt import schedules, tfmot
 from keras_iplt.errors import ModelError, OptionError
+from keras_iplt.tfmot import door
+from keras_iplt.tfmot.wrapper import wrappers_in
 
 # Run by other interpreters, while the tests here go on.
 
@@ -100,7 +102,7 @@ def test_what_tfmot_overwrites_is_put_back(monkeypatch):
     name = "tensorflow_model_optimization.sparsity.keras"
     monkeypatch.setitem(sys.modules, name, Overwriting(name))
     monkeypatch.setenv("TF_USE_LEGACY_KERAS", "0")
-    assert tfmot._classes_of_tfmot() == (tfmot.PruningSchedule, tfmot.PrunableLayer)
+    assert door._classes_of_tfmot() == (tfmot.PruningSchedule, tfmot.PrunableLayer)
     assert os.environ["TF_USE_LEGACY_KERAS"] == "0"
 
 
@@ -109,7 +111,7 @@ def test_without_tfmot_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setenv("TF_USE_LEGACY_KERAS", "maybe")
     monkeypatch.setitem(sys.modules, "tensorflow_model_optimization.sparsity.keras", None)
     with pytest.raises(ImportError, match=r"pip install .*tensorflow-model-optimization"):
-        tfmot._classes_of_tfmot()
+        door._classes_of_tfmot()
     assert os.environ["TF_USE_LEGACY_KERAS"] == "maybe"
 
 
@@ -254,10 +256,8 @@ def test_stripping_changes_no_output(build, left):
     assert difference(wrapped.predict(x, verbose=0), small.predict(x, verbose=0)) < 1e-5
     assert isinstance(small, keras.Sequential) == isinstance(model, keras.Sequential)
     assert [layer.name for layer in small.layers] == [layer.name for layer in model.layers]
-    assert small.compiled and not tfmot.wrappers_in(small)
-    assert len(tfmot.wrappers_in(wrapped)) == len(
-        tfmot.wrappers_in(tfmot.prune_filters(model, 0.5))
-    )
+    assert small.compiled and not wrappers_in(small)
+    assert len(wrappers_in(wrapped)) == len(wrappers_in(tfmot.prune_filters(model, 0.5)))
 
 
 def test_filters_follow_the_schedule():
@@ -346,7 +346,7 @@ def test_a_wrapped_model_is_saved_with_its_zeros(tmp_path):
     wrapped.save(tmp_path / "wrapped.keras")
     loaded = keras.models.load_model(tmp_path / "wrapped.keras")
     assert difference(wrapped.predict(x, verbose=0), loaded.predict(x, verbose=0)) == 0
-    (one,) = tfmot.wrappers_in(loaded)
+    (one,) = wrappers_in(loaded)
     assert one.schedule == schedules.get(schedule) and one.criterion == "l1"
     assert isinstance(one, original().PrunableLayer) and zero_filters(one).sum() == 5
     update = tfmot.UpdateFilters()
@@ -388,7 +388,7 @@ def test_wrapping_carries_weights_flags_and_settings():
     assert nodes_of(model) == nodes
     x = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
     assert difference(model.predict(x, verbose=0), wrapped.predict(x, verbose=0)) == 0
-    assert [w.layer.name for w in tfmot.wrappers_in(wrapped)] == [
+    assert [w.layer.name for w in wrappers_in(wrapped)] == [
         "stem", "narrow", "inner", "hidden",
     ]  # fmt: skip
     assert wrapped.compiled and model.compiled
@@ -404,7 +404,7 @@ def test_a_layer_shared_with_a_nested_model_stays_one_layer():
     nested = keras.Model(inner, shared(inner), name="nested")
     model = keras.Model(outer, layers.Dense(2)(shared(nested(outer))))
     wrapped = tfmot.prune_filters(model, 0.5, layers="shared")
-    assert len(tfmot.wrappers_in(wrapped)) == 1
+    assert len(wrappers_in(wrapped)) == 1
     assert wrapped.count_params() == model.count_params()
 
 

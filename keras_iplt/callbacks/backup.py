@@ -8,8 +8,6 @@ the schedule stands; a model built anew at full size becomes what it was.
 import json
 import os
 import pathlib
-import zipfile
-import zlib
 
 import numpy as np
 
@@ -20,7 +18,6 @@ from keras_iplt.graph.weights import numbers_of
 __all__ = ["Backup"]
 
 _FORMAT = "keras_iplt.backup/1"
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, OSError)
 
 
 class Backup:
@@ -32,6 +29,7 @@ class Backup:
 
     def __init__(self, directory):
         self.path = pathlib.Path(directory) / "training.npz"
+        self._values: list = []  # of variables, between `load` and `restore`
 
     def prepare(self):
         """Makes the directory, so that a wrong one is found out before training."""
@@ -70,22 +68,23 @@ class Backup:
         if not self.path.exists():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as content:
+            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as content:
                 state = json.loads(str(content["note"]))
                 if state["format"] != _FORMAT:
-                    raise KeyError(f"format {state['format']!r}")
+                    raise ValueError(f"format {state['format']!r}")
+                state["epoch"], dict(state["made"])
+                self._values = [content[f"v{i}"] for i in range(state["variables"])]
             return state
-        except _DAMAGE as error:
-            raise self._damaged(error) from error
+        except Exception as error:  # there is nothing that bytes at random do not raise
+            raise BackupError(
+                f"{self.path} is damaged or not a backup ({type(error).__name__}: {error}). Remove "
+                "it to start the training anew"
+            ) from error
 
     def restore(self, model):
-        """Gives the variables of a model, which has its structure again, their values."""
-        variables = variables_of(model)
-        try:
-            with np.load(self.path, allow_pickle=False) as content:
-                values = [content[f"v{i}"] for i in range(len(content.files) - 1)]
-        except _DAMAGE as error:
-            raise self._damaged(error) from error
+        """Gives the variables of a model, which has its structure again, the values loaded."""
+        private.build_optimizer(model)
+        variables, values = variables_of(model), self._values
         shapes = [tuple(v.shape) for v in variables]
         if shapes != [value.shape for value in values]:
             raise BackupError(
@@ -95,17 +94,12 @@ class Backup:
             )
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
+        self._values = []
 
     def delete(self):
         """Removes the backup: the training is over."""
         if private.is_chief():
             self.path.unlink(missing_ok=True)
-
-    def _damaged(self, error):
-        return BackupError(
-            f"{self.path} is damaged or not a backup ({type(error).__name__}: {error}). Remove it "
-            "to start the training anew"
-        )
 
 
 def variables_of(model):

@@ -41,14 +41,16 @@ class Guard:
         self.monitor, self.drop, self.action = monitor, float(drop), action
         self._sign = -1.0 if less else 1.0
         self.best = self.last = None
+        self._received = ""  # names of metrics
 
     def update(self, logs):
         """Takes note of the metric at the end of an epoch."""
+        self._received = ", ".join(map(repr, logs))
         if self.monitor not in logs:
-            raise OptionError(
-                f"guard: expected a metric {self.monitor!r} in the logs, received: "
-                + ", ".join(map(repr, logs))
-            )
+            validated = any(name.startswith("val_") for name in logs)
+            if self.monitor.startswith("val_") and not validated:
+                return  # validation need not be at every epoch
+            self._miss()
         self.last = float(logs[self.monitor])
         if math.isfinite(self.last) and (
             self.best is None or self._sign * (self.last - self.best) > 0
@@ -59,10 +61,18 @@ class Guard:
     def fallen(self):
         """Whether the metric is down."""
         if self.last is None:
+            if self._received:
+                self._miss()
             return False
         if not math.isfinite(self.last) or self.best is None:
             return True
         return self._sign * (self.best - self.last) > self.drop + 1e-12
 
+    def _miss(self):
+        raise OptionError(
+            f"guard: expected a metric {self.monitor!r} in the logs, received: {self._received}"
+        )
+
     def __str__(self):
-        return f"{self.monitor} {self.last:.4g} (best {self.best:.4g})"
+        best = "" if self.best is None else f" (best {self.best:.4g})"
+        return f"{self.monitor} {self.last:.4g}{best}"

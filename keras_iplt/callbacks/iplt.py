@@ -1,13 +1,14 @@
 """Incremental pruning based on less training, inside a plain `model.fit`."""
 
 import time
+import warnings
 
 from keras_iplt import criteria
 from keras_iplt import keras_private as private
 from keras_iplt.callbacks.progress import Progress, WayBack
 from keras_iplt.callbacks.scheduled import ScheduledCallback
 from keras_iplt.callbacks.waiting import Stopwatch
-from keras_iplt.errors import OptionError
+from keras_iplt.errors import OptionError, WeightsError
 from keras_iplt.surgery.shrink import rehearse
 
 __all__ = ["IPLTCallback"]
@@ -101,13 +102,14 @@ class IPLTCallback(ScheduledCallback):
             self.finish()
         self._softened = False
         self._batches_begun = 0
+        self._look_after = private.batches_per_update(self.model.optimizer)
         self._watch.start()
 
     def on_train_batch_begin(self, batch, logs=None):
         super().on_train_batch_begin(batch, logs)
         self._watch.batch()
         if self._batches_begun:
-            self._keep_zeros(look=self._batches_begun == 1)
+            self._keep_zeros(look=self._batches_begun <= self._look_after)
         self._batches_begun += 1
 
     def on_test_begin(self, logs=None):
@@ -136,7 +138,9 @@ class IPLTCallback(ScheduledCallback):
             progress.mask(progress.plan(self._course.share))  # it ended before it was meant to
         if progress.masked is not None:
             smaller = progress.weights_left()
-            progress.carry_out(also=self.also)
+            undo = progress.carry_out(also=self.also)
+            if self._way_back is not None:  # of the step that waited
+                self._way_back[0].undo = undo
             self._watch.made_anew()
             self._soft_share = 0.0
             if self.mode == "soft":
@@ -195,7 +199,9 @@ class IPLTCallback(ScheduledCallback):
             return
         if look:
             private.synchronize(self.model)
-            self._drifting = self.progress.drifting()
+            known = {id(variable) for variable in self._drifting}
+            found = self.progress.drifting()
+            self._drifting += [variable for variable in found if id(variable) not in known]
         if self._drifting:
             private.synchronize(self.model)
             self.progress.hold(self._drifting)
@@ -218,7 +224,11 @@ class IPLTCallback(ScheduledCallback):
         share = self._due(after)
         if share and self._may_step():
             private.synchronize(self.model)
-            plan = self.progress.plan(share)
+            try:
+                plan = self.progress.plan(share)
+            except WeightsError as error:
+                warnings.warn(f"nothing is removed: {error}", stacklevel=4)
+                return
             if after >= self._soft_end:
                 self.progress.mask(plan)
             else:

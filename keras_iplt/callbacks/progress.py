@@ -212,11 +212,14 @@ class Progress:
             variable.assign(zeroed(numbers_of(variable), self._kept(variable, self.masked)))
 
     def soften(self, plan):
-        """Zeroes the filters that a plan takes away, and nothing else: gradients still reach
-        them, so that they may come back."""
+        """Zeroes the kernels of the filters that a plan takes away, and nothing else: gradients
+        still reach them, so that they may come back. (With its bias at zero too, a filter before
+        a ReLU never would.)"""
         for layer in {id(p.layer): p.layer for p in self.graph.producers}.values():
             for variable in layer.weights:
                 pieces = self.graph.by_variable.get(id(variable), ())
+                if len(variable.shape) < 2:
+                    continue
                 filters = [piece for piece in pieces if piece.role != "input"]
                 kept = kept_axes(variable, filters, plan.gone)
                 if any(indices is not None for indices in kept):
@@ -305,7 +308,7 @@ class WayBack:
         self._progress, self._masked = progress, progress.masked
         model = progress.model
         inside = private.inner_optimizers(model.optimizer)
-        slots = [slot for one in inside for slot, _, _ in private.slots(one)]
+        slots = [slot for one in inside for slot, *_ in private.slots(one)]
         several = {id(v): v for v in (*model.variables, *slots)}
         self._values = [(v, np.array(numbers_of(v))) for v in several.values()]
 

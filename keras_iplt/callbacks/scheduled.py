@@ -100,7 +100,11 @@ class ScheduledCallback(keras.callbacks.Callback):
 
     def _made_for(self):
         """What a backup must have been made for to be of use here, by name."""
-        return {"schedule": repr(self.schedule)}
+        optimizers = private.inner_optimizers(self.model.optimizer)
+        return {
+            "schedule": repr(self.schedule),
+            "optimizer": [type(optimizer).__name__ for optimizer in optimizers],
+        }
 
     def _state(self):
         """What a backup holds beside the values of variables, as JSON takes it."""
@@ -124,7 +128,8 @@ class ScheduledCallback(keras.callbacks.Callback):
             self.backup.prepare()
         private.synchronize(self.model)
         if self.progress is None or self.progress.model is not self.model:
-            self._course, self._way_back = Course(), None
+            self._course = Course()
+            self._way_back: Any = None
             self._fit_schedule()
             self.progress = self._begin()
             if self.backup is not None:
@@ -242,10 +247,13 @@ class ScheduledCallback(keras.callbacks.Callback):
             return False
         if self.guard is None or not self.guard.fallen:
             return True
-        self._say(f"{self.guard}: {_ACTIONS[self.guard.action]}")
-        if self.guard.action == "stop":
+        action = self.guard.action
+        if action == "back" and self._way_back is None:
+            action = "hold"
+        self._say(f"{self.guard}: {_ACTIONS[action]}")
+        if action == "stop":
             self._course.ended = self.model.stop_training = True
-        elif self.guard.action == "back" and self._way_back is not None:
+        elif action == "back":
             undo, self._course.share = self._way_back
             undo()
             self._way_back, self._course.ended = None, True

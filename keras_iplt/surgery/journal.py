@@ -21,7 +21,7 @@ class Journal:
         """Sets an attribute."""
         old = vars(owner).get(name, _ABSENT) if hasattr(owner, "__dict__") else getattr(owner, name)
         if old is _ABSENT:
-            self._entries.append(lambda: object.__delattr__(owner, name))
+            self._entries.append(lambda: vars(owner).pop(name, None))
         else:
             self._entries.append(lambda: object.__setattr__(owner, name, old))
         object.__setattr__(owner, name, value)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_iplt import keras_private as private
-from keras_iplt.graph.flow import channels_in
+from keras_iplt.graph.flow import channel_axis, channels_in
 from keras_iplt.graph.recreate import config_of, is_custom, recreate
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.walk import is_graph_model
@@ -67,6 +67,17 @@ class Live:
         """id(variable) -> what it is multiplied by."""
         return self._rewriter.factors()
 
+    def states(self):
+        """Pairs `(variable, what stays per axis)`: what stateful recurrent layers remember from one
+        batch to the next. A layer does not count that among its variables."""
+        for call, *_ in self.graph.by_operation.values():
+            for variable in private.remembered(call.operation):
+                rank = len(variable.shape)
+                axis = channel_axis(call.operation) % rank - rank
+                kept = kept_along(channels_in(call.outputs)[0], axis, self.gone)
+                if kept is not None:
+                    yield variable, tuple(kept if a == axis else None for a in range(-rank, 0))
+
     def shape(self, shape, x):
         """What is left of a recorded shape of the tensor whose channels are `x`."""
         kept = (kept_along(x, axis, self.gone) for axis in range(len(shape)))
@@ -95,12 +106,12 @@ class Live:
         if is_graph_model(layer) or (call.carry != "recreate" and self._wraps(layer)):
             return  # what is inside is called, and looked at, on its own
         changes = self._rewriter.changes(layer, call)
-        if not changes:
-            return
-        config = config_of(layer)
-        changes = {n: new for n, new in changes.items() if not same(config.get(n), new)}
+        if changes:
+            config = config_of(layer)
+            changes = {n: new for n, new in changes.items() if not same(config.get(n), new)}
         held = {n for n in changes if n.endswith("_initializer") or n in _HELD_AS_GIVEN}
-        if held != set(changes) or (changes and (is_custom(layer) or private.sublayers(layer))):
+        builds = call.carry != "keep" and (is_custom(layer) or private.sublayers(layer))
+        if builds or held != set(changes):  # there may be more than the config tells
             self._look_at_twins(call, changes)
         else:
             self._changes += [(layer, name, changes[name]) for name in held]

@@ -1,5 +1,6 @@
 """A plan carried out in place: the very object that is being trained becomes smaller."""
 
+import contextlib
 import gc
 import itertools
 import warnings
@@ -16,7 +17,7 @@ from keras_iplt.surgery.journal import Journal
 from keras_iplt.surgery.live import Live
 from keras_iplt.surgery.verify import verify
 
-__all__ = ["shrink", "shrunk"]
+__all__ = ["rehearse", "shrink", "shrunk"]
 
 
 def shrink(model, plan, also=()):
@@ -49,44 +50,70 @@ def shrink(model, plan, also=()):
 def shrunk(model, plan, also=()):
     """As `shrink`; returns a function that makes the model as it was before, values included
     where a shape changed."""
-    private.synchronize(model)
-    also = _checked(also)
+    named = [model, *_checked(also)]
+    for one in named:
+        private.synchronize(one)
     plan = bound(plan, model)
     if not plan.gone.any():
         return lambda: None
+    live = Live(plan.graph, plan.gone)
+    unnamed = _stale(live, named)
     journal = Journal()
-    named = [model, *also]
 
     def undo():
-        private.synchronize(model)
+        for one in named:
+            private.synchronize(one)
         journal.undo()
         _refresh(named)
 
-    live = Live(plan.graph, plan.gone)
-    unnamed = _stale(live, named)
-    try:
-        _resize(live, journal, named)
-        live.carry_out(journal)
+    with _all_or_nothing(model, undo):
+        _carry_out(live, journal, named)
         _refresh(named)
-        for other in also:
-            _follow(live, other, journal)
-        verify(live)
+        for other in unnamed:
+            warnings.warn(
+                f"model {other.name!r} uses layers of {model.name!r} that have just been made "
+                "smaller, and what it has compiled is out of date. Pass it along: "
+                f"shrink({model.name}, plan, also=[{other.name}])",
+                stacklevel=3,
+            )
+    return undo
+
+
+def rehearse(model, plan, also=()):
+    """Raises the errors that `shrink` would raise. The model stays as it is, and so does what it
+    has compiled."""
+    plan = bound(plan, model)
+    journal = Journal()
+    with _all_or_nothing(model, journal.undo):
+        if plan.gone.any():
+            _carry_out(Live(plan.graph, plan.gone), journal, [model, *_checked(also)])
+    journal.undo()
+
+
+def _carry_out(live, journal, named):
+    """Makes all changes, and verifies them."""
+    _check_strategy(live.graph.model)
+    _resize(live, journal, named)
+    live.carry_out(journal)
+    for other in named[1:]:
+        _follow(live, other, journal)
+    verify(live)
+
+
+@contextlib.contextmanager
+def _all_or_nothing(model, undo):
+    """Whatever is raised inside, also the user's Ctrl-C and warnings that are errors: it is undone
+    first."""
+    try:
+        yield
     except BaseException as error:
         undo()
-        if isinstance(error, PruningError) or not isinstance(error, Exception):
+        if isinstance(error, (PruningError, Warning)) or not isinstance(error, Exception):
             raise
         raise ModelError(
             f"model {model.name!r} cannot be made smaller in place ({type(error).__name__}: "
             f"{error}); it is as it was before. keras_iplt.rewrite makes a new model instead"
         ) from error
-    for other in unnamed:
-        warnings.warn(
-            f"model {other.name!r} uses layers of {model.name!r} that have just been made "
-            "smaller, and what it has compiled is out of date. Pass it along: "
-            f"shrink({model.name}, plan, also=[{other.name}])",
-            stacklevel=3,
-        )
-    return undo
 
 
 def _checked(also):
@@ -95,6 +122,15 @@ def _checked(also):
         if not isinstance(other, keras.Model):
             raise OptionError(f"also: expected keras.Models, received: {other!r}")
     return several
+
+
+def _check_strategy(model):
+    if private.has_several_workers(model):
+        raise ModelError(
+            f"model {model.name!r} is trained by a {type(model.distribute_strategy).__name__}: "
+            "over several workers, fit does not work in Keras 3 (keras-team/keras#20585). Use "
+            "MirroredStrategy on one machine, or JAX"
+        )
 
 
 # -- variables and the state that optimizers keep for them --
@@ -108,6 +144,7 @@ def _resize(live, journal, models):
         kept = kept_axes(variable, pieces, live.gone)
         if any(indices is not None for indices in kept):
             changed[id(variable)] = variable, kept
+    changed |= {id(variable): (variable, kept) for variable, kept in live.states()}
     optimizers = [
         inner
         for model in models
@@ -115,22 +152,25 @@ def _resize(live, journal, models):
         for inner in private.inner_optimizers(model.optimizer)
     ]
     factors = live.factors()
+
+    def resize(variable, kept, factor):
+        value = take(numbers_of(variable), kept)
+        journal.resize(variable, value if factor == 1.0 else value * factor)
+
     with private.variable_scope(live.graph.model):
         for optimizer in dict.fromkeys(optimizers):
-            _resize_slots(optimizer, changed, journal)
+            _resize_slots(optimizer, changed, factors, resize)
         before = {key: v for o in optimizers for key, v in _keys(o, changed).items()}
         for variable, kept in changed.values():
-            value = take(numbers_of(variable), kept)
-            factor = factors.get(id(variable), 1.0)
-            journal.resize(variable, value if factor == 1.0 else value * factor)
+            resize(variable, kept, factors.get(id(variable), 1.0))
     for optimizer in dict.fromkeys(optimizers):
         for name in private.keyed_by_variable(optimizer):
             _rekey(optimizer, name, before, journal)
 
 
-def _resize_slots(optimizer, changed, journal):
+def _resize_slots(optimizer, changed, factors, resize):
     known = set()
-    for slot, variable, axes in private.slots(optimizer):
+    for slot, variable, axes, weights in private.slots(optimizer):
         known.add(id(slot))
         if id(variable) not in changed:
             continue
@@ -142,8 +182,9 @@ def _resize_slots(optimizer, changed, journal):
                 "follows from the other is not known. Use an optimizer of Keras, or rewrite()"
             )
         kept = tuple(kept[axis] for axis in axes)
-        if any(indices is not None for indices in kept):
-            journal.resize(slot, take(numbers_of(slot), kept))
+        factor = factors.get(id(variable), 1.0) if weights else 1.0
+        if factor != 1.0 or any(indices is not None for indices in kept):
+            resize(slot, kept, factor)
     lengths = {n for v, kept in changed.values() for n, k in zip(v.shape, kept, strict=True)
                if k is not None}  # fmt: skip
     for variable in getattr(optimizer, "_variables", ()):
@@ -183,25 +224,35 @@ def _refresh(models):
 
 
 def _follow(live, other, journal):
-    """Brings the shapes recorded in another model over the same layers up to date."""
-    if not is_graph_model(other):
-        graph_of(other)
-        return
+    """Brings the shapes recorded in another model over the same layers up to date, in models that
+    are nested in it first."""
     known = {id(node) for node in live.nodes}
-    for node in private.nodes(private.function_of(other)):
-        if id(node) in known:
+    for inner in reversed(private.models_of(other)):
+        if not is_graph_model(inner):
+            graph_of(inner)  # works, or raises
             continue
-        args, kwargs = private.arguments(node)
-        try:
-            with private.restored_nodes(node.operation):
-                outputs = keras.tree.flatten(node.operation(*args, **kwargs))
-        except (ValueError, TypeError) as error:
-            raise ModelError(
-                f"also: model {other.name!r} cannot follow, its {node.operation.name!r} needs "
-                f"channels that go ({error}). Make the plan for a model that contains both"
-            ) from error
-        for tensor, x in zip(node.outputs, outputs, strict=True):
-            journal.set(tensor, "_shape", tuple(x.shape))
+        for node in private.nodes(private.function_of(inner)):
+            if id(node) not in known:
+                known.add(id(node))
+                _record_anew(node, other, journal)
+
+
+def _record_anew(node, other, journal):
+    def symbol(x):  # without a history: no trace is left on the operations before
+        return keras.KerasTensor(x.shape, x.dtype) if isinstance(x, keras.KerasTensor) else x
+
+    args, kwargs = keras.tree.map_structure(symbol, private.arguments(node))
+    try:
+        with private.restored_nodes(node.operation):
+            outputs = keras.tree.flatten(node.operation(*args, **kwargs))
+    except Exception as error:
+        # Layers of others on shapes they were not built for: whatever they raise.
+        raise ModelError(
+            f"also: model {other.name!r} cannot follow, its {node.operation.name!r} needs "
+            f"channels that go ({error}). Make the plan for a model that contains both"
+        ) from error
+    for tensor, x in zip(node.outputs, outputs, strict=True):
+        journal.set(tensor, "_shape", tuple(x.shape))
 
 
 def _stale(live, named):

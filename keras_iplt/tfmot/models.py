@@ -1,0 +1,150 @@
+"""Wrapping the layers of a model, and taking out what is zero."""
+
+import keras
+
+from keras_iplt import keras_private as private
+from keras_iplt import schedules
+from keras_iplt.cost import parameters, share_removed
+from keras_iplt.errors import OptionError
+from keras_iplt.graph.channels import SOLID
+from keras_iplt.graph.trace import trace
+from keras_iplt.plan import finished
+from keras_iplt.selection import as_list, name_of, paths_of
+from keras_iplt.surgery.compile import carry_compilation
+from keras_iplt.surgery.rewrite import rewrite
+from keras_iplt.tfmot.ranking import zero_channels
+from keras_iplt.tfmot.wrapper import KINDS, SUPPORTED, PruneFilters, wrappers_in
+
+__all__ = ["prune_filters", "strip_filters"]
+
+_GRAPHS = (keras.Sequential, private.Functional)
+
+
+def prune_filters(model, schedule, layers=None, criterion="l2"):
+    """Wraps layers of a model in `PruneFilters`.
+
+    Args:
+        model: a Functional or Sequential model; it stays as it is.
+        schedule: whatever `keras_iplt.schedules.get` takes, tfmot's schedules included.
+        layers: layers or their names (a nested model stands for all layers in it); by default
+            all dense layers and convolutions with filters that can be removed.
+        criterion: see `PruneFilters`.
+
+    Returns:
+        A new model with the same weights and, if the model is compiled, the same settings and a
+        fresh optimizer. Train it with `UpdateFilters` among the callbacks.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)), keras.layers.Dense(8, name="hidden"), keras.layers.Dense(2)])
+    >>> [layer.name for layer in prune_filters(model, 0.5, layers="hidden").layers][0]
+    'prune_filters_hidden'
+    """
+    schedule, graph = schedules.get(schedule), trace(model)
+    wanted = _prunable(graph) if layers is None else _named(graph, layers)
+    pairs = []
+
+    def copied(layer):
+        if not isinstance(layer, keras.Layer):
+            return private.copied(layer)
+        copy = type(layer).from_config(layer.get_config())
+        pairs.append((layer, copy))
+        return PruneFilters(copy, schedule, criterion) if id(layer) in wanted else copy
+
+    wrapped = _cloned(model, copied)
+    if not wrappers_in(wrapped):
+        raise OptionError(
+            f"layers: expected dense layers or convolutions of model {model.name!r} that can be "
+            f"wrapped, received: {layers if layers is None else [*map(name_of, as_list(layers))]}"
+        )
+    for layer, copy in pairs:
+        copy.set_weights(layer.get_weights())
+        if hasattr(copy, "finalize_state") and copy.weights:
+            copy.finalize_state()  # preprocessing layers compute constants from their weights
+    carry_compilation(model, wrapped)
+    return wrapped
+
+
+def strip_filters(model):
+    """The model without its wrappers, and without the channels that are zero throughout.
+
+    Args:
+        model: a model with `PruneFilters` layers; it stays as it is.
+
+    Returns:
+        A new, smaller model with the same outputs.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(2)])
+    >>> strip_filters(prune_filters(model, 0.5)).layers[0].name == model.layers[0].name
+    True
+    """
+    with private.restored_nodes(model):
+        bare = _cloned(model, lambda x: x.layer if isinstance(x, PruneFilters) else x)
+        graph = trace(bare)
+        removed = zero_channels(graph)
+        filters = [group.filters for group in graph.groups]
+        plan = finished(graph, removed, filters, {}, share_removed(parameters, graph))
+        small = rewrite(bare, plan)
+    carry_compilation(model, small)
+    return small
+
+
+# -- which layers --
+
+
+def _prunable(graph):
+    """ids of the layers with filters that can be removed."""
+    return {
+        id(p.layer)
+        for p in graph.producers
+        if isinstance(p.layer, SUPPORTED) and (graph.classes[p.ids] != SOLID).any()
+    }
+
+
+def _named(graph, layers):
+    """ids of the layers that were asked for."""
+    wanted = set()
+    for key in as_list(layers):
+        paths = paths_of(graph, key)
+        found = {
+            id(call.operation)
+            for call in graph.calls.values()
+            if call.path in paths and isinstance(call.operation, SUPPORTED)
+        }
+        if not found:
+            raise OptionError(
+                f"layers: expected one of {', '.join(KINDS)}, received: {name_of(key)!r}"
+            )
+        wanted |= found
+    return wanted
+
+
+def _input_like(x):
+    return keras.Input(batch_shape=x.shape, dtype=x.dtype, name=private.producer_of(x).name)
+
+
+def _cloned(model, function, made=None):
+    """The graph of a model, uncompiled, over the layers that a function puts in place of its own:
+    each once, in nested models too."""
+    if not isinstance(model, _GRAPHS):
+        raise OptionError(f"model: expected a Functional or Sequential model, received: {model!r}")
+    made = {} if made is None else made
+
+    def again(layer):
+        if id(layer) not in made:
+            nested = isinstance(layer, _GRAPHS)
+            made[id(layer)] = _cloned(layer, function, made) if nested else function(layer)
+        return made[id(layer)]
+
+    inputs = None  # clone_model would name those of a Functional model otherwise
+    if not isinstance(model, keras.Sequential):
+        inputs = keras.tree.map_structure(_input_like, model.input)
+    compiled, model.compiled = model.compiled, False  # what is compiled may have no config
+    try:
+        return keras.models.clone_model(model, inputs, clone_function=again)
+    finally:
+        model.compiled = compiled
