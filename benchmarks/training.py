@@ -1,0 +1,477 @@
+"""What IPLT inside `model.fit` costs and saves: training time, overhead, accuracy on MNIST.
+
+    python benchmarks/training.py time                        # 10 minutes of two idle cores
+    python benchmarks/training.py overhead                    # 5 minutes
+    python benchmarks/training.py mnist --data mnist.npz      # 10 minutes
+
+All of it on TensorFlow, whose steps are compiled without XLA (on CPUs the faster way). What is
+compared runs by turns in one process, a few batches each, since machines are shared; only ratios
+say something. Tables show wall and CPU seconds: what is traced anew runs in one thread, while
+training uses all cores, so that it weighs more in wall seconds. On a busy machine CPU seconds are
+the steadier ones.
+
+`time`: a fit with `IPLTCallback` on half a VGG-16 with batch norm (32 x 32 images). After every
+epoch stand a few batches of the dense net, and a few of a net that was built and compiled anew with
+the widths of this epoch and has been traced already: the best the hardware gives for these shapes.
+The goals: a total far below 0.73 of a dense fit of as many epochs (the paper: 5319 s of 7254 s),
+and at most 1.05 of the sum over the fresh nets where a dense epoch takes 20 s or more. Each step
+is broken up into what planning and shrinking take and what tracing takes (how much longer the first
+batch of an epoch lasts than the others).
+
+`overhead`: epochs with `IPLTCallback(mode="mask")`, with zeros to hold but before the one rebuild,
+beside epochs without; and the seconds spent in its methods. The goal: 2 % of an epoch. Then the
+same for tensorflow-model-optimization on the same net, where it is installed (with tf_keras).
+
+`mnist`: one seed of the setting of the paper's Table 1: a small plain CNN, k = 2, steps of 10 % to
+60 % of the filters, l2, global. The paper tells neither the network nor the epochs nor the learning
+rate: see `plain_cnn` and `mnist`. PMT trains the baseline to its end, prunes once and fine-tunes.
+The goal: IPLT within 0.2 points of the baseline with at least 84 % of the parameters gone. Without
+`--data FILE.npz` it takes the digits of scikit-learn, 8 x 8 pixels.
+"""
+
+import argparse
+import importlib.util
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import numpy as np
+
+VGG16 = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)
+CLASSES = 10
+HOOKS = ("on_epoch_begin", "on_train_batch_begin", "on_train_batch_end", "on_epoch_end")
+
+
+# -- clocks --
+
+
+def now():
+    """Wall and CPU seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def clock_class(keras):
+    """A class of callbacks, of Keras 3 or of tf_keras."""
+
+    class Clock(keras.callbacks.Callback):
+        """Notes what epochs, their batches and the pauses between them take.
+
+        Args:
+            between: called after each epoch; what it takes is not counted (`away`).
+
+        Attributes:
+            rows: a dict per epoch. `pause`: before it; `epoch`: all of it; `batch`: one of its
+                batches, on average, but for the first; `first`: how much longer that one took.
+        """
+
+        def __init__(self, between=lambda: None):
+            super().__init__()
+            self.rows, self.between, self.away = [], between, np.zeros(2)
+
+        def on_train_begin(self, logs=None):
+            self._paused = now()
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self._begin, self._batches = now(), []
+
+        def on_train_batch_begin(self, batch, logs=None):
+            self._batches.append(now())
+
+        def on_epoch_end(self, epoch, logs=None):
+            end = now()
+            first, *others = np.diff(self._batches, axis=0)
+            batch = np.mean(others, axis=0)
+            self.rows.append({
+                "pause": self._begin - self._paused,
+                "epoch": end - self._begin,
+                "batch": batch,
+                "first": first - np.median(others, axis=0),
+            })  # fmt: skip
+            self.between()
+            self._paused = now()
+            self.away += self._paused - end
+
+    return Clock
+
+
+# -- networks and data --
+
+
+def vgg(keras, width=1.0):
+    """VGG-16 for 32 x 32 images, with batch norm; for Keras 3 and tf_keras."""
+    layers = keras.layers
+    x = inputs = keras.Input((32, 32, 3))
+    for stage in VGG16:
+        for filters in stage:
+            x = layers.Conv2D(int(filters * width), 3, padding="same", use_bias=False)(x)
+            x = layers.Activation("relu")(layers.BatchNormalization()(x))
+        x = layers.MaxPooling2D()(x)
+    return keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x)))
+
+
+def plain_cnn(keras, shape, initializer="torch"):
+    """Three convolutions and a hidden layer of units, all of them to be pruned.
+
+    The paper's networks start as PyTorch's do, with filters of one norm in all layers; a global
+    ranking by norms needs that. Keras's Glorot start gives layers norms of their own.
+    """
+    layers = keras.layers
+    start = keras.initializers.GlorotUniform()
+    if initializer == "torch":
+        start = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+    options = {"activation": "relu", "kernel_initializer": start}
+    return keras.Sequential([
+        keras.Input(shape),
+        layers.Conv2D(16, 3, padding="same", **options),
+        layers.MaxPooling2D(),
+        layers.Conv2D(32, 3, padding="same", **options),
+        layers.MaxPooling2D(),
+        layers.Conv2D(64, 3, padding="same", **options),
+        layers.Flatten(),
+        layers.Dense(128, **options),
+        layers.Dense(CLASSES),
+    ])  # fmt: skip
+
+
+def compiled(keras, model, optimizer=None):
+    model.compile(
+        keras.optimizers.SGD(0.05, momentum=0.9) if optimizer is None else optimizer,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    return model
+
+
+def noise(images):
+    """As many images of noise, and labels."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(images, 32, 32, 3)).astype("float32")
+    return x, random.integers(CLASSES, size=images)
+
+
+def digits(path):
+    """`(name, x, y, x_test, y_test)`: those of an .npz file, or of scikit-learn."""
+    if path is not None:
+        with np.load(path) as file:
+            parts = [file[name] for name in ("x_train", "y_train", "x_test", "y_test")]
+        name, most = path.stem, 255
+    else:
+        from sklearn import datasets, model_selection
+
+        x, y = datasets.load_digits(return_X_y=True)
+        x, x_test, y, y_test = model_selection.train_test_split(
+            x.reshape(-1, 8, 8), y, test_size=0.2, random_state=0, stratify=y
+        )
+        parts, name, most = [x, y, x_test, y_test], "digits of scikit-learn", 16
+    x, y, x_test, y_test = parts
+    x, x_test = (a.reshape(*a.shape[:3], -1).astype("float32") / most for a in (x, x_test))
+    return name, x, y.ravel(), x_test, y_test.ravel()
+
+
+# -- time --
+
+
+def measure_time(options):
+    """IPLT beside a dense fit and beside fresh nets."""
+    import keras
+
+    import keras_iplt as iplt
+
+    x, y = noise(options.images)
+    batches = -(-options.images // options.batch)
+    few = options.batch * min(options.block + 2, batches)
+    Clock = clock_class(keras)
+
+    def network(plans=()):
+        """A net built and compiled anew, smaller by some plans, and traced."""
+        model = vgg(keras, options.width)
+        for plan in plans:
+            model = iplt.rewrite(model, plan)
+        compiled(keras, model)
+        model.fit(x[: 2 * options.batch], y[: 2 * options.batch], options.batch, verbose=0)
+        return model
+
+    def an_epoch(model):
+        """What an epoch takes, judged by a few batches."""
+        clock = Clock()
+        model.fit(x[:few], y[:few], options.batch, verbose=0, callbacks=[clock])
+        return clock.rows[0]["batch"] * batches
+
+    keras.utils.set_random_seed(0)
+    pruning = iplt.IPLTCallback(
+        options.target, every=options.every, scope=options.scope, criterion="l2"
+    )
+    nets = {"dense": network(), "fresh": None, "plans": None}
+    best = {"dense": [], "fresh": []}
+
+    def between():
+        progress = pruning.progress
+        plans = [*progress.plans, *filter(None, [progress.masked])]
+        if nets["plans"] != plans:
+            nets.update(plans=plans, fresh=network(plans))
+        for who in best if len(best["dense"]) % 2 else reversed(best):
+            best[who].append(an_epoch(nets[who]))
+        row = clock.rows[-1]
+        row.update(left=progress.flops, gone=progress.ratio, waits=progress.masked is not None)
+        row["shrunk"] = len(progress.plans)
+        print(f"epoch {len(clock.rows)}/{options.epochs}", file=sys.stderr, flush=True)
+
+    model = compiled(keras, vgg(keras, options.width))
+    clock = Clock(between)
+    begin = now()
+    model.fit(
+        x, y, options.batch, epochs=options.epochs, verbose=0, callbacks=[pruning, clock]
+    )  # fmt: skip
+    total = now() - begin - clock.away
+    report_time(clock.rows, best, total, batches)
+
+
+def report_time(rows, best, total, batches):
+    whole = rows[0]["left"]
+    print("Seconds, wall / CPU. An epoch is its batches; the rest stands beside it.\n")
+    table(
+        ["epoch", "filters gone", "FLOPs left", "plan + shrink", "trace", "IPLT", "fresh net",
+         "dense"],
+        [
+            (str(number), f"{row['gone']:.0%}" + " (zeros)" * row["waits"],
+             row["left"] / whole, row["pause"], row["first"], row["batch"] * batches, fresh, dense)
+            for number, (row, fresh, dense) in enumerate(
+                zip(rows, best["fresh"], best["dense"], strict=True)
+            )
+        ],
+    )  # fmt: skip
+    dense, fresh = (np.sum(best[who], axis=0) for who in ("dense", "fresh"))
+    first = rows[0]["first"]
+    alike = np.median([row["batch"] * batches / one for row, one in
+                       zip(rows, best["fresh"], strict=True)], axis=0)  # fmt: skip
+    steps = [row for before, row in itertools.pairwise(rows) if row["shrunk"] > before["shrunk"]]
+    extra = sum(row["pause"] + row["first"] for row in steps) + first
+    print()
+    table(
+        ["", "wall", "CPU"],
+        [
+            ("IPLT, whole fit, s", *total),
+            ("over dense, whole fit (the paper: 0.73)", *(total / (dense + first))),
+            ("over the fresh nets, sum of epochs (goal: 1.05)", *(total / fresh)),
+            ("the same without the first trace", *((total - first) / fresh)),
+            ("steps and traces over the fresh nets", *(extra / fresh)),
+            ("an epoch without its first batch over one of the fresh net, median", *alike),
+            ("a dense epoch, median, s", *np.median(best["dense"], axis=0)),
+            ("plan + shrink, median of the steps, s", *_median(steps, "pause")),
+            ("trace, median of the steps, s", *_median(steps, "first")),
+        ],
+    )
+
+
+def _median(rows, key):
+    return np.median([row[key] for row in rows], axis=0) if rows else [np.nan] * 2
+
+
+# -- overhead --
+
+
+def measure_overhead(options):
+    """The callback in mode "mask" beside no callback, then tfmot beside no tfmot."""
+    import keras
+
+    import keras_iplt as iplt
+
+    x, y = noise(options.images)
+    Clock = clock_class(keras)
+    plain = compiled(keras, vgg(keras, options.width))
+    plain.fit(x[: options.batch], y[: options.batch], options.batch, verbose=0)
+    without, inside, spent = [], [], np.zeros(2)
+
+    def between():
+        clock = Clock()
+        plain.fit(x, y, options.batch, verbose=0, callbacks=[clock])
+        without.append(clock.rows[0]["epoch"])
+        inside.append(spent / without[-1])
+        spent[:] = 0
+
+    # One step per epoch, the last of which, the rebuild, is not looked at; nor is the first trace.
+    steps = options.epochs
+    pruning = iplt.IPLTCallback(0.6, step=0.6 / steps, every=1, mode="mask", verbose=0)
+    for name in HOOKS:
+        setattr(pruning, name, timed(getattr(pruning, name), spent))
+    masked, clock = compiled(keras, vgg(keras, options.width)), Clock(between)
+    masked.fit(x, y, options.batch, epochs=steps + 1, verbose=0, callbacks=[pruning, clock])
+    with_it = [row["epoch"] + row["pause"] for row in clock.rows]
+    chosen = slice(1, steps)
+    rows = [
+        ("keras_iplt, mode mask, a step per epoch", *_ratio(with_it[chosen], without[chosen])),
+        ("… of which in its methods", *np.median(inside[chosen], axis=0)),
+    ]
+    rows += _tfmot(options)
+    print("Time per epoch over that of the same fit without, medians\n")
+    table(["", "wall", "CPU"], rows)
+
+
+def timed(function, spent):
+    """The function, which adds what it takes to `spent`."""
+
+    def call(*args, **kwargs):
+        begin = now()
+        function(*args, **kwargs)
+        spent[:] += now() - begin
+
+    return call
+
+
+def _ratio(a, b):
+    return np.median(np.array(a) / np.array(b), axis=0)
+
+
+def _tfmot(options):
+    """Rows of the table, from a process in which tf_keras is TensorFlow's Keras."""
+    missing = [name for name in ("tensorflow_model_optimization", "tf_keras")
+               if importlib.util.find_spec(name) is None]  # fmt: skip
+    if missing:
+        print(f"not installed, left out: {', '.join(missing)}", file=sys.stderr)
+        return []
+    process = subprocess.run(
+        [sys.executable, __file__, "tfmot", *(f"--{name}={getattr(options, name)}" for name in
+         ("images", "batch", "width", "epochs"))],
+        env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    if process.returncode:
+        print(process.stderr[-2000:], file=sys.stderr)
+        return []
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def measure_tfmot(options):
+    """tfmot's pruning of weights on the same net, at two frequencies, beside none."""
+    import tensorflow_model_optimization as tfmot
+    import tf_keras as keras
+
+    sparsity = tfmot.sparsity.keras
+    x, y = noise(options.images)
+    Clock = clock_class(keras)
+    nets = {"plain": (vgg(keras, options.width), [])}
+    for frequency in (100, 1):
+        schedule = sparsity.ConstantSparsity(0.5, begin_step=0, frequency=frequency)
+        net = sparsity.prune_low_magnitude(vgg(keras, options.width), schedule)
+        nets[f"tfmot, weights, frequency {frequency}"] = net, [sparsity.UpdatePruningStep()]
+    for net, _ in nets.values():
+        compiled(keras, net)
+    found = {name: [] for name in nets}
+    for _ in range(options.epochs):
+        for name, (net, callbacks) in nets.items():
+            clock = Clock()
+            net.fit(x, y, options.batch, verbose=0, callbacks=[*callbacks, clock])
+            found[name].append(clock.rows[0]["epoch"])
+    plain = found.pop("plain")[1:]
+    print(json.dumps([(name, *_ratio(it[1:], plain)) for name, it in found.items()]))
+
+
+# -- accuracy --
+
+
+def mnist(options):
+    """Baseline, PMT and IPLT on one seed."""
+    import keras
+
+    import keras_iplt as iplt
+    from keras_iplt import baselines
+
+    name, x, y, x_test, y_test = digits(options.data)
+    x, y = x[: options.images], y[: options.images]
+    if options.images and options.images < len(x):
+        name += f" ({options.images} images)"
+
+    def train(epochs, callbacks=(), model=None):
+        """A model, new unless given, trained; and the seconds of that."""
+        keras.utils.set_random_seed(options.seed)
+        rate = options.rate if model is None else options.rate / 5  # to fine-tune
+        rate = keras.optimizers.schedules.CosineDecay(rate, epochs * -(-len(x) // options.batch))
+        model = model or plain_cnn(keras, x.shape[1:], options.start)
+        compiled(keras, model, keras.optimizers.SGD(rate, momentum=0.9))
+        begin = now()
+        model.fit(x, y, options.batch, epochs=epochs, verbose=0, callbacks=list(callbacks))
+        return model, now() - begin
+
+    what = {"min_channels": options.min, "verbose": 0, "convolutions_only": False}
+    baseline, seconds = train(options.epochs)
+    again = keras.models.clone_model(baseline)
+    again.set_weights(baseline.get_weights())
+    pruned, tuning = train(options.tuning, [baselines.pmt(0.6, after=0, **what)], again)
+    found = {"baseline": (baseline, seconds), "PMT": (pruned, seconds + tuning)}
+    found["IPLT"] = train(options.epochs, [iplt.IPLTCallback(0.6, every=2, **what)])
+    print(f"{name}, seed {options.seed}; training time over the baseline's\n")
+    rows = []
+    for who, (model, taken) in found.items():
+        accuracy = model.evaluate(x_test, y_test, batch_size=1000, verbose=0)[1]
+        filters = [layer.filters for layer in model.layers if hasattr(layer, "filters")]
+        widths = [*filters, model.layers[-2].units]
+        left = iplt.compare(baseline, model)
+        rows.append((who, f"{100 * accuracy:.2f}", f"{100 * left.fpr:.1f}", f"{100 * left.ppr:.1f}",
+                     f"{iplt.profile(model).flops / 1e6:.2f}", *(taken / seconds),
+                     " ".join(map(str, widths))))  # fmt: skip
+    table(["", "accuracy", "FPR", "PPR", "MFLOPs", "wall", "CPU", "filters and units"], rows)
+
+
+# -- tables --
+
+
+def table(head, rows):
+    """Prints a Markdown table."""
+    print("| " + " | ".join(head) + " |")
+    print("|---" * len(head) + "|")
+    for row in rows:
+        print("| " + " | ".join(map(shown, row)) + " |")
+
+
+def shown(value):
+    if isinstance(value, str):
+        return value
+    return " / ".join(f"{one:.3f}" if one < 10 else f"{one:.1f}" for one in np.ravel(value))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    one = commands.add_parser("time", help="training time of IPLT")
+    one.set_defaults(do=measure_time, images=8192, width=0.5, epochs=16, batch=128)
+    one.add_argument("--target", type=float, default=0.6)
+    one.add_argument("--every", type=int, help="k; by default what the callback chooses")
+    one.add_argument("--scope", choices=("layer", "global"), default="layer")
+    one.add_argument("--block", type=int, default=8, help="batches of the other nets per epoch")
+
+    two = commands.add_parser("overhead", help="what the callback costs in mode mask")
+    two.set_defaults(do=measure_overhead, images=2048, width=0.25, epochs=6, batch=16)
+    three = commands.add_parser("tfmot")
+    three.set_defaults(do=measure_tfmot)
+
+    four = commands.add_parser("mnist", help="the setting of the paper's Table 1")
+    four.set_defaults(do=mnist, images=None, epochs=16, batch=128)
+    four.add_argument("--data", type=pathlib.Path, metavar="FILE.npz")
+    four.add_argument("--tuning", type=int, default=4, help="epochs of fine-tuning after PMT")
+    four.add_argument("--min", type=int, default=1, help="min_channels")
+    four.add_argument("--rate", type=float, default=0.05)
+    four.add_argument("--start", choices=("torch", "keras"), default="torch")
+    four.add_argument("--seed", type=int, default=0)
+
+    for command in (one, two, three, four):
+        for name in ("images", "epochs", "batch"):
+            command.add_argument(f"--{name}", type=int, default=command.get_default(name))
+        if command is not four:
+            command.add_argument("--width", type=float, default=command.get_default("width"))
+    options = parser.parse_args()
+    options.do(options)
+
+
+if __name__ == "__main__":
+    main()
