@@ -13,7 +13,7 @@ Importing this package imports keras and numpy, neither TensorFlow (unless it is
 nor tensorflow-model-optimization.
 """
 
-from keras_iplt import criteria, schedules
+from keras_iplt import baselines, criteria, schedules
 from keras_iplt.analysis.compare import Comparison, compare
 from keras_iplt.analysis.profile import Profile, profile
 from keras_iplt.callbacks import Guard, IPLTCallback
@@ -54,6 +54,7 @@ __all__ = [
     # train
     "Guard",
     "IPLTCallback",
+    "baselines",
     "schedules",
     # measure
     "Comparison",

@@ -256,7 +256,7 @@ class IPLTCallback(ScheduledCallback):
         return {
             "model": list(self.progress.architecture),
             **super()._made_for(),
-            "mode": self.mode,
+            "mode": [self.mode, self.soft_epochs],
             "options": self.progress.described(),
         }
 

@@ -176,6 +176,9 @@ class Rewriter:
         name = call.operation.name
         if name in self._names:
             name = call.path.replace("/", "_")
+        return self._unused(name)
+
+    def _unused(self, name):
         while name in self._names:
             name += "_again"
         self._names.add(name)

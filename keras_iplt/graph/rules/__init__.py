@@ -9,6 +9,7 @@ from keras_iplt.graph.rules import (  # noqa: F401 - importing a module register
     normalization,
     product,
     recurrent,
+    scatter,
     slicing,
     spatial,
     wrapper,

@@ -1,0 +1,75 @@
+"""Layers that pruned models are made of, beside those of Keras."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_iplt.errors import OptionError
+
+__all__ = ["Scatter"]
+
+
+@keras.saving.register_keras_serializable("keras_iplt")
+class Scatter(keras.layers.Layer):
+    """Puts channels back to where they were before others were pruned, with zeros in between.
+
+    What comes out has `width` channels whatever goes in, so that it can be added to a tensor none
+    of whose channels went. Nothing is computed: numbers are copied.
+
+    Args:
+        width: the number of channels that come out.
+        kept: where each channel that goes in comes out: ascending positions. By default all
+            `width` of them: then the layer passes on what it gets.
+        axis: the axis of the channels.
+
+    Example:
+
+    >>> x = Scatter(4, kept=[0, 2])(np.array([[7.0, 8.0]]))
+    >>> ops.convert_to_numpy(x)
+    array([[7., 0., 8., 0.]], dtype=float32)
+    """
+
+    def __init__(self, width, kept=None, axis=-1, **kwargs):
+        super().__init__(**kwargs)
+        positions = np.arange(width) if kept is None else np.asarray(kept, np.int64)
+        if (
+            positions.ndim != 1
+            or not len(positions)
+            or (np.diff([-1, *positions, width]) < 1).any()
+        ):
+            raise OptionError(
+                f"kept: expected ascending positions below width={width}, received: {kept!r}"
+            )
+        self.width, self.axis = int(width), axis
+        self.kept = None if len(positions) == width else tuple(map(int, positions))
+
+    @property
+    def positions(self):
+        """Where each channel that goes in comes out."""
+        return np.arange(self.width) if self.kept is None else np.array(self.kept)
+
+    def compute_output_shape(self, input_shape):
+        shape = list(input_shape)
+        if shape[self.axis] != len(self.positions):
+            raise OptionError(
+                f"layer {self.name!r} expected {len(self.positions)} channels along axis "
+                f"{self.axis}, received: shape {tuple(input_shape)}"
+            )
+        shape[self.axis] = self.width
+        return tuple(shape)
+
+    def call(self, x):
+        shape = self.compute_output_shape(x.shape)
+        if self.kept is None:
+            return x
+        # Rows of a matrix are gathered much faster than columns, forth and back. To scatter them
+        # would do as well, but in int8 TFLite fills up with the number 0, which stands for another.
+        source = np.full(self.width, len(self.kept), "int32")
+        source[self.positions] = np.arange(len(self.kept))
+        rows = ops.moveaxis(x, self.axis, 0)
+        rows = ops.pad(rows, [(0, 1)] + [(0, 0)] * (len(shape) - 1))
+        return ops.moveaxis(ops.take(rows, source, axis=0), 0, self.axis)
+
+    def get_config(self):
+        kept = None if self.kept is None else list(self.kept)
+        return {**super().get_config(), "width": self.width, "kept": kept, "axis": self.axis}
