@@ -51,7 +51,7 @@ def network():
 def trained(epochs, seed, callbacks):
     """A network trained from the same start on the same batches, and the seconds it took."""
     keras.utils.set_random_seed(seed)
-    (x, y), test = digits()
+    (x, y), _ = digits()
     model = network()
     model.compile(
         keras.optimizers.Adam(2e-3),
