@@ -8,6 +8,8 @@ from law import check_law
 
 import keras_iplt as iplt
 
+pytestmark = pytest.mark.any_backend
+
 CORE = [
     "plain", "residual", "sequential_flatten", "several_inputs_and_outputs",
     "transfer_with_training_false", "nested_called_twice", "time_distributed",

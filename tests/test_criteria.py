@@ -972,7 +972,7 @@ def test_get_lists_what_exists():
         criteria.Activation("max"),
         criteria.Custom(np.ptp, "max"),
     ],
-    ids=repr,
+    ids=lambda criterion: criterion.name,
 )
 def test_criteria_come_back_from_their_config(criterion):
     """As Keras objects do."""

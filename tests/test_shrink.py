@@ -215,6 +215,7 @@ class SizedNet(keras.Model):
         return self.two(Sized.call(self, self.one(x)))
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("how", ["reshape", "slice", "split", "pad"])
 @pytest.mark.parametrize("kind", ["layer", "model"])
 def test_sizes_in_code(kind, how):
@@ -336,6 +337,7 @@ class AtBatch(keras.callbacks.Callback):
             self.act()
 
 
+@pytest.mark.any_backend
 def test_failure_in_the_middle_of_an_epoch(monkeypatch):
     """A shrink that fails between two batches does not disturb the training."""
     model, x, y = trained()
@@ -353,6 +355,7 @@ def test_failure_in_the_middle_of_an_epoch(monkeypatch):
     assert same(state(model), state(untouched))
 
 
+@pytest.mark.any_backend
 def test_undo_after_training():
     """`shrunk` tells the way back, also after the small model has trained on."""
     model, x, y = trained()
@@ -374,6 +377,7 @@ def halved(model, **options):
     iplt.shrink(model, iplt.plan(model, ratio=0.5, scope="layer"), **options)
 
 
+@pytest.mark.any_backend
 def test_files(tmp_path):
     """A small model is saved and read with its optimizer, goes on from there as it would have,
     and its weights go from file to file."""

@@ -262,6 +262,7 @@ def in_the_middle(model, moment, optimizer=adam, tolerance=1e-6, data=None, weig
     return model, small
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "moment",
     ["train begin", "epoch 1 begin", "batch 2 begin", "batch 1 end", "validation", "epoch 0 end"],
@@ -272,6 +273,7 @@ def test_moments(moment):
     in_the_middle(model, moment, validation_data=(X, Y))
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("build", MODELS[1:])
 def test_kinds_of_models(build):
     """Sequential, nested, subclassed models, and partly frozen ones with a new head."""
@@ -332,6 +334,7 @@ def test_sample_weights():
     in_the_middle(model, "epoch 0 end", weights=weights, sample_weight=weights)
 
 
+@pytest.mark.any_backend
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="a train_step of TensorFlow")
 def test_custom_train_step():
     """A `train_step` of the user's own."""

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_iplt import keras_private as private
+from keras_iplt.errors import ModelError
 from keras_iplt.graph.flow import channel_axis, channels_in
 from keras_iplt.graph.recreate import config_of, is_custom, recreate
 from keras_iplt.graph.rules import rule_for
@@ -124,7 +125,14 @@ class Live:
         """Finds out which attributes follow from a config: the layer is made with the old one and
         with the new one."""
         before = self._twin(call, {}, np.zeros_like(self.gone))
-        after = self._twin(call, changes, self.gone)
+        try:
+            after = self._twin(call, changes, self.gone)
+        except Exception as error:  # code of others on fewer channels: whatever it raises
+            raise ModelError(
+                f"layer {call.path!r} does not work on fewer channels ({type(error).__name__}: "
+                f"{error}): a size seems to be written into its code. Compute it from the "
+                "tensor's shape; or use keras_iplt.rewrite"
+            ) from error
         self._compare(call.operation, before, after)
 
     def _twin(self, call, changes, gone):
