@@ -21,7 +21,6 @@ __all__ = [
     "compile_arguments",
     "content",
     "copied",
-    "depends_on_shapes",
     "driving_slots",
     "forget_plateau",
     "function_of",
@@ -33,6 +32,7 @@ __all__ = [
     "is_keras_operation",
     "is_chief",
     "keyed_by_variable",
+    "mixes_weights",
     "models_of",
     "nodes",
     "output_structure",
@@ -308,11 +308,16 @@ def batches_per_update(optimizer):
                for one in inner_optimizers(optimizer))  # fmt: skip
 
 
-def depends_on_shapes(optimizer):
-    """Whether an update of one weight depends on how many others there are beside it: training
-    a masked model is then not training the smaller one."""
-    names = {type(one).__name__ for one in inner_optimizers(optimizer)}
-    return bool(names & {"Adafactor", "Muon"})
+def mixes_weights(optimizer):
+    """Whether an update of one weight depends on others beside it, by their number (Adafactor,
+    Muon) or by the norm of all gradients (clipping, Lamb): training a model with zeros is then not
+    always training the smaller one."""
+    return any(
+        type(one).__name__ in ("Adafactor", "Lamb", "Muon")
+        or getattr(one, "clipnorm", None)
+        or getattr(one, "global_clipnorm", None)
+        for one in inner_optimizers(optimizer)
+    )
 
 
 _KEYED = (

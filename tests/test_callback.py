@@ -34,6 +34,7 @@ def slow_tracing(monkeypatch):
 # -- modes -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("build", [residual, sigmoid, dropout])
 def test_all_ways_to_carry_steps_out_compute_the_same(build, slow_tracing):
     """Shrinking at every step, steps that wait as zeros, and zeros until the target: the same
@@ -154,6 +155,7 @@ def test_the_masked_model_shrinks_once():
     assert history["params"] == [whole, whole - 4 * 111, whole - 8 * 111, small, small]
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_soft_filters_may_come_back(activation):
     """In mode "soft" filters are zeroed at the end of every epoch and go on learning, the choice is
@@ -274,7 +276,7 @@ def flops(model):
 def test_every_option_of_plan_is_passed_on(options, holds):
     """And means what it means to `plan`, of the model as it was before the first step."""
     model = compiled(two)
-    history = fit(model, callback(**{"step": 0.125, "wait": False, **options}), 5)
+    history = fit(model, callback(**{"step": 0.25, "wait": False, **options}), 3)
     found = {name: n for name, n in widths(model).items() if name in ("conv", "hidden")}
     assert holds(found, model), found
     target = options.get("target", 0.5)
@@ -303,7 +305,7 @@ def test_a_share_of_its_own_grows_with_the_others():
 def test_steps_by_layer_end_where_one_plan_would(mode):
     """After several steps every group has the size that one plan of the final ratio gives it."""
     model = compiled(lambda: two(13, 29))
-    fit(model, callback(target=0.7, step=0.1, scope="layer", mode=mode, wait=False), 9)
+    fit(model, callback(target=0.7, step=0.25, scope="layer", mode=mode, wait=False), 4)
     fresh = compiled(lambda: two(13, 29))
     expected = widths(iplt.prune(fresh, 0.7, scope="layer"))
     assert widths(model) == expected
@@ -331,7 +333,7 @@ def test_the_same_as_shrinking_by_hand():
 # -- criteria --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("criterion", ["taylor", "apoz", "l1", "fpgm"])
+@pytest.mark.parametrize("criterion", ["taylor", "fpgm"])
 def test_criteria_choose_the_same_while_steps_wait(criterion, slow_tracing):
     """A criterion that compares filters with each other, or looks at data, does not see the zeros
     of the steps before."""

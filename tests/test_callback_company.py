@@ -61,6 +61,7 @@ def test_best_weights_are_restored_at_the_size_of_the_model(first):
     assert equal(model.get_weights(), seen[3])
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("first", [True, False])
 def test_best_weights_of_a_masked_model_follow_it(first):
     """What waits as zeros is carried out before best weights are restored, and these are cut."""
@@ -255,6 +256,7 @@ def test_steps_wait_while_the_metric_is_down(values, better):
     assert sizes == [20, 15, 15, 10, 10]
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("mode", ["shrink", "mask"])
 def test_the_last_step_is_taken_back(mode):
     """With all weights and slots as they were before it, to the bit; then training goes on, and no

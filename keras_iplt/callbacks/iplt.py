@@ -180,7 +180,7 @@ class IPLTCallback(ScheduledCallback):
         if self.mode == "mask":
             return target is not None and due < target - 1e-9
         optimizer = getattr(self.model, "optimizer", None)
-        if not self.wait or (optimizer is not None and private.depends_on_shapes(optimizer)):
+        if not self.wait or (optimizer is not None and private.mixes_weights(optimizer)):
             return False
         epochs = self._until_next(due)
         cost = self._watch.cost()
