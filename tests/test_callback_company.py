@@ -271,9 +271,9 @@ def test_the_last_step_is_taken_back(mode):
 
 
 def test_training_stops():
-    """In the epoch in which a step is due."""
+    """Before the epoch in which a step is due."""
     sizes, *_ = guarded([9, 5, 9, 9], "stop")
-    assert sizes == [20, 15, 15]
+    assert sizes == [20, 15]
 
 
 def test_nothing_to_take_back(capsys):

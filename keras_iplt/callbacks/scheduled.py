@@ -192,6 +192,8 @@ class ScheduledCallback(keras.callbacks.Callback):
         logs.update({name: float(value) for name, value in self._figures().items()})
         if self.guard is not None:
             self.guard.update(logs)
+            if self.guard.action == "stop" and not course.ended and self._guard_looks():
+                self._may_step()  # now: once an epoch has begun, its first batch is trained
         if self.backup is not None:
             state = {"epoch": epoch, "made": self._made_for(), **self._state()}
             self.backup.save(self.model, state)
@@ -217,14 +219,21 @@ class ScheduledCallback(keras.callbacks.Callback):
         """The share that has to be gone at the start of an epoch."""
         return self.schedule(epoch - self._course.held, self._course.batches)
 
+    def _is_due(self):
+        return self._due(self._course.epochs) > self._course.share + 1e-9
+
+    def _guard_looks(self):
+        """At every step, and once more as long after the last one as it came after that before."""
+        course = self._course
+        return self._is_due() or (course.gap and course.epochs == course.last_step + course.gap)
+
     def _step_if_due(self):
         course = self._course
-        due = self._due(course.epochs)
-        if due > course.share + 1e-9:
-            if not self._may_step() or not self._step_made(due):
+        if self._is_due():
+            if not self._may_step() or not self._step_made(self._due(course.epochs)):
                 course.held += 1
-        elif course.gap and course.epochs == course.last_step + course.gap:
-            self._may_step()  # the guard looks once more, as long after the last step as before it
+        elif self._guard_looks():
+            self._may_step()
 
     def _step_made(self, due):
         before = self._course.share
