@@ -12,6 +12,12 @@ import keras
 from keras.src.models.functional import Functional
 
 __all__ = [
+    "BUILT_SHAPES",
+    "INPUT_SHAPE",
+    "TENSOR_SHAPE",
+    "all_layers",
+    "key_of",
+    "own_state",
     "Functional",
     "arguments",
     "attention_denses",
@@ -51,6 +57,11 @@ __all__ = [
     "variable_scope",
     "with_arguments",
 ]
+
+
+# Attributes that shapes are recorded in: of a symbolic tensor, of an input layer, and of any layer
+# (by the argument of its `build`).
+TENSOR_SHAPE, INPUT_SHAPE, BUILT_SHAPES = "_shape", "_batch_shape", "_build_shapes_dict"
 
 
 def function_of(model):
@@ -219,9 +230,14 @@ def remake_functions(model):
             layer._track_variables()
 
 
+def all_layers(model):
+    """The model and every layer in it, however deep."""
+    return model._flatten_layers()
+
+
 def models_of(model):
     """The model and those nested in it."""
-    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.Model)]
+    return [layer for layer in all_layers(model) if isinstance(layer, keras.Model)]
 
 
 def with_arguments(node, args, kwargs):
@@ -326,6 +342,16 @@ _KEYED = (
     "_exclude_from_weight_decay_cache",
     "_var_to_optimizer_idx",
 )
+
+
+def key_of(optimizer, variable):
+    """What stands for a variable in these dicts and sets."""
+    return optimizer._var_key(variable) if hasattr(optimizer, "_var_key") else id(variable)
+
+
+def own_state(optimizer):
+    """The variables that an optimizer made, without those of inner ones."""
+    return getattr(optimizer, "_variables", ())
 
 
 def keyed_by_variable(optimizer):

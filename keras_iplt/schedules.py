@@ -36,6 +36,7 @@ __all__ = [
     "Schedule",
     "fitted_every",
     "get",
+    "spacing",
 ]
 
 _TOLERANCE = 1e-9  # of a step: 0.3 / 0.1 is a little less than 3
@@ -377,7 +378,11 @@ def fitted_every(target, step, epochs, most=5):
     >>> fitted_every(0.7, step=0.1, epochs=100), fitted_every(0.7, step=0.1, epochs=40)
     (5, 2)
     """
-    steps = _steps(_share("target", target), _step(step))
+    return spacing(_steps(_share("target", target), _step(step)), epochs, most)
+
+
+def spacing(steps, epochs, most=5):
+    """The same for a number of steps."""
     half = _count("epochs", epochs) // 2
     return max(1, min(_count("most", most), half // max(1, steps)))
 

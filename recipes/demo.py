@@ -88,8 +88,7 @@ def run(ratio, epochs, seed, folder):
     print(
         f"\naccuracy on {len(test[1])} test digits: {result['accuracy_dense']:.1%} dense, "
         f"{result['accuracy_iplt']:.1%} with IPLT\n"
-        f"seconds of training: {dense_seconds:.1f} dense, {small_seconds:.1f} with IPLT (mostly "
-        "tracing: the network is tiny)\n"
+        f"seconds of training: {dense_seconds:.1f} dense, {small_seconds:.1f} with IPLT\n"
         f"written to {folder}/: digits.keras, training.csv, result.json"
     )
     return result

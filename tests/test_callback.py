@@ -31,6 +31,19 @@ def slow_tracing(monkeypatch):
     monkeypatch.setattr(module, "Stopwatch", SlowTracing)
 
 
+def test_what_has_to_be_traced_anyway_costs_nothing():
+    """A step that falls when the functions are new already does not wait for their trace."""
+    watch = SlowTracing()
+    for _epoch in range(2):
+        watch.start()
+        for _ in range(6):
+            watch.batch()
+        watch.stop()
+        assert watch.cost() > 900
+    watch.made_anew()
+    assert watch.cost() == 0.0
+
+
 # -- modes -----------------------------------------------------------------------------------------
 
 

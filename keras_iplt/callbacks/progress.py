@@ -1,5 +1,6 @@
 """How far the pruning of a model has come, whatever calls for the next step."""
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from keras_iplt.graph.trace import trace
 from keras_iplt.graph.weights import kept_axes, numbers_of, take, zeroed
 from keras_iplt.plan import Plan, bound
 from keras_iplt.selection import MEASURES, Past, as_dict, as_list, countable, decide, name_of
+from keras_iplt.selection import plan as make_plan
 from keras_iplt.surgery.mask import mask
 from keras_iplt.surgery.rewriter import Rewriter
 from keras_iplt.surgery.shrink import shrunk
@@ -19,17 +21,10 @@ from keras_iplt.surgery.shrink import shrunk
 __all__ = ["Progress", "WayBack"]
 
 _DEFAULTS = {
-    "of": "filters",
-    "criterion": "l2",
-    "scope": "global",
-    "per_layer": None,
-    "ignore": (),
-    "min_channels": 1,
-    "round_to": None,
-    "max_ratio": None,
-    "convolutions_only": False,
-    "approximate": False,
-}
+    name: parameter.default
+    for name, parameter in inspect.signature(make_plan).parameters.items()
+    if name not in ("model", "ratio", "data")
+} | {"approximate": False}  # that one is of `trace`
 
 
 class Progress:

@@ -22,7 +22,6 @@ from keras_iplt.errors import BackupError, OptionError, WeightsError
 
 __all__ = ["Course", "ScheduledCallback"]
 
-_MOST_EVERY = 5  # the paper's k on CIFAR-10
 _ACTIONS = {
     "hold": "the step waits",
     "back": "the last step is taken back, and no other follows",
@@ -146,7 +145,7 @@ class ScheduledCallback(keras.callbacks.Callback):
         if steps is None:
             return  # of tfmot, which counts in batches
         epochs = self.params["epochs"]
-        every = max(1, min(_MOST_EVERY, epochs // 2 // max(1, steps)))
+        every = schedules.spacing(steps, epochs)
         self.schedule = schedules.get(self.target, self.step, every)
         if steps > epochs // 2:
             warnings.warn(

@@ -52,8 +52,9 @@ class Stopwatch:
         self.epoch = whole - self.trace
 
     def cost(self):
-        """Seconds that carrying a step out costs, or None if that is not known."""
-        return self.trace
+        """Seconds that carrying a step out costs, or None if that is not known. Nothing where a
+        trace is due in any case."""
+        return 0.0 if self._fresh else self.trace
 
     def saving(self, left, epochs):
         """Seconds that carrying a step out saves in so many epochs if a share `left` of the work

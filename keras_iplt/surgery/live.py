@@ -137,15 +137,19 @@ class Live:
 
     def _twin(self, call, changes, gone):
         twin = recreate(call.operation, changes)
+        args, kwargs = self.symbols(call, gone)
+        twin(*args, **kwargs)
+        return twin
+
+    def symbols(self, call, gone):
+        """The arguments of a call as symbolic tensors of the shapes that are left."""
 
         def symbol(spec, x):
             if not isinstance(spec, keras.KerasTensor):
                 return spec
             return keras.KerasTensor(kept_lengths(x, gone), spec.dtype)
 
-        args, kwargs = keras.tree.map_structure(symbol, call.specs, (call.args, call.kwargs))
-        twin(*args, **kwargs)
-        return twin
+        return keras.tree.map_structure(symbol, call.specs, (call.args, call.kwargs))
 
     def _compare(self, layer, before, after):
         self._changes += [(layer, *change) for change in plain_differences(before, after)]
@@ -158,7 +162,7 @@ class Live:
         built = private.shapes_built_with(layer)
         if built:
             new = {name: self._built(call, name, shape) for name, shape in built.items()}
-            self._changes.append((layer, "_build_shapes_dict", new))
+            self._changes.append((layer, private.BUILT_SHAPES, new))
         name, spec = private.input_spec_of(layer)
         if spec is not None:
             tensors = iter(channels_in((call.args, call.kwargs)))
@@ -168,7 +172,7 @@ class Live:
     def _built(self, call, name, shapes):
         """Shapes by the name of an argument of `build`: `query_shape` is that of `query`."""
         args = inspect.signature(call.operation.call).bind(*call.args, **call.kwargs).arguments
-        given = args.get(name.removesuffix("_shape"), next(iter(args.values())))
+        given = args.get(name.removesuffix(private.TENSOR_SHAPE), next(iter(args.values())))
         tensors = iter(channels_in(given))
 
         def left(shape):
@@ -198,7 +202,7 @@ class Live:
     def _look_at_node(self, node):
         call = self.graph.calls[id(node)]
         for tensor, x in zip(node.outputs, channels_in(call.outputs), strict=True):
-            self._changes.append((tensor, "_shape", self.shape(tensor.shape, x)))
+            self._changes.append((tensor, private.TENSOR_SHAPE, self.shape(tensor.shape, x)))
         operation = node.operation
         if isinstance(operation, keras.Layer):
             return
@@ -217,8 +221,8 @@ class Live:
         given = channels_in((call.args, call.kwargs))
         for tensor, x in zip(function.inputs, given, strict=True):
             shape = self.shape(tensor.shape, x)
-            self._changes.append((tensor, "_shape", shape))
-            self._changes.append((private.producer_of(tensor), "_batch_shape", shape))
+            self._changes.append((tensor, private.TENSOR_SHAPE, shape))
+            self._changes.append((private.producer_of(tensor), private.INPUT_SHAPE, shape))
 
 
 def plain_differences(before, after):

@@ -187,7 +187,7 @@ def _resize_slots(optimizer, changed, factors, resize):
             resize(slot, kept, factor)
     lengths = {n for v, kept in changed.values() for n, k in zip(v.shape, kept, strict=True)
                if k is not None}  # fmt: skip
-    for variable in getattr(optimizer, "_variables", ()):
+    for variable in private.own_state(optimizer):
         if id(variable) not in known and lengths & set(variable.shape) and optimizer.built:
             raise ModelError(
                 f"optimizer {type(optimizer).__name__} keeps state {variable.name!r} of shape "
@@ -197,14 +197,12 @@ def _resize_slots(optimizer, changed, factors, resize):
 
 
 def _keys(optimizer, changed):
-    if not hasattr(optimizer, "_var_key"):
-        return {}
-    return {optimizer._var_key(variable): variable for variable, _ in changed.values()}
+    return {private.key_of(optimizer, variable): variable for variable, _ in changed.values()}
 
 
 def _rekey(optimizer, name, before, journal):
     def now(key):
-        return optimizer._var_key(before[key]) if key in before else key
+        return private.key_of(optimizer, before[key]) if key in before else key
 
     old = getattr(optimizer, name)
     if isinstance(old, dict):
@@ -252,7 +250,7 @@ def _record_anew(node, other, journal):
             f"channels that go ({error}). Make the plan for a model that contains both"
         ) from error
     for tensor, x in zip(node.outputs, outputs, strict=True):
-        journal.set(tensor, "_shape", tuple(x.shape))
+        journal.set(tensor, private.TENSOR_SHAPE, tuple(x.shape))
 
 
 def _stale(live, named):
@@ -266,7 +264,7 @@ def _stale(live, named):
         for other in alive
         if id(other) not in known
         and (private.functions(other) or getattr(other, "compiled", False))
-        and any(live.loses(layer) for layer in other._flatten_layers())
+        and any(live.loses(layer) for layer in private.all_layers(other))
     ]
 
 

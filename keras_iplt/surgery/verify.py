@@ -30,7 +30,7 @@ def verify(live):
             _check_shapes(live, node)
     for call in live.graph.calls.values():
         if call.inner is not None and live.loses(call.operation):
-            again = inline_layer(call.operation, _specs(live, call), training=False)
+            again = inline_layer(call.operation, live.symbols(call, live.gone), training=False)
             _check_recording(live, call.inner, again, f"layer {call.path!r}")
     model = live.graph.model
     if not is_graph_model(model):
@@ -63,17 +63,6 @@ def _check_shapes(live, node):
             f"{operation.name!r} ({type(operation).__name__}) puts out {found} where {expected} "
             "was expected"
         )
-
-
-def _specs(live, call):
-    """The arguments of a call as symbolic tensors of the shapes that are left."""
-
-    def spec(old, x):
-        if not isinstance(old, keras.KerasTensor):
-            return old
-        return keras.KerasTensor(kept_lengths(x, live.gone), old.dtype)
-
-    return keras.tree.map_structure(spec, call.specs, (call.args, call.kwargs))
 
 
 def _check_recording(live, before, again, what):
