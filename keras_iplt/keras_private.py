@@ -38,10 +38,12 @@ __all__ = [
     "is_keras_operation",
     "is_chief",
     "keyed_by_variable",
+    "lend_state",
     "mixes_weights",
     "models_of",
     "nodes",
     "output_structure",
+    "optimizer_of",
     "own_variables",
     "producer_of",
     "remembered",
@@ -220,10 +222,10 @@ def functions(model):
     return [kind for kind in _FUNCTIONS if getattr(model, f"{kind}_function", None) is not None]
 
 
-def remake_functions(model):
+def remake_functions(model, kinds=_FUNCTIONS):
     """Makes the compiled functions that a model has anew; they are traced when they are next
     called. `fit` calls `make_train_function` only once, before the first epoch."""
-    for kind in functions(model):
+    for kind in set(functions(model)) & set(kinds):
         getattr(model, f"make_{kind}_function")(force=True)
     for layer in model._flatten_layers():
         if hasattr(layer, "_track_variables"):  # PyTorch: the module's list of parameters
@@ -334,6 +336,42 @@ def mixes_weights(optimizer):
         or getattr(one, "global_clipnorm", None)
         for one in inner_optimizers(optimizer)
     )
+
+
+def optimizer_of(optimizer, variable):
+    """The innermost optimizer that trains a variable, or None."""
+    training = [
+        one
+        for one in inner_optimizers(optimizer)
+        if any(variable is other for other in getattr(one, "_trainable_variables", ()))
+    ]
+    return training[-1] if training else None
+
+
+def lend_state(optimizer, variables):
+    """Lets an optimizer carry variables through its steps as if they were its own, which is how
+    they get into a training step on JAX. They are not saved with it.
+
+    Returns:
+        A function that takes them back.
+    """
+    own, saved = optimizer._variables, optimizer.save_own_variables
+    lent = {id(variable) for variable in variables}
+
+    def save_own_variables(store):
+        optimizer._variables = [v for v in optimizer._variables if id(v) not in lent]
+        try:
+            saved(store)
+        finally:
+            optimizer._variables = [*optimizer._variables, *variables]
+
+    def take_back():
+        optimizer._variables = own
+        del optimizer.save_own_variables
+
+    optimizer._variables = [*own, *variables]
+    optimizer.save_own_variables = save_own_variables
+    return take_back
 
 
 _KEYED = (

@@ -36,6 +36,7 @@ __all__ = [
     "Schedule",
     "fitted_every",
     "get",
+    "is_in_steps",
     "spacing",
 ]
 
@@ -280,7 +281,7 @@ class FromTfmot(Schedule):
     """
 
     def __init__(self, schedule):
-        if not _is_tfmot(schedule):
+        if not is_in_steps(schedule):
             raise OptionError(f"schedule: expected a tfmot PruningSchedule, received: {schedule!r}")
         self.schedule = schedule
         self._seen, self._share = 0, 0.0  # the last step looked at, and the share at that
@@ -311,7 +312,7 @@ class FromTfmot(Schedule):
         module, name = described["module"], described["class_name"]
         kind: Any = keras.saving.get_registered_object(name)
         kind = kind or getattr(sys.modules.get(module), name, None)
-        if not _is_tfmot_class(kind):
+        if not _is_kind_in_steps(kind):
             raise OptionError(
                 f"schedule: expected a tfmot PruningSchedule that has been imported, received: "
                 f"{name!r} of {module!r}. Import keras_iplt.tfmot, and what defines the class, "
@@ -352,7 +353,7 @@ def get(schedule, step=0.1, every=5):
         return Ratios(schedule)
     if isinstance(schedule, (list, tuple, np.ndarray)):
         return Ratios(schedule, every)
-    if _is_tfmot(schedule):
+    if is_in_steps(schedule):
         return FromTfmot(schedule)
     raise OptionError(
         "target: expected a share in [0, 1), a list of shares, a mapping {epoch: share}, a "
@@ -415,14 +416,17 @@ def _latest(schedule, step, before):
     return 0.0
 
 
-def _is_tfmot(x):
-    return _is_tfmot_class(type(x))
+_IN_STEPS = ("tensorflow_model_optimization", "keras_iplt.sparsity")
 
 
-def _is_tfmot_class(kind):
+def is_in_steps(x):
+    """Whether this is a `PruningSchedule`, tfmot's or that of `keras_iplt.sparsity`."""
+    return _is_kind_in_steps(type(x))
+
+
+def _is_kind_in_steps(kind):
     return isinstance(kind, type) and any(
-        base.__name__ == "PruningSchedule"
-        and base.__module__.startswith("tensorflow_model_optimization")
+        base.__name__ == "PruningSchedule" and base.__module__.startswith(_IN_STEPS)
         for base in kind.__mro__
     )
 

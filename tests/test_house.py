@@ -21,7 +21,7 @@ HOUSE = pathlib.Path(iplt.__file__).parent
 # Imports go down only: a module may import from lower levels, and inside its own package.
 LEVELS = [
     ["errors", "keras_private"],
-    ["layers"],
+    ["layers", "cloning"],
     ["graph"],
     ["cost", "plan", "observe", "filters", "schedules"],
     ["gradients"],
@@ -29,7 +29,7 @@ LEVELS = [
     ["selection"],
     ["surgery"],
     ["analysis", "callbacks"],
-    ["baselines", "tfmot"],
+    ["baselines", "sparsity", "tfmot"],
 ]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
 

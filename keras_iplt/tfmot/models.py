@@ -4,6 +4,7 @@ import keras
 
 from keras_iplt import keras_private as private
 from keras_iplt import schedules
+from keras_iplt.cloning import cloned
 from keras_iplt.cost import parameters, share_removed
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import SOLID
@@ -16,8 +17,6 @@ from keras_iplt.tfmot.ranking import zero_channels
 from keras_iplt.tfmot.wrapper import KINDS, SUPPORTED, PruneFilters, wrappers_in
 
 __all__ = ["prune_filters", "strip_filters"]
-
-_GRAPHS = (keras.Sequential, private.Functional)
 
 
 def prune_filters(model, schedule, layers=None, criterion="l2"):
@@ -52,7 +51,7 @@ def prune_filters(model, schedule, layers=None, criterion="l2"):
         pairs.append((layer, copy))
         return PruneFilters(copy, schedule, criterion) if id(layer) in wanted else copy
 
-    wrapped = _cloned(model, copied)
+    wrapped = cloned(model, copied)
     if not wrappers_in(wrapped):
         raise OptionError(
             f"layers: expected dense layers or convolutions of model {model.name!r} that can be "
@@ -83,7 +82,7 @@ def strip_filters(model):
     True
     """
     with private.restored_nodes(model):
-        bare = _cloned(model, lambda x: x.layer if isinstance(x, PruneFilters) else x)
+        bare = cloned(model, lambda x: x.layer if isinstance(x, PruneFilters) else x)
         graph = trace(bare)
         removed = zero_channels(graph)
         filters = [group.filters for group in graph.groups]
@@ -121,30 +120,3 @@ def _named(graph, layers):
             )
         wanted |= found
     return wanted
-
-
-def _input_like(x):
-    return keras.Input(batch_shape=x.shape, dtype=x.dtype, name=private.producer_of(x).name)
-
-
-def _cloned(model, function, made=None):
-    """The graph of a model, uncompiled, over the layers that a function puts in place of its own:
-    each once, in nested models too."""
-    if not isinstance(model, _GRAPHS):
-        raise OptionError(f"model: expected a Functional or Sequential model, received: {model!r}")
-    made = {} if made is None else made
-
-    def again(layer):
-        if id(layer) not in made:
-            nested = isinstance(layer, _GRAPHS)
-            made[id(layer)] = _cloned(layer, function, made) if nested else function(layer)
-        return made[id(layer)]
-
-    inputs = None  # clone_model would name those of a Functional model otherwise
-    if not isinstance(model, keras.Sequential):
-        inputs = keras.tree.map_structure(_input_like, model.input)
-    compiled, model.compiled = model.compiled, False  # what is compiled may have no config
-    try:
-        return keras.models.clone_model(model, inputs, clone_function=again)
-    finally:
-        model.compiled = compiled
