@@ -13,7 +13,7 @@ Importing this package imports keras and numpy, neither TensorFlow (unless it is
 nor tensorflow-model-optimization.
 """
 
-from keras_iplt import baselines, criteria, schedules
+from keras_iplt import baselines, criteria, schedules, sparsity
 from keras_iplt.analysis.compare import Comparison, compare
 from keras_iplt.analysis.profile import Profile, profile
 from keras_iplt.callbacks import Guard, IPLTCallback
@@ -33,6 +33,7 @@ from keras_iplt.graph.rules import register_rule
 from keras_iplt.graph.trace import trace
 from keras_iplt.plan import Plan
 from keras_iplt.selection import plan
+from keras_iplt.sparsity.callback import SparsityCallback
 from keras_iplt.surgery import mask, prune, rewrite, shrink
 
 __all__ = [
@@ -54,8 +55,10 @@ __all__ = [
     # train
     "Guard",
     "IPLTCallback",
+    "SparsityCallback",
     "baselines",
     "schedules",
+    "sparsity",
     # measure
     "Comparison",
     "Profile",

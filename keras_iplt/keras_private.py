@@ -21,6 +21,7 @@ __all__ = [
     "Functional",
     "arguments",
     "attention_denses",
+    "attention_gates",
     "batches_per_update",
     "build_optimizer",
     "companions",
@@ -57,6 +58,7 @@ __all__ = [
     "sublayers",
     "synchronize",
     "variable_scope",
+    "weight_called",
     "with_arguments",
 ]
 
@@ -147,6 +149,18 @@ def input_spec_of(layer):
 def attention_denses(layer):
     """The query, key, value and output projections of an attention layer."""
     return layer._query_dense, layer._key_dense, layer._value_dense, layer._output_dense
+
+
+def attention_gates(layer):
+    """The projection that gates an attention layer's output, as a list: empty if there is none."""
+    gate = getattr(layer, "_gate_dense", None)
+    return [] if gate is None else [gate]
+
+
+def weight_called(layer, name):
+    """The variable of a built layer behind a property that may dress it up (with LoRA, say)."""
+    bare = getattr(layer, f"_{name}", None)
+    return getattr(layer, name) if bare is None else bare
 
 
 @contextlib.contextmanager

@@ -16,23 +16,25 @@ class Company:
     """The other callbacks of a `fit`.
 
     Args:
+        kind: the class of all of ours, of which one fit has one.
         callback: ours; it is put in front of the others, so that what it adds to the logs reaches
             them, and what waits is carried out before best weights are restored.
     """
 
-    def __init__(self, callback):
+    def __init__(self, callback, kind):
         everyone = private.companions(callback)
         self._others = [other for other in everyone if other is not callback]
         for other in self._others:
             if isinstance(other, keras.callbacks.BackupAndRestore):
                 raise OptionError(
-                    "BackupAndRestore cannot restore a model that has become smaller: use "
+                    "BackupAndRestore does not know what was pruned and cannot restore it: use "
                     f"{type(callback).__name__}(backup_dir=...) in its place"
                 )
-            if isinstance(other, type(callback)):
+            if isinstance(other, kind):
                 raise OptionError(
-                    f"expected one {type(callback).__name__} in a fit, received: two. Each would "
-                    "count what the other removes; give one of them both tasks"
+                    f"expected one {type(callback).__name__} in a fit, received beside it: "
+                    f"{type(other).__name__}. Each would count what the other removes; give one of "
+                    "them both tasks, or train twice"
                 )
         everyone.sort(key=lambda one: one is not callback)  # stable
         self._first_best = {

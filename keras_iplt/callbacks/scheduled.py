@@ -119,7 +119,7 @@ class ScheduledCallback(keras.callbacks.Callback):
     # -- a training begins --
 
     def on_train_begin(self, logs=None):
-        self._company = Company(self)
+        self._company = Company(self, ScheduledCallback)
         self._offset: Any = None
         self._told = None
         self._inside_epoch = False

@@ -17,7 +17,7 @@ from keras_iplt.surgery.journal import Journal
 from keras_iplt.surgery.live import Live
 from keras_iplt.surgery.verify import verify
 
-__all__ = ["rehearse", "shrink", "shrunk"]
+__all__ = ["check_strategy", "rehearse", "shrink", "shrunk"]
 
 
 def shrink(model, plan, also=()):
@@ -92,7 +92,7 @@ def rehearse(model, plan, also=()):
 
 def _carry_out(live, journal, named):
     """Makes all changes, and verifies them."""
-    _check_strategy(live.graph.model)
+    check_strategy(live.graph.model)
     _resize(live, journal, named)
     live.carry_out(journal)
     for other in named[1:]:
@@ -124,7 +124,8 @@ def _checked(also):
     return several
 
 
-def _check_strategy(model):
+def check_strategy(model):
+    """Raises a `ModelError` if the model is trained by a strategy that does not work."""
     if private.has_several_workers(model):
         raise ModelError(
             f"model {model.name!r} is trained by a {type(model.distribute_strategy).__name__}: "

@@ -1,0 +1,146 @@
+"""Which weights of a model are pruned, in the order in which data flows through them."""
+
+import dataclasses
+import difflib
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_iplt import keras_private as private
+from keras_iplt.errors import ModelError, NothingToPruneError, OptionError
+from keras_iplt.filters import check_finite
+from keras_iplt.graph.weights import numbers_of
+from keras_iplt.selection import as_list, name_of
+from keras_iplt.sparsity.prune_registry import prunable_weights
+
+__all__ = ["Prunable", "pool_of"]
+
+_TRANSPOSED = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+_CONVOLUTIONS = tuple(
+    getattr(keras.layers, name)
+    for name in (
+        *_TRANSPOSED, "Conv1D", "Conv2D", "Conv3D", "SeparableConv1D", "SeparableConv2D",
+    )
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prunable:
+    """A variable whose weights are pruned.
+
+    Attributes:
+        path: the name of its layer with the models around it and, where the layer has several,
+            that of the variable.
+        layer, variable: what it is of, and itself.
+    """
+
+    path: str
+    layer: Any
+    variable: Any
+
+    @property
+    def size(self):
+        """The number of weights."""
+        return int(np.prod(self.variable.shape))
+
+    @property
+    def convolution(self):
+        """Whether this is the kernel of a convolution."""
+        return isinstance(self.layer, _CONVOLUTIONS)
+
+    @property
+    def filter_axis(self):
+        """The axis that counts output channels."""
+        transposed = type(self.layer).__name__ in _TRANSPOSED
+        return len(self.variable.shape) - (2 if transposed else 1)
+
+    def magnitudes(self):
+        """The absolute values of the weights; a `WeightsError` if they are not finite."""
+        value = numbers_of(self.variable)
+        if value.dtype not in (np.float32, np.float64):
+            value = value.astype(np.float32)
+        magnitudes = np.abs(value)
+        if not np.isfinite(magnitudes.sum(dtype=np.float64)):
+            check_finite(value, self.variable, self.path)
+        return magnitudes
+
+
+def pool_of(model, layers=None, ignore=(), convolutions_only=False):
+    """The weights that are pruned: kernels and embeddings, not biases, norms and depthwise
+    kernels; of custom layers those that `get_prunable_weights` names.
+
+    Args:
+        model: any built model.
+        layers: layers or their names (a model in the model stands for all in it), or None for all.
+        ignore: layers or names of those that stay as they are.
+        convolutions_only: whether dense layers and others stay as they are.
+
+    Returns:
+        A list of `Prunable`, each variable once.
+    """
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"model: expected a Keras model, received: {model!r}")
+    if not model.built:
+        raise ModelError(f"model {model.name!r} is not built: call it on data, or build it, first")
+    everything = list({id(one.variable): one for one in _walk(model, ())}.values())
+    wanted = everything if layers is None else _named(model, everything, layers, "layers")
+    spared = {id(one) for one in _named(model, everything, ignore, "ignore")}
+    pool = [
+        one
+        for one in wanted
+        if id(one) not in spared and (one.convolution or not convolutions_only)
+    ]
+    if not pool:
+        kind = "a convolution" if convolutions_only else "a layer with a kernel"
+        raise NothingToPruneError(
+            f"model {model.name!r}: expected {kind} that is not ignored, received: none among "
+            f"{len(everything)} variables that can be pruned"
+            + (". Dense layers are pruned with convolutions_only=False" if everything else "")
+        )
+    return pool
+
+
+def _walk(layer, around):
+    """Layers in the order of the graph where there is one, else in which they were made."""
+    own = prunable_weights(layer)
+    path = "/".join(around)
+    for variable in own:
+        yield Prunable(f"{path}/{variable.name}" if len(own) > 1 else path, layer, variable)
+    if own:
+        return
+    function = private.function_of(layer) if isinstance(layer, keras.Model) else None
+    if function is None:
+        inside = private.sublayers(layer)
+    else:
+        inside = [node.operation for node in private.nodes(function)]
+    for one in inside:
+        if isinstance(one, keras.Layer):
+            yield from _walk(one, (*around, one.name))
+
+
+def _named(model, everything, keys, argument):
+    """Those in the layers that were asked for."""
+    found = []
+    for key in as_list(keys):
+        heads = set(_ancestors(everything, key, model))
+        inside = [one for one in everything if one.path in heads]
+        if not inside:
+            names = sorted({part for one in everything for part in (one.path, one.layer.name)})
+            close = difflib.get_close_matches(name_of(key), names, 3) or names[:3]
+            raise OptionError(
+                f"{argument}: expected layers with prunable weights in model {model.name!r}, "
+                f"received: {name_of(key)!r}. Close to it: {', '.join(map(repr, close))}"
+            )
+        found += inside
+    return list({id(one): one for one in found}.values())
+
+
+def _ancestors(everything, key, model):
+    """Paths of what lies in a layer, or is meant by a name or the path of a layer."""
+    if isinstance(key, keras.Layer):
+        inside = {id(variable) for variable in key.variables}
+        return [one.path for one in everything if id(one.variable) in inside]
+    return [
+        one.path for one in everything if f"/{key}/" in f"/{one.path}/" or key == one.layer.name
+    ]

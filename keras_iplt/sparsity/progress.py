@@ -1,0 +1,170 @@
+"""How far the pruning of single weights has come, whatever calls for the next step."""
+
+import base64
+from typing import Any
+
+import numpy as np
+
+from keras_iplt import keras_private as private
+from keras_iplt.errors import OptionError
+from keras_iplt.graph.weights import numbers_of
+from keras_iplt.selection import check_share
+from keras_iplt.sparsity import allocation as allocations
+from keras_iplt.sparsity import patterns
+from keras_iplt.sparsity.hold import Hold, mask_variable
+from keras_iplt.sparsity.pool import pool_of
+from keras_iplt.sparsity.table import of_pool
+
+__all__ = ["HeldProgress", "WeightProgress", "prune_weights"]
+
+
+class WeightProgress:
+    """A model on its way to a sparsity, step by step. What is zero stays zero.
+
+    Args:
+        model: a built model.
+        allocation, pattern: see `SparsityCallback`.
+        layers, ignore, convolutions_only: which weights: see `SparsityCallback`.
+        keep_zeros: whether what is zero now stays zero.
+
+    Attributes:
+        pool: the `Prunable`s.
+        masks: an array for each, True for what stays.
+    """
+
+    def __init__(
+        self, model, allocation, pattern, layers=None, ignore=(), convolutions_only=None,
+        keep_zeros=False,
+    ):  # fmt: skip
+        self.model = model
+        self.allocation, self.pattern = allocations.get(allocation), patterns.get(pattern)
+        if convolutions_only is None:
+            convolutions_only = self.allocation.convolutions_only and layers is None
+        self.pool = pool_of(model, layers, ignore, convolutions_only)
+        for one in self.pool:
+            self.pattern.check(one)
+        self.allocation.begin()
+        self.masks = [
+            numbers_of(one.variable) != 0 if keep_zeros else np.ones(one.variable.shape, bool)
+            for one in self.pool
+        ]
+        self.total = sum(one.size for one in self.pool)
+
+    @property
+    def gone(self):
+        """How many weights of each variable are zero for good."""
+        return [mask.size - int(np.count_nonzero(mask)) for mask in self.masks]
+
+    @property
+    def share(self):
+        """The share of the weights that is zero for good."""
+        return sum(self.gone) / self.total
+
+    def check(self, sparsity):
+        """Raises an `OptionError` if the pattern cannot be that sparse."""
+        fixed = self.pattern.fixed
+        if fixed is not None and sparsity not in (None, 0, fixed):
+            raise OptionError(
+                f"target: expected {fixed:g}, the only sparsity of {self.pattern}, received: "
+                f"{sparsity!r}"
+            )
+
+    def decide(self, sparsity):
+        """The masks for a sparsity: the weights of the model are looked at, and left alone."""
+        gone = self.gone
+        zeros = self.allocation.zeros(self.pool, sparsity, gone)
+        masks = []
+        for one, mask, count, least in zip(self.pool, self.masks, zeros, gone, strict=True):
+            magnitudes = np.where(mask, one.magnitudes(), -1)  # what is gone goes first
+            wanted = self.pattern.mask(magnitudes, max(count, least), one.filter_axis)
+            masks.append(wanted & mask)
+        return masks
+
+
+class HeldProgress(WeightProgress):
+    """The same while the model is trained: zeros are held.
+
+    Attributes:
+        masked: the masks, to be read and set.
+    """
+
+    def __init__(self, model, *options, **more):
+        super().__init__(model, *options, **more)
+        with private.variable_scope(model):
+            pairs = [(one.variable, mask_variable(one.variable)) for one in self.pool]
+        self.hold = Hold(model, pairs)
+        for i, mask in enumerate(self.masks):
+            if not mask.all():
+                self.hold.set(i, mask)
+
+    @property
+    def masked(self) -> Any:
+        return self.masks
+
+    @masked.setter
+    def masked(self, masks):
+        for i, mask in enumerate(masks):
+            if mask is not self.masks[i]:
+                self.hold.set(i, mask)
+        self.masks = list(masks)
+
+    def look_again(self):
+        """Another training of the model begins."""
+        for one, mask in zip(self.pool, self.masks, strict=True):
+            if tuple(one.variable.shape) != mask.shape:
+                raise OptionError(
+                    f"model {self.model.name!r}: expected the shapes of the last training, "
+                    f"received: {one.path!r} of shape {tuple(one.variable.shape)} in place of "
+                    f"{mask.shape}. The model has become smaller: use a new callback"
+                )
+        self.hold.put_back()
+
+    def state(self):
+        """What `set_state` needs to go on, as JSON takes it."""
+        packed = [np.packbits(mask).tobytes() for mask in self.masks]
+        return {
+            "masks": [base64.b64encode(one).decode() for one in packed],
+            "allocation": self.allocation.state(),
+        }
+
+    def set_state(self, state):
+        """Goes on from there; the values of the weights are for the caller."""
+        masks = []
+        for text, own in zip(state["masks"], self.masks, strict=True):
+            bits = np.frombuffer(base64.b64decode(text), np.uint8)
+            masks.append(np.unpackbits(bits, count=own.size).reshape(own.shape).astype(bool))
+        self.masked = masks
+        self.allocation.set_state(state["allocation"])
+
+
+def prune_weights(
+    model, sparsity, allocation="uniform", pattern="weights", layers=None, ignore=(),
+    convolutions_only=None,
+):  # fmt: skip
+    """Sets the least important weights of a model to zero, in place and at once.
+
+    Nothing holds them there: to train on, use `SparsityCallback(keep_zeros=True)`.
+
+    Args:
+        model: any built model.
+        sparsity: the share of the weights that is zero afterwards.
+        allocation, pattern, layers, ignore, convolutions_only: see `SparsityCallback`.
+
+    Returns:
+        A `Sparsity`. Print it for a table.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_iplt import sparsity
+    >>> model = keras.Sequential([
+    ...     keras.Input((10,)), keras.layers.Dense(20), keras.layers.Dense(2)])
+    >>> round(sparsity.prune_weights(model, 0.75).sparsity, 2)
+    0.75
+    """
+    check_share("sparsity", sparsity)
+    progress = WeightProgress(model, allocation, pattern, layers, ignore, convolutions_only)
+    progress.check(sparsity)
+    for one, mask in zip(progress.pool, progress.decide(sparsity), strict=True):
+        one.variable.assign(one.variable * mask.astype("float32"))
+    return of_pool(progress.pool)

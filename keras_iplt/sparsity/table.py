@@ -1,0 +1,100 @@
+"""How sparse a model is, layer by layer."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_iplt.analysis.profile import aligned, thousands
+from keras_iplt.graph.weights import numbers_of
+from keras_iplt.sparsity.pool import pool_of
+
+__all__ = ["LayerSparsity", "Sparsity", "measure"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerSparsity:
+    """One variable: `weights` of them, of which `zeros` are zero."""
+
+    name: str
+    weights: int
+    zeros: int
+
+    @property
+    def sparsity(self):
+        """The share that is zero."""
+        return self.zeros / self.weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Sparsity:
+    """How sparse the prunable weights of a model are. Print it for a table.
+
+    Attributes:
+        layers: a `LayerSparsity` for each variable, in the order in which data flows.
+    """
+
+    layers: tuple[LayerSparsity, ...]
+
+    @property
+    def weights(self):
+        """How many there are."""
+        return sum(row.weights for row in self.layers)
+
+    @property
+    def zeros(self):
+        """How many of them are zero."""
+        return sum(row.zeros for row in self.layers)
+
+    @property
+    def sparsity(self):
+        """The share that is zero."""
+        return self.zeros / self.weights
+
+    def to_dict(self):
+        """The table as dicts, lists, strings and numbers."""
+        layers = [{**dataclasses.asdict(row), "sparsity": row.sparsity} for row in self.layers]
+        return {"sparsity": self.sparsity, "weights": self.weights, "layers": layers}
+
+    def __str__(self):
+        rows = [("layer", "weights", "zeros", "sparsity")]
+        for row in (*self.layers, LayerSparsity("total", self.weights, self.zeros)):
+            rows.append(
+                (row.name, thousands(row.weights), thousands(row.zeros), f"{row.sparsity:.1%}")
+            )
+        return "\n".join([aligned(rows, left=1)])
+
+
+def measure(model, layers=None, ignore=(), convolutions_only=False):
+    """Counts the zeros among the weights of a model that can be pruned.
+
+    Args:
+        model: any built model.
+        layers: layers or their names, or None for all.
+        ignore: layers or names of those that do not count.
+        convolutions_only: whether only convolutions count.
+
+    Returns:
+        A `Sparsity`.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_iplt import sparsity
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="conv"),
+    ...     keras.layers.Flatten(), keras.layers.Dense(2, name="head")])
+    >>> _ = sparsity.prune_weights(model, 0.5)
+    >>> print(sparsity.measure(model))
+    layer  weights  zeros  sparsity
+    conv        36     18     50.0%
+    head       288    144     50.0%
+    total      324    162     50.0%
+    """
+    return of_pool(pool_of(model, layers, ignore, convolutions_only))
+
+
+def of_pool(pool):
+    """The same for a list of `Prunable`."""
+    left = [int(np.count_nonzero(numbers_of(one.variable))) for one in pool]
+    rows = (LayerSparsity(o.path, o.size, o.size - n) for o, n in zip(pool, left, strict=True))
+    return Sparsity(tuple(rows))
