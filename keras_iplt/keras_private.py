@@ -5,11 +5,14 @@ When Keras changes one of them, `tests/test_keras_private.py` fails and names it
 
 import contextlib
 import copy
+import inspect
 import sys
 import types
 
 import keras
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 from keras.src.models.functional import Functional
+from keras.src.utils.python_utils import is_default
 
 __all__ = [
     "BUILT_SHAPES",
@@ -24,6 +27,7 @@ __all__ = [
     "attention_gates",
     "batches_per_update",
     "build_optimizer",
+    "builds_from_one_shape",
     "companions",
     "compile_arguments",
     "content",
@@ -36,6 +40,7 @@ __all__ = [
     "inner_optimizers",
     "input_spec_of",
     "input_structure",
+    "is_symbolic",
     "is_keras_operation",
     "is_chief",
     "keyed_by_variable",
@@ -56,7 +61,10 @@ __all__ = [
     "shapes_built_with",
     "slots",
     "sublayers",
+    "steps_taken",
+    "stored_dtype",
     "synchronize",
+    "take_inputs_like",
     "variable_scope",
     "weight_called",
     "with_arguments",
@@ -163,6 +171,27 @@ def weight_called(layer, name):
     return getattr(layer, name) if bare is None else bare
 
 
+def builds_from_one_shape(layer):
+    """Whether a layer has a `build` method that takes the shape of its first input and no more."""
+    return not is_default(layer.build) and len(inspect.signature(layer.build).parameters) == 1
+
+
+def take_inputs_like(wrapper, layer):
+    """Lets a wrapper convert its inputs as the layer in it does, and stand first in a Sequential
+    model where that one could."""
+    wrapper._convert_input_args = layer._convert_input_args
+    wrapper._allow_non_tensor_positional_args = layer._allow_non_tensor_positional_args
+    shape = getattr(layer, "_input_shape_arg", None)
+    if shape is not None and getattr(wrapper, "_input_shape_arg", None) is None:
+        wrapper._input_shape_arg = shape
+
+
+def is_symbolic(*tensors):
+    """Whether a layer is called only to learn shapes, not to compute."""
+    flat = keras.tree.flatten(tensors)
+    return in_symbolic_scope() or any(isinstance(x, keras.KerasTensor) for x in flat)
+
+
 @contextlib.contextmanager
 def restored_nodes(layer):
     """Forgets, at the end, the nodes that symbolic calls recorded on `layer` and inside it."""
@@ -195,6 +224,11 @@ def content(variable):
 def set_content(variable, saved):
     """Makes a variable hold again what `content` returned."""
     variable._value, variable._shape, variable._ndim = saved
+
+
+def stored_dtype(variable):
+    """The dtype that a variable is kept in; what it is computed with may be another."""
+    return variable._dtype
 
 
 def replace_value(variable, value):
@@ -338,6 +372,11 @@ def batches_per_update(optimizer):
     """After how many batches the weights have changed for certain."""
     return max(getattr(one, "gradient_accumulation_steps", None) or 1
                for one in inner_optimizers(optimizer))  # fmt: skip
+
+
+def steps_taken(optimizer):
+    """How many training steps an optimizer has seen, whether or not each was an update."""
+    return int(getattr(inner_optimizers(optimizer)[-1], "_iterations", 0))
 
 
 def mixes_weights(optimizer):

@@ -91,9 +91,9 @@ def test_the_public_names_are_pinned():
     assert sorted(iplt.__all__) == sorted([
         "BackupError", "Comparison", "CriterionError", "DataError", "Frozen", "Graph", "Group",
         "Guard", "IPLTCallback", "ModelError", "NothingToPruneError", "OptionError", "Plan",
-        "PlanMismatchError", "Profile", "PruningError", "SparsityCallback", "WeightsError", "baselines", "compare",
-        "criteria", "mask", "plan", "profile", "prune", "register_rule", "rewrite", "schedules",
-        "shrink", "sparsity", "trace",
+        "PlanMismatchError", "Profile", "PruningError", "SparsityCallback", "WeightsError",
+        "baselines", "compare", "criteria", "mask", "plan", "profile", "prune", "register_rule",
+        "rewrite", "schedules", "shrink", "sparsity", "trace",
     ])  # fmt: skip
     assert all(hasattr(iplt, name) for name in iplt.__all__)
     assert list(inspect.signature(iplt.plan).parameters) == [

@@ -5,15 +5,13 @@ import keras
 from keras_iplt import keras_private as private
 from keras_iplt import schedules
 from keras_iplt.cloning import cloned
-from keras_iplt.cost import parameters, share_removed
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import SOLID
 from keras_iplt.graph.trace import trace
-from keras_iplt.plan import finished
 from keras_iplt.selection import as_list, name_of, paths_of
 from keras_iplt.surgery.compile import carry_compilation
+from keras_iplt.surgery.dead import plan_without, zero_channels
 from keras_iplt.surgery.rewrite import rewrite
-from keras_iplt.tfmot.ranking import zero_channels
 from keras_iplt.tfmot.wrapper import KINDS, SUPPORTED, PruneFilters, wrappers_in
 
 __all__ = ["prune_filters", "strip_filters"]
@@ -84,10 +82,7 @@ def strip_filters(model):
     with private.restored_nodes(model):
         bare = cloned(model, lambda x: x.layer if isinstance(x, PruneFilters) else x)
         graph = trace(bare)
-        removed = zero_channels(graph)
-        filters = [group.filters for group in graph.groups]
-        plan = finished(graph, removed, filters, {}, share_removed(parameters, graph))
-        small = rewrite(bare, plan)
+        small = rewrite(bare, plan_without(graph, zero_channels(graph)))
     carry_compilation(model, small)
     return small
 

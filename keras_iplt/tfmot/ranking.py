@@ -7,9 +7,9 @@ from keras_iplt import criteria
 from keras_iplt.errors import OptionError
 from keras_iplt.filters import Filters, Part
 from keras_iplt.graph.channels import SOLID
-from keras_iplt.graph.weights import numbers_of
+from keras_iplt.surgery.dead import removable
 
-__all__ = ["least_important", "masks", "ranked_by", "zero_channels"]
+__all__ = ["least_important", "masks", "ranked_by"]
 
 
 def ranked_by(layer, graph):
@@ -75,26 +75,7 @@ def _channels_without(graph, layers, ranked, dead):
     for producer in graph.producers:
         classes = graph.classes[producer.ids]
         alive[np.setdiff1d(classes, of_layer.get(id(producer.layer), ()))] = True
-    return graph.gone([_removable(group, ~alive[group.classes]) for group in graph.groups])
-
-
-def zero_channels(graph):
-    """Per group the channels of which every slice of every variable is zero already."""
-    alive = np.zeros(len(graph.classes), bool)
-    for piece in graph.slices:
-        value = numbers_of(piece.variable)
-        others = tuple(axis for axis in range(value.ndim) if axis != piece.axis)
-        alive[graph.classes[piece.ids[(value != 0).any(axis=others)]]] = True
-    chosen = [_removable(group, ~alive[group.classes]) for group in graph.groups]
-    return [
-        tuple(np.flatnonzero(np.isin(group.classes, classes)).tolist())
-        for group, classes in zip(graph.groups, chosen, strict=True)
-    ]
-
-
-def _removable(group, marked):
-    """The marked channels of a group, less those that have to stay."""
-    return group.classes[marked][: group.size - group.least]
+    return graph.gone([removable(group, ~alive[group.classes]) for group in graph.groups])
 
 
 def _ones_and_zeros(variable, axis, mask):
