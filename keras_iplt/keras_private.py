@@ -55,6 +55,7 @@ __all__ = [
     "remembered",
     "remake_functions",
     "replace_value",
+    "rescue_state",
     "restored_nodes",
     "set_content",
     "set_initial_epoch",
@@ -246,6 +247,20 @@ def synchronize(model):
         model.jax_state_sync()
 
 
+def rescue_state():
+    """For an error in a step of `fit` on JAX, to be called before it is raised: `fit` has taken the
+    state out of the variables, and would put none back after its first step failed."""
+    if keras.backend.backend() != "jax":
+        return
+    kinds = [f"{kind}_variables" for kind in ("trainable", "non_trainable", "optimizer", "metrics")]
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        state, caller = frame.f_locals.get("state"), frame.f_locals.get("self")
+        if frame.f_code.co_name == "fit" and hasattr(caller, "_jax_state") and state is not None:
+            vars(caller)["_jax_state"] = dict(zip(kinds, state, strict=True))
+        frame = frame.f_back
+
+
 def variable_scope(model):
     """Where variables of the model are created: on every replica of a TensorFlow strategy."""
     strategy = getattr(model, "distribute_strategy", None)
@@ -401,30 +416,57 @@ def optimizer_of(optimizer, variable):
     return training[-1] if training else None
 
 
-def lend_state(optimizer, variables):
+def lend_state(outermost, optimizer, variables):
     """Lets an optimizer carry variables through its steps as if they were its own, which is how
-    they get into a training step on JAX. They are not saved with it.
+    they get into a training step on JAX. They are neither saved with it nor loaded.
+
+    Args:
+        outermost: the optimizer of the model.
+        optimizer: it, or one inside it, that the variables are lent to.
+        variables: a list.
 
     Returns:
         A function that takes them back.
     """
-    own, saved = optimizer._variables, optimizer.save_own_variables
-    lent = {id(variable) for variable in variables}
+    own = optimizer._variables
+    undo = [_patched(optimizer, "_variables", [*own, *variables])]
 
-    def save_own_variables(store):
-        optimizer._variables = [v for v in optimizer._variables if id(v) not in lent]
-        try:
-            saved(store)
-        finally:
-            optimizer._variables = [*optimizer._variables, *variables]
+    def without(method):
+        def same(store):
+            put_back = _patched(optimizer, "_variables", own)
+            try:
+                return method(store)
+            finally:
+                put_back()
+
+        return same
+
+    for one in inner_optimizers(outermost):
+        if any(optimizer is other for other in inner_optimizers(one)):
+            for name in ("save_own_variables", "load_own_variables"):
+                undo.append(_patched(one, name, without(getattr(one, name))))
 
     def take_back():
-        optimizer._variables = own
-        del optimizer.save_own_variables
+        for step in reversed(undo):
+            step()
 
-    optimizer._variables = [*own, *variables]
-    optimizer.save_own_variables = save_own_variables
     return take_back
+
+
+def _patched(thing, name, value):
+    """Sets an attribute past Keras, which would go on tracking variables in it; a function that
+    undoes it."""
+    missing = object()
+    before = vars(thing).get(name, missing)
+    object.__setattr__(thing, name, value)
+
+    def undo():
+        if before is missing:
+            object.__delattr__(thing, name)
+        else:
+            object.__setattr__(thing, name, before)
+
+    return undo
 
 
 _KEYED = (

@@ -78,7 +78,8 @@ class Hold:
             optimizer = private.optimizer_of(self.model.optimizer, variable)
             if optimizer is not None:  # else nothing trains it
                 lent.setdefault(id(optimizer), (optimizer, []))[1].append(mask)
-        self._undo += [private.lend_state(optimizer, masks) for optimizer, masks in lent.values()]
+        for optimizer, masks in lent.values():
+            self._undo.append(private.lend_state(self.model.optimizer, optimizer, masks))
 
     def end(self):
         """The training step is what it was. Values stay."""

@@ -1,5 +1,7 @@
 """What drives wrapped layers while a model trains, and what writes down how sparse they are."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -35,22 +37,26 @@ class UpdatePruningStep(keras.callbacks.Callback):
     >>> model.compile("adam", "mse")
     >>> x, y = np.ones((3, 4)), np.ones((3, 2))
     >>> _ = model.fit(x, y, epochs=101, verbose=0, callbacks=[UpdatePruningStep()])
-    >>> np.count_nonzero(keras.ops.convert_to_numpy(dense.kernel))
+    >>> int(np.count_nonzero(keras.ops.convert_to_numpy(dense.kernel)))
     4
     """
 
     def __init__(self):
         super().__init__()
         self.prunable_layers = []
-        self.step = None  # of the batch that is trained now; None before the first
-        self._trained = self._hold = None
+        self.step: Any = None  # of the batch that is trained now; None before the first
+        self._trained: Any = None
+        self._hold: Any = None
 
     def on_train_begin(self, logs=None):
-        self._trained = self.model
-        self.prunable_layers = collect_prunable_layers(self._trained)
+        self._trained = model = self.model
+        self.prunable_layers = collect_prunable_layers(model)
+        ready = private.functions(model)
         for layer in self.prunable_layers:
             if layer.driver is not None:  # its training was interrupted
                 layer.driver.release()
+        if "train" in ready:  # `fit` has made it before this call, and makes it but once
+            model.make_train_function(force=True)
         for layer in self.prunable_layers:
             layer.driver = self
         self.step = None

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from typing import Any
 
 import keras
 import numpy as np
@@ -65,7 +66,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
             raise OptionError(f"layer: expected a Keras layer, received: {layer!r}")
         if not hasattr(layer, "get_prunable_weights"):
             prune_registry.PruneRegistry.make_prunable(layer)
-        self.call = _with_arguments_of(layer.call, self.call)
+        object.__setattr__(self, "call", _with_arguments_of(layer.call, self.call))
         kwargs["name"] = f"prune_low_magnitude_{layer.name}"
         kwargs.setdefault("dtype", layer.dtype_policy)
         kwargs.setdefault("trainable", layer.trainable)
@@ -73,7 +74,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         private.take_inputs_like(self, layer)
         self.autocast, self.supports_masking = layer.autocast, layer.supports_masking
         self.pruning_schedule = schedules.get(pruning_schedule)
-        self.block_size = tuple(pruning_utils.convert_to_tuple_of_two_int(block_size, "block_size"))
+        self.block_size = pruning_utils.convert_to_tuple_of_two_int(block_size, "block_size")
         self.block_pooling_type = block_pooling_type
         self.sparsity_m_by_n = sparsity_m_by_n and pruning_utils.convert_to_tuple_of_two_int(
             sparsity_m_by_n, "sparsity_m_by_n"
@@ -90,19 +91,13 @@ class PruneLowMagnitude(keras.layers.Wrapper):
 
     def build(self, input_shape=None):
         super().build(input_shape)
-        self._masks, self._thresholds = [], []
+        self._masks: list[Any] = []
+        self._thresholds: list[Any] = []
         for i, weight in enumerate(self._masked_weights()):
-            number = f"_{i}" if i else ""  # HDF5 wants names that differ
-            for name, kind, own in (
-                ("mask", "ones", self._masks), ("threshold", "zeros", self._thresholds),
-            ):  # fmt: skip
-                shape = weight.shape if kind == "ones" else ()
-                own.append(
-                    self.add_weight(
-                        shape, kind, private.stored_dtype(weight), trainable=False,
-                        name=f"{name}{number}",
-                    )
-                )  # fmt: skip
+            dtype, number = private.stored_dtype(weight), f"_{i}" if i else ""
+            add = functools.partial(self.add_weight, dtype=dtype, trainable=False)
+            self._masks.append(add(weight.shape, "ones", name=f"mask{number}"))  # differ, for HDF5
+            self._thresholds.append(add((), "zeros", name=f"threshold{number}"))
         self.pruning_step = self.add_weight(
             (), keras.initializers.Constant(-1), "int32", trainable=False, name="pruning_step"
         )
@@ -117,12 +112,13 @@ class PruneLowMagnitude(keras.layers.Wrapper):
 
     def call(self, *args, training=None, **kwargs):
         if training and self.driver is None and not private.is_symbolic(args, kwargs):
+            private.rescue_state()
             raise OptionError(
                 "callbacks: expected keras_iplt.sparsity.UpdatePruningStep() among them, received: "
                 f"none. The PruneLowMagnitude wrapper of {self.layer.name!r} requires the "
                 "UpdatePruningStep callback to be provided during training"
             )
-        if "training" in self.layer.call_signature_parameters:
+        if training is not None and "training" in self.layer.call_signature_parameters:
             kwargs["training"] = training
         return self.layer(*args, **kwargs)
 
@@ -255,5 +251,5 @@ def _with_arguments_of(other, call):
         return call(*args, **kwargs)
 
     in_order = sorted(parameters.values(), key=lambda parameter: parameter.kind)
-    same.__signature__ = inspect.Signature(in_order)
+    vars(same)["__signature__"] = inspect.Signature(in_order)
     return same
