@@ -14,6 +14,7 @@ import keras_iplt as iplt
 from keras_iplt import sparsity
 from keras_iplt.sparsity import allocation, patterns
 from keras_iplt.sparsity.pool import pool_of
+from keras_iplt.sparsity.progress import WeightProgress
 from keras_iplt.sparsity.select import bisected, blocks, largest, m_by_n, threshold
 
 TIED = st.integers(0, 6).map(float)  # many numbers are equal
@@ -272,6 +273,25 @@ def test_uniform_plus_spares_the_ends():
     assert shares[1] == pytest.approx(shares[2], abs=0.01) and shares[1] > 0.9
     with pytest.raises(iplt.OptionError, match=r"below 95\.5%.*received: 99\.0%"):
         sparsity.prune_weights(net(), 0.99, "uniform_plus")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 1000), st.floats(0.2, 0.8),
+       st.sampled_from(["weights", "weights_per_filter", "filters"]))  # fmt: skip
+def test_what_is_gone_stays_gone(seed, share, pattern):
+    """Also where weights that stay are as small, zero. What was asked for is reached."""
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(8), layers.Dense(4)])
+    random = np.random.default_rng(seed)
+    for one in pool_of(model):
+        one.variable.assign(random.integers(0, 3, one.variable.shape))
+    progress = WeightProgress(model, "uniform", pattern)
+    progress.masks = before = progress.decide(share / 2)
+    for one, mask in zip(progress.pool, before, strict=True):
+        one.variable.assign(numbers(one.variable) * mask)
+    after = progress.decide(share)
+    assert all((b | ~a).all() for b, a in zip(before, after, strict=True))
+    if pattern == "weights":
+        assert sum((~a).sum() for a in after) == round(share * 80)
 
 
 # -- which weights ---------------------------------------------------------------------------------

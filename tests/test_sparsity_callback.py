@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import random
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,8 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from law import difference, random_inputs, random_plan, randomize
+from random_graphs import build, sample
 from training import BACKEND, QUIET, X, Y, compiled
 from training import residual as with_batch_norms
 
@@ -265,6 +268,7 @@ def test_a_second_fit_goes_on():
     """Zeros hold from its first batch, and the schedule goes on where it was."""
     model, ours = compiled(net), callback()
     assert [round(s, 2) for s in fit(model, ours, epochs=2)["sparsity"]] == [0.0, 0.25]
+    fit(model, epochs=1)  # without it weights come back
     look = EveryBatch(lambda m: round(iplt.sparsity.measure(m).sparsity, 2))
     fit(model, ours, look, epochs=2)
     assert look.seen == [0.5] * 6 + [0.75] * 6
@@ -371,19 +375,21 @@ def test_a_killed_training_goes_on(kind, tmp_path):
             if epoch == 3:
                 raise KeyboardInterrupt
 
-    def ours():
-        return callback(allocation=kind, backup_dir=tmp_path)
+    def ours(**options):
+        one = allocation.Param(zeta=0, eta=0) if kind == "param" else kind  # freezes at once
+        return callback([0, 0, 0.1, 0.2], allocation=one, convolutions_only=False, **options)
 
-    whole = compiled(net)
-    expected = fit(whole, callback(allocation=kind), epochs=6)
+    whole, uninterrupted = compiled(net), ours()
+    expected = fit(whole, uninterrupted, epochs=6)
     with pytest.raises(KeyboardInterrupt):
-        fit(compiled(net), ours(), Kill(), epochs=6)
-    model = compiled(net)
-    history = fit(model, ours(), epochs=6)
+        fit(compiled(net), ours(backup_dir=tmp_path), Kill(), epochs=6)
+    model, resumed = compiled(net), ours(backup_dir=tmp_path)
+    history = fit(model, resumed, epochs=6)
     assert len(history["loss"]) == 3
     for name in ("sparsity", "loss"):
         assert history[name] == expected[name][3:]
     assert_equal(weights(whole), weights(model))
+    assert resumed.allocation.state() == uninterrupted.allocation.state()
     assert not list(tmp_path.iterdir())
 
 
@@ -550,9 +556,9 @@ def test_dead_channels_go_physically():
          layers.ReLU(), layers.Conv2D(8, 3, padding="same", name="two"), layers.ReLU(),
          layers.Flatten(), layers.Dense(6, "sigmoid", name="three"), layers.Dense(2)]
     )  # fmt: skip
-    random = np.random.default_rng(0)
+    numbers_of = np.random.default_rng(0)
     for variable in model.weights:
-        variable.assign(random.uniform(0.1, 1, size=variable.shape))
+        variable.assign(numbers_of.uniform(0.1, 1, size=variable.shape))
     head = numbers(model.layers[-1].kernel).copy()
     head[[0, 5]] = 0
     model.layers[-1].kernel.assign(head)
@@ -563,8 +569,54 @@ def test_dead_channels_go_physically():
     assert small.get_layer("three").units == 4
     assert small.get_layer("two").filters == 6
     assert small.get_layer("one").filters == 8
-    x = random.normal(size=(3, 8, 8, 3))
+    x = numbers_of.normal(size=(3, 8, 8, 3))
     np.testing.assert_allclose(model.predict(x, verbose=0), small.predict(x, verbose=0), rtol=1e-5)
+
+
+def apart(model, other):
+    inputs = random_inputs(model)
+    inputs = inputs if len(inputs) > 1 else inputs[0]
+    pairs = zip(*(keras.tree.flatten(m(inputs)) for m in (model, other)), strict=True)
+    return max(difference(a, b) for a, b in pairs)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
+def test_what_nothing_reads_goes_from_any_graph():
+    """Random graphs in which random channels are multiplied with zeros only: outputs stay."""
+    removed = 0
+    for seed in range(40):
+        model = build(sample(random.Random(f"dead {seed}")))
+        randomize(model, seed)
+        graph = iplt.trace(model)
+        if not graph.groups:
+            continue
+        plan = random_plan(graph, seed)
+        for piece in graph.slices:
+            if piece.role == "input":
+                value = numbers(piece.variable).copy()
+                value[(slice(None),) * piece.axis + (plan.gone[piece.ids],)] = 0
+                piece.variable.assign(value)
+        small = sparsity.remove_dead(model)
+        removed += model.count_params() > small.count_params()
+        assert apart(model, small) < 1e-4, seed
+    assert removed > 10
+
+
+def test_channels_that_count_without_being_read_stay():
+    """Those that a norm is taken over, and those that are multiplied with each other."""
+    i = keras.Input((5, 6))
+    x = layers.RMSNormalization()(layers.Dense(8, name="normed")(i))
+    x = layers.Dense(6, name="reader")(x)
+    x = layers.MultiHeadAttention(2, 4, name="attention")(x, x)
+    model = keras.Model(i, layers.Dense(3)(x))
+    randomize(model)
+    kernel = numbers(model.get_layer("reader").kernel).copy()
+    kernel[2:5] = 0
+    model.get_layer("reader").kernel.assign(kernel)
+    small = sparsity.remove_dead(model)
+    assert apart(model, small) < 1e-5
+    assert small.count_params() == model.count_params()
 
 
 def test_filters_that_were_emptied_go_with_data():

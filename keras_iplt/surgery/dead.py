@@ -3,6 +3,8 @@
 import numpy as np
 
 from keras_iplt.cost import parameters, share_removed
+from keras_iplt.graph.channels import SOLID
+from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.weights import numbers_of
 from keras_iplt.plan import finished
 
@@ -16,15 +18,13 @@ def zero_channels(graph):
 
 
 def unused_channels(graph):
-    """A mask over classes: all weights by which later layers multiply the channels are zero.
-    Without them the outputs are the same, whatever the channels are."""
+    """A mask over classes: all weights by which later layers multiply the channels are zero, and
+    nothing else reads them. Without them the outputs are the same, whatever the channels are."""
     read = np.zeros(len(graph.classes), bool)
     for piece in graph.slices:
         if piece.role == "input":
             read[graph.classes[piece.ids]] = True
-    for rescale in graph.rescales:  # divided by a norm over all channels, or their number
-        read[graph.classes[rescale.ids]] = False
-    return read & ~_alive(graph, ("input",))
+    return read & ~_alive(graph, ("input",)) & ~_acting(graph)
 
 
 def silent_channels(graph):
@@ -50,6 +50,30 @@ def plan_without(graph, marked):
 def removable(group, marked):
     """The marked channels of a group, less those that have to stay."""
     return group.classes[marked][: group.size - group.least]
+
+
+# Each of their outputs depends on all channels.
+_NORMS = ("LayerNormalization", "Normalize", "RMSNormalization", "UnitNormalization")
+
+
+def _acting(graph):
+    """A mask over classes: the channels act on others without being multiplied with weights: by a
+    norm, where an operation takes them in (a sum, a product of two tensors) and no kernel of its
+    own stands between, or inside an operation (queries and keys)."""
+    acting = np.zeros(len(graph.classes), bool)
+    for call in graph.calls.values():
+        taken, given = _ids((call.args, call.kwargs)), _ids(call.outputs)
+        own = [p for p in graph.slices if f"{p.path}/".startswith(f"{call.path}/")]
+        if type(call.operation).__name__ not in _NORMS:
+            weighed = [piece.ids for piece in own if piece.role == "input"]
+            taken = np.setdiff1d(taken, np.concatenate([given, *weighed]))
+        inside = [np.setdiff1d(piece.ids, given) for piece in own if piece.role == "output"]
+        acting[graph.classes[np.concatenate([taken, *inside])]] = True
+    return acting
+
+
+def _ids(tensors):
+    return np.unique(np.concatenate([[SOLID], *(x.ids.ravel() for x in channels_in(tensors))]))
 
 
 def _alive(graph, roles):
