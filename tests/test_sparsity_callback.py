@@ -215,6 +215,7 @@ def test_mixed_precision():
 
 
 @pytest.mark.any_backend
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras has none on PyTorch")
 def test_several_batches_in_one_execution():
     """Zeros hold between them, and a schedule in batches is kept up with."""
     model = compiled(net, steps_per_execution=3)
