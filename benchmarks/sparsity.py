@@ -26,9 +26,11 @@ stand beside both.
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import time
 
@@ -371,6 +373,69 @@ def sarkar(data, net, pattern, seed, epochs, batch, l2, dropout):
     }
 
 
+# -- tfmot --
+
+
+def tfmot(options):
+    """The same training in two libraries: what is zero, what is learned, what it costs."""
+    import keras
+    import peer_tfmot as peer
+
+    folder = options.out / "tfmot"
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(options.seeds):
+        keras.utils.set_random_seed(seed)
+        start = lenet_5(keras, l2=0, dropout=0).get_weights()
+        np.savez(folder / f"start-{seed}.npz", *start)
+    for library in peer.WAYS:
+        settings = {k: v for k, v in vars(options).items() if k not in ("do", "command")}
+        command = [sys.executable, peer.__file__, json.dumps({**settings, "library": library},
+                                                             default=str)]  # fmt: skip
+        subprocess.run(command, check=True)
+    (tfmot_time if options.time else tfmot_accuracy)(options, peer)
+
+
+def tfmot_accuracy(options, peer):
+    def runs(library, *job):
+        return [
+            json.loads((options.out / f"{peer.run_name(library, *job, seed)}.json").read_text())[
+                "found"
+            ]
+            for seed in range(options.seeds)
+        ]
+
+    rows = []
+    for kind, frequency in (None, None), *itertools.product(peer.KINDS, peer.FREQUENCIES):
+        theirs = None
+        for library, ways in peer.WAYS.items():
+            for way in ways if kind else ("plain",):
+                found = runs(library, way, kind, frequency)
+                zeros = [one["zeros"] for one in found]
+                theirs = theirs or zeros
+                off = np.abs(np.subtract(zeros, theirs)).max()
+                shares = np.divide(zeros[0], found[0]["weights"])
+                rows.append((f"{kind}, every {frequency}" if kind else "none", library, way,
+                             spread([one["accuracy"] for one in found]),
+                             " ".join(f"{100 * share:.2f}" for share in shares),
+                             str(off)))  # fmt: skip
+    print(f"MNIST, {options.images} images, {options.epochs} epochs, {options.seeds} seeds\n")
+    table(["schedule", "library", "way", "test accuracy, %", "sparsity of each kernel, %",
+           "zeros more or less than tfmot"], rows)  # fmt: skip
+
+
+def tfmot_time(options, peer):
+    rows = []
+    for library in peer.WAYS:
+        found = json.loads((options.out / "tfmot" / f"time-{library}.json").read_text())
+        for way, kind, frequency, seconds in found:
+            pruned, plain = np.array(seconds["pruned"]), np.array(seconds["plain"])
+            ratio, own = np.median(pruned / plain, axis=0), np.median(plain, axis=0)
+            rows.append((f"{kind}, every {frequency}", library, way, *ratio, *own))
+    rows.sort(key=lambda row: row[0])
+    print("Seconds of an epoch over those of a plain one in the same library, medians\n")
+    table(["schedule", "library", "way", "wall", "CPU", "plain epoch, wall, s", "CPU, s"], rows)
+
+
 def spread(values):
     return f"{np.mean(values):.2f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.2f}"
 
@@ -410,7 +475,14 @@ def main():
     two.add_argument("--l2", type=float, default=1e-4)
     two.add_argument("--dropout", type=float, default=0.2)
 
-    for command in (one, two):
+    three = commands.add_parser("tfmot", help="tfmot and keras_iplt.sparsity side by side")
+    three.set_defaults(do=tfmot)
+    three.add_argument("--time", action="store_true", help="only what it costs")
+    three.add_argument("--images", type=int, default=12_800)
+    three.add_argument("--seeds", type=int, default=5)
+    three.add_argument("--epochs", type=int, default=4)
+
+    for command in (one, two, three):
         command.add_argument("--data", type=pathlib.Path, required=True, metavar="DIR")
         command.add_argument("--batch", type=int, default=128)
         command.add_argument("--out", type=pathlib.Path,

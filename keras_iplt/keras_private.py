@@ -256,7 +256,7 @@ def rescue_state():
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
         state, caller = frame.f_locals.get("state"), frame.f_locals.get("self")
-        if frame.f_code.co_name == "fit" and hasattr(caller, "_jax_state") and state is not None:
+        if frame.f_code.co_name == "fit" and hasattr(caller, "jax_state_sync") and state:
             vars(caller)["_jax_state"] = dict(zip(kinds, state, strict=True))
         frame = frame.f_back
 
@@ -391,7 +391,8 @@ def batches_per_update(optimizer):
 
 def steps_taken(optimizer):
     """How many training steps an optimizer has seen, whether or not each was an update."""
-    return int(getattr(inner_optimizers(optimizer)[-1], "_iterations", 0))
+    counted = getattr(inner_optimizers(optimizer)[-1], "_iterations", 0)
+    return int(keras.ops.convert_to_numpy(counted))
 
 
 def mixes_weights(optimizer):

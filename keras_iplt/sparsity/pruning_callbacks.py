@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_iplt import keras_private as private
-from keras_iplt.errors import ModelError, OptionError
+from keras_iplt.errors import OptionError
 from keras_iplt.graph.weights import numbers_of
 from keras_iplt.sparsity.hold import Hold
 from keras_iplt.sparsity.pruning_wrapper import collect_prunable_layers
@@ -66,9 +66,9 @@ class UpdatePruningStep(keras.callbacks.Callback):
             return
         if self._hold is None:  # not sooner: other callbacks restore models as training begins
             self._begin()
-        first, self._taken_last = self.step + 1, self._steps_from(batch)
+        self._taken_last = self._steps_from(batch)
         self.step += self._taken_last
-        due = self._due(range(first, self.step + 1))
+        due = self._hold and self._due(range(self._asked + 1, self.step + 1))
         if due:
             private.synchronize(self._trained)
             self._prune(due)
@@ -77,11 +77,11 @@ class UpdatePruningStep(keras.callbacks.Callback):
     def on_epoch_end(self, batch, logs=None):  # an epoch; the name is that of tfmot
         if self._hold is not None:
             self._hold.put_back()
-            self._settle_step()
+            self._end_epoch()
 
     def on_test_begin(self, logs=None):
         if self._hold is not None:
-            self._settle_step()
+            self._end_epoch()
 
     def on_train_end(self, logs=None):
         if self._hold is not None:
@@ -93,31 +93,29 @@ class UpdatePruningStep(keras.callbacks.Callback):
         refused again."""
         if self._hold is not None:
             private.synchronize(self._trained)
-            self._settle_step()
+            self._write_step()
             self._hold.end()
-            self._hold = None
+            self._hold = self.step = None
         for layer in self.prunable_layers:
             if layer.driver is self:
                 layer.driver = None
                 self._trained.train_function = None  # traced with a driver
 
     def _begin(self):
+        """Begins to hold, at the first batch; at the second, where TensorFlow builds the model in
+        the course of the first."""
         for layer in self.prunable_layers:
             layer.driver = self
-            if not layer.built:
-                raise ModelError(
-                    f"model {self._trained.name!r} is not built: call it on data, or build it, "
-                    "before it is trained"
-                )
-        self.step = None
-        self.step = max(0, self.prunable_layers[0].steps_taken())
-        self._hold = Hold(
-            self._trained,
-            [pair for layer in self.prunable_layers for *pair, _ in layer.pruning_vars],
-        )
-        self._hold.begin()
-        self._hold.put_back()
-        self._ahead = self.step - private.steps_taken(getattr(self._trained, "optimizer", None))
+        built = all(layer.built for layer in self.prunable_layers)
+        if self.step is None:
+            self.step = self._asked = max(0, self.prunable_layers[0].steps_taken()) if built else 0
+        if built:
+            pairs = [pair for one in self.prunable_layers for *pair, _ in one.pruning_vars]
+            self._hold = Hold(self._trained, pairs)
+            self._hold.begin()
+            self._hold.put_back()
+            optimizer = getattr(self._trained, "optimizer", None)
+            self._ahead = self.step - private.steps_taken(optimizer)
 
     def _steps_from(self, batch):
         """How many steps one execution takes; the last of an epoch may take fewer."""
@@ -125,10 +123,11 @@ class UpdatePruningStep(keras.callbacks.Callback):
         return min(steps, known - batch) if known else steps
 
     def _due(self, steps):
-        """`(layer, sparsity)` for the layers whose masks are made anew at one of these steps, the
-        last one that is."""
+        """The sparsity, by id, of layers whose masks are made anew at one of these steps: that of
+        the last one that is."""
         due = {}
         for step in steps:
+            self._asked = step
             answers: dict[int, tuple] = {}
             for layer in self.prunable_layers:
                 schedule = layer.pruning_schedule
@@ -150,13 +149,16 @@ class UpdatePruningStep(keras.callbacks.Callback):
                     triples[i][2].assign(threshold)
             place += len(triples)
 
-    def _settle_step(self):
-        """Writes the step, less an execution that was announced but found no data: TensorFlow
-        learns the length of some data sets only by running into their end."""
-        if self.params and self.params.get("steps") is None:
-            taken = self._ahead + private.steps_taken(self._trained.optimizer)
-            if self.step - self._taken_last <= taken < self.step:
-                self.step = taken
+    def _end_epoch(self):
+        """Takes back what was counted and not trained. Where nobody knows how long the data are,
+        the last execution may find fewer than it wants; on TensorFlow it always finds none."""
+        if self.params and self.params.get("steps") is None and self._taken_last:
+            if keras.backend.backend() == "tensorflow" and not self._trained.stop_training:
+                self.step -= self._taken_last
+            if self._taken_last > 1:
+                taken = self._ahead + private.steps_taken(self._trained.optimizer)
+                self.step = min(self.step, taken)
+            self._taken_last = 0
         self._write_step()
 
     def _write_step(self):
@@ -188,7 +190,7 @@ class PruningSummaries(keras.callbacks.TensorBoard):
                 "pip install tensorflow"
             ) from error
         super().__init__(log_dir=log_dir, update_freq=update_freq, **kwargs)
-        self._summary = tf.summary
+        self._tf = tf
         self._masks_writer = tf.summary.create_file_writer(f"{log_dir}/metrics")
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -199,8 +201,13 @@ class PruningSummaries(keras.callbacks.TensorBoard):
         with self._masks_writer.as_default():
             for layer in collect_prunable_layers(model):
                 for _, mask, threshold in layer.pruning_vars:
-                    share = 1 - float(np.mean(numbers_of(mask)))
-                    self._summary.scalar(f"{mask.path}/sparsity", share, step)
-                    value = float(numbers_of(threshold))
-                    self._summary.scalar(f"{threshold.path}/threshold", value, step)
+                    share = 1 - np.mean(numbers_of(mask))
+                    self._write(f"{mask.path}/sparsity", share, step)
+                    self._write(f"{threshold.path}/threshold", numbers_of(threshold), step)
         self._masks_writer.flush()
+
+    def _write(self, tag, value, step):
+        """What `tf.summary.scalar` does, which needs TensorBoard itself."""
+        summary = self._tf.compat.v1.SummaryMetadata
+        metadata = summary(plugin_data=summary.PluginData(plugin_name="scalars"))
+        self._tf.summary.write(tag, self._tf.constant(value, "float32"), step, metadata)
