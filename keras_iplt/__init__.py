@@ -21,6 +21,7 @@ from keras_iplt.errors import (
     BackupError,
     CriterionError,
     DataError,
+    ExportError,
     ModelError,
     NothingToPruneError,
     OptionError,
@@ -33,6 +34,7 @@ from keras_iplt.graph.rules import register_rule
 from keras_iplt.graph.trace import trace
 from keras_iplt.plan import Plan
 from keras_iplt.selection import plan
+from keras_iplt.shipping import Export, export
 from keras_iplt.sparsity.callback import SparsityCallback
 from keras_iplt.surgery import mask, prune, rewrite, shrink
 
@@ -64,10 +66,14 @@ __all__ = [
     "Profile",
     "compare",
     "profile",
+    # ship
+    "Export",
+    "export",
     # errors
     "BackupError",
     "CriterionError",
     "DataError",
+    "ExportError",
     "ModelError",
     "NothingToPruneError",
     "OptionError",

@@ -4,6 +4,7 @@ __all__ = [
     "BackupError",
     "CriterionError",
     "DataError",
+    "ExportError",
     "ModelError",
     "NothingToPruneError",
     "OptionError",
@@ -47,3 +48,7 @@ class PlanMismatchError(PruningError, ValueError):
 
 class BackupError(PruningError, ValueError):
     """A backup of a training is damaged, of another training, or cannot be written."""
+
+
+class ExportError(PruningError, ValueError):
+    """A model cannot be converted, or what was written does not compute the same."""
