@@ -89,11 +89,11 @@ def test_importing_is_cheap():
 def test_the_public_names_are_pinned():
     """Adding or removing a public name is a decision, written down here."""
     assert sorted(iplt.__all__) == sorted([
-        "BackupError", "Comparison", "CriterionError", "DataError", "Export", "ExportError", "Frozen", "Graph", "Group",
-        "Guard", "IPLTCallback", "ModelError", "NothingToPruneError", "OptionError", "Plan",
-        "PlanMismatchError", "Profile", "PruningError", "SparsityCallback", "WeightsError",
-        "baselines", "compare", "criteria", "export", "mask", "plan", "profile", "prune", "register_rule",
-        "rewrite", "schedules", "shrink", "sparsity", "trace",
+        "BackupError", "Comparison", "CriterionError", "DataError", "Export", "ExportError",
+        "Frozen", "Graph", "Group", "Guard", "IPLTCallback", "ModelError", "NothingToPruneError",
+        "OptionError", "Plan", "PlanMismatchError", "Profile", "PruningError", "SparsityCallback",
+        "WeightsError", "baselines", "compare", "criteria", "export", "mask", "plan", "profile",
+        "prune", "register_rule", "rewrite", "schedules", "shrink", "sparsity", "trace",
     ])  # fmt: skip
     assert all(hasattr(iplt, name) for name in iplt.__all__)
     assert list(inspect.signature(iplt.plan).parameters) == [

@@ -34,11 +34,10 @@ def remove_dead(model, data=None):
     Example:
 
     >>> import keras
-    >>> import numpy as np
     >>> from keras_iplt import sparsity
     >>> model = keras.Sequential([
     ...     keras.Input((4,)), keras.layers.Dense(6, "relu"), keras.layers.Dense(2)])
-    >>> kernel = np.array(model.layers[1].kernel)
+    >>> kernel = keras.ops.convert_to_numpy(model.layers[1].kernel).copy()
     >>> kernel[[0, 3]] = 0  # nothing reads two of the six
     >>> _ = model.layers[1].kernel.assign(kernel)
     >>> sparsity.remove_dead(model).layers[0].units
