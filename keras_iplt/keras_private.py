@@ -285,10 +285,10 @@ def functions(model):
     return [kind for kind in _FUNCTIONS if getattr(model, f"{kind}_function", None) is not None]
 
 
-def remake_functions(model, kinds=_FUNCTIONS):
+def remake_functions(model):
     """Makes the compiled functions that a model has anew; they are traced when they are next
     called. `fit` calls `make_train_function` only once, before the first epoch."""
-    for kind in set(functions(model)) & set(kinds):
+    for kind in functions(model):
         getattr(model, f"make_{kind}_function")(force=True)
     for layer in model._flatten_layers():
         if hasattr(layer, "_track_variables"):  # PyTorch: the module's list of parameters

@@ -16,6 +16,7 @@ from training import BACKEND, QUIET, X, Y, compiled
 from training import residual as with_batch_norms
 
 import keras_iplt as iplt
+from keras_iplt import keras_private as private
 from keras_iplt import sparsity
 from keras_iplt.callbacks import backup
 from keras_iplt.sparsity import allocation
@@ -393,21 +394,29 @@ def test_a_killed_training_goes_on(kind, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.any_backend
 def test_an_interrupted_training_leaves_a_sparse_model():
-    """`finish` removes what holds the zeros; without it they go on being held."""
+    """`finish`, or the next training, removes what holds the zeros."""
 
     class Interrupt(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             if int(self.model.optimizer.iterations) == 15:
                 raise KeyboardInterrupt
 
-    model, ours = compiled(net), callback()
-    with pytest.raises(KeyboardInterrupt):
-        fit(model, ours, Interrupt())
-    assert iplt.sparsity.measure(model).sparsity == pytest.approx(0.5, abs=0.01)
-    ours.finish()
-    assert all(v.constraint is None for v in model.weights)
-    assert iplt.sparsity.measure(model).sparsity == pytest.approx(0.5, abs=0.01)
+    for ends_with in ("finish", "another"):
+        model, ours = compiled(net), callback()
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, ours, Interrupt())
+        private.synchronize(model)
+        assert iplt.sparsity.measure(model).sparsity == pytest.approx(0.5, abs=0.01)
+        if ends_with == "finish":
+            ours.finish()
+            assert iplt.sparsity.measure(model).sparsity == pytest.approx(0.5, abs=0.01)
+        else:
+            fit(model, callback(0.25, 0.25), epochs=2)
+            assert iplt.sparsity.measure(model).sparsity == pytest.approx(0.25, abs=0.01)
+        assert all(v.constraint is None for v in model.weights)
+        assert len(model.optimizer.variables) == 2 + 2 * len(model.trainable_variables)
 
 
 @pytest.mark.filterwarnings("ignore:target:UserWarning")
@@ -434,6 +443,8 @@ def test_one_pruning_callback_in_a_fit():
         fit(model, callback(), iplt.IPLTCallback(verbose=0))
     with pytest.raises(iplt.OptionError, match="expected one IPLTCallback in a fit, received"):
         fit(model, iplt.IPLTCallback(verbose=0), callback())
+    with pytest.raises(iplt.OptionError, match="expected no UpdatePruningStep beside"):
+        fit(model, callback(), sparsity.UpdatePruningStep())
     with pytest.raises(iplt.OptionError, match="BackupAndRestore"):
         fit(model, callback(), keras.callbacks.BackupAndRestore("x"))
     fit(model, callback(0.5, 0.5), epochs=2)

@@ -12,6 +12,7 @@ from keras_iplt.sparsity.allocation import get as allocation_of
 from keras_iplt.sparsity.meter import LossMeter
 from keras_iplt.sparsity.patterns import get as pattern_of
 from keras_iplt.sparsity.progress import HeldProgress
+from keras_iplt.sparsity.pruning_callbacks import UpdatePruningStep
 from keras_iplt.surgery.shrink import check_strategy
 
 __all__ = ["SparsityCallback"]
@@ -98,6 +99,11 @@ class SparsityCallback(ScheduledCallback):
 
     def _begin(self):
         check_strategy(self.model)
+        if any(isinstance(other, UpdatePruningStep) for other in private.companions(self)):
+            raise OptionError(
+                "expected no UpdatePruningStep beside SparsityCallback, received: one. Each would "
+                "prune what the other does; use one of them"
+            )
         progress = HeldProgress(self.model, self.allocation, self.pattern, **self._pool)
         progress.check(self.schedule.target)
         if type(self.allocation).look is not Allocation.look:

@@ -63,11 +63,16 @@ class Hold:
         """From now on updates leave zeros where they are. The training step is traced anew."""
         if self.holds or not self.pairs:
             return
+        in_fit = "train" in private.functions(self.model)
+        for variable, _ in self.pairs:
+            if isinstance(variable.constraint, _Held):
+                variable.constraint.hold.end()  # of a training that was interrupted
         if keras.backend.backend() == "jax":
             self._lend_to_optimizers()
         for (variable, _), mask in zip(self.pairs, self._carried, strict=True):
-            self._undo.append(_constrained(variable, mask))
-        private.remake_functions(self.model, ["train"])
+            self._undo.append(self._constrain(variable, mask))
+        if in_fit:  # which makes it only once, before training begins
+            self.model.make_train_function(force=True)
 
     def _lend_to_optimizers(self):
         private.build_optimizer(self.model)
@@ -116,6 +121,15 @@ class Hold:
         for variable, own in self.pairs:
             self._zero(variable, own)
 
+    def _constrain(self, variable, mask):
+        before = variable.constraint
+        variable.constraint = _Held(self, mask, before)
+
+        def undo():
+            variable.constraint = before
+
+        return undo
+
     def _zero(self, variable, mask):
         variable.assign(variable * keras.ops.cast(mask, variable.dtype))
 
@@ -123,20 +137,10 @@ class Hold:
 class _Held:
     """A constraint: a mask, after the constraint that there was before."""
 
-    def __init__(self, mask, before):
-        self.mask, self.before = mask, before
+    def __init__(self, hold, mask, before):
+        self.hold, self.mask, self.before = hold, mask, before
 
     def __call__(self, value):
         if self.before is not None:
             value = self.before(value)
         return value * keras.ops.cast(self.mask, value.dtype)
-
-
-def _constrained(variable, mask):
-    before = variable.constraint
-    variable.constraint = _Held(mask, before)
-
-    def undo():
-        variable.constraint = before
-
-    return undo
