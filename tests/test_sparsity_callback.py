@@ -652,12 +652,7 @@ def test_zeros_survive_quantization(tmp_path):
     x = layers.Conv2D(8, 3, activation="relu", name="conv")(i)
     model = keras.Model(i, layers.Dense(4, name="head")(layers.Flatten()(x)))
     sparsity.prune_weights(model, 0.8)
-    model.export(
-        str(tmp_path / "m.tflite"), format="litert", verbose=False,
-        optimizations=[tf.lite.Optimize.DEFAULT],
-        representative_dataset=lambda: ([x[None]] for x in X),
-        target_spec={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]},
-    )  # fmt: skip
+    iplt.export(model, tmp_path / "m.tflite", precision="int8", data=X)
     interpreter = tf.lite.Interpreter(str(tmp_path / "m.tflite"))
     interpreter.allocate_tensors()
     kernels = {

@@ -134,7 +134,7 @@ class Hold:
         variable.assign(variable * keras.ops.cast(mask, variable.dtype))
 
 
-class _Held:
+class _Held(keras.constraints.Constraint):
     """A constraint: a mask, after the constraint that there was before."""
 
     def __init__(self, hold, mask, before):
