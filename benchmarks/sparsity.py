@@ -3,6 +3,8 @@
     python benchmarks/sparsity.py allocations --data DIR       # an hour of two cores
     python benchmarks/sparsity.py mnist --data DIR             # an hour and a half
     KERAS_BACKEND=jax python benchmarks/sparsity.py mnist --data DIR --only LeNet-300-100
+    python benchmarks/sparsity.py tfmot --data DIR             # an hour
+    python benchmarks/sparsity.py tfmot --data DIR --time      # 15 minutes of two idle cores
 
 DIR holds `cifar10_20k.npz`, `cifar10_resnet56.keras` and `mnist.npz`. On TensorFlow unless
 KERAS_BACKEND says otherwise. Each run leaves a file of JSON in the folder `--out`, and is not
@@ -23,14 +25,14 @@ layers but the last, since an emptied unit of that is a class that is never foun
 neither the batch nor the coefficient of L2 nor the rate of dropout nor which LeNet-5: see the
 options, and `lenet_5`. Its figures are higher than what anybody reports of test images, and so they
 stand beside both.
+
+`tfmot`: see `peer_tfmot.py`.
 """
 
 import argparse
-import itertools
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import time
 
@@ -174,12 +176,13 @@ def allocations(options):
     images = options.batches * options.batch
     x, y = flipped_and_shifted(x, y, images, options.seed)
     data = normalized(x), y, normalized(x_test), y_test
-    settings = {name: getattr(options, name) for name in ("batches", "batch", "step", "every",
-                                                          "rate", "seed")}  # fmt: skip
+    settings = {name: getattr(options, name) for name in ("batches", "batch", "rate", "seed")}
     param = {k: getattr(options, k) for k in ("zeta", "eta") if getattr(options, k) is not None}
 
     def run(name, how, target):
         own = {**settings, "target": target, "how": repr(how)}
+        if how is not None:
+            own |= {"step": options.step, "every": options.every}
         return remembered(options, f"allocations/{name}-{target:g}", own,
                           lambda: retrain(options, data, how, target))  # fmt: skip
 
@@ -244,7 +247,7 @@ def draw_layers(options, found, cuts):
     for axis, target in zip(np.atleast_1d(axes), options.targets, strict=True):
         lines = {name: one for (name, at), one in found.items() if at == target}
         lines["depth, normalized (one cut)"] = cuts["depth, normalized", target]
-        for (name, one), style in zip(lines.items(), ("-", "-", "-", ":"), strict=True):
+        for (name, one), style in zip(lines.items(), ("-", "--", "-", ":"), strict=True):
             shares = [100 * share for _, _, share in one["layers"]]
             axis.plot(range(1, len(shares) + 1), shares, style, label=name)
         axis.set(title=f"sparsity {target:g}", xlabel="convolution", ylim=(0, 100))
@@ -377,70 +380,17 @@ def sarkar(data, net, pattern, seed, epochs, batch, l2, dropout):
 
 
 def tfmot(options):
-    """The same training in two libraries: what is zero, what is learned, what it costs."""
-    import keras
-    import peer_tfmot as peer
+    """The same training in two libraries."""
+    import peer_tfmot
 
-    folder = options.out / "tfmot"
-    folder.mkdir(parents=True, exist_ok=True)
-    for seed in range(options.seeds):
-        keras.utils.set_random_seed(seed)
-        start = lenet_5(keras, l2=0, dropout=0).get_weights()
-        np.savez(folder / f"start-{seed}.npz", *start)
-    for library in peer.WAYS:
-        settings = {k: v for k, v in vars(options).items() if k not in ("do", "command")}
-        command = [sys.executable, peer.__file__, json.dumps({**settings, "library": library},
-                                                             default=str)]  # fmt: skip
-        subprocess.run(command, check=True)
-    (tfmot_time if options.time else tfmot_accuracy)(options, peer)
+    peer_tfmot.side_by_side(options)
 
 
-def tfmot_accuracy(options, peer):
-    def runs(library, *job):
-        return [
-            json.loads((options.out / f"{peer.run_name(library, *job, seed)}.json").read_text())[
-                "found"
-            ]
-            for seed in range(options.seeds)
-        ]
-
-    rows = []
-    for kind, frequency in (None, None), *itertools.product(peer.KINDS, peer.FREQUENCIES):
-        theirs = None
-        for library, ways in peer.WAYS.items():
-            for way in ways if kind else ("plain",):
-                found = runs(library, way, kind, frequency)
-                zeros = [one["zeros"] for one in found]
-                theirs = theirs or zeros
-                off = np.abs(np.subtract(zeros, theirs)).max()
-                shares = np.divide(zeros[0], found[0]["weights"])
-                rows.append((f"{kind}, every {frequency}" if kind else "none", library, way,
-                             spread([one["accuracy"] for one in found]),
-                             " ".join(f"{100 * share:.2f}" for share in shares),
-                             str(off)))  # fmt: skip
-    print(f"MNIST, {options.images} images, {options.epochs} epochs, {options.seeds} seeds\n")
-    table(["schedule", "library", "way", "test accuracy, %", "sparsity of each kernel, %",
-           "zeros more or less than tfmot"], rows)  # fmt: skip
-
-
-def tfmot_time(options, peer):
-    rows = []
-    for library in peer.WAYS:
-        found = json.loads((options.out / "tfmot" / f"time-{library}.json").read_text())
-        for way, kind, frequency, seconds in found:
-            pruned, plain = np.array(seconds["pruned"]), np.array(seconds["plain"])
-            ratio, own = np.median(pruned / plain, axis=0), np.median(plain, axis=0)
-            rows.append((f"{kind}, every {frequency}", library, way, *ratio, *own))
-    rows.sort(key=lambda row: row[0])
-    print("Seconds of an epoch over those of a plain one in the same library, medians\n")
-    table(["schedule", "library", "way", "wall", "CPU", "plain epoch, wall, s", "CPU, s"], rows)
+# -- tables --
 
 
 def spread(values):
     return f"{np.mean(values):.2f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.2f}"
-
-
-# -- tables --
 
 
 def table(head, rows):

@@ -125,6 +125,71 @@ def test_weights_by_their_inner_names(layer, names):
     has(layer, *names)
 
 
+def test_gates_of_attention():
+    """Attention may have a fifth projection."""
+    layer, x = layers.MultiHeadAttention(2, 3), keras.Input((4, 6))
+    layer(x, x)
+    assert private.attention_gates(layer) == []
+    try:
+        gated = layers.MultiHeadAttention(2, 3, use_gate=True)
+    except ValueError:
+        return  # Keras is older
+    gated(x, x)
+    has(gated, "_gate_dense")
+    assert private.attention_gates(gated) == [gated._gate_dense]
+
+
+def test_weights_behind_properties():
+    """With LoRA the property gives a sum; the variable is behind it."""
+    dense = layers.Dense(3)
+    dense.build((None, 4))
+    variable = dense.kernel
+    dense.enable_lora(2)
+    assert dense.kernel is not variable and private.weight_called(dense, "kernel") is variable
+    norm = layers.BatchNormalization()
+    norm.build((None, 4))
+    assert private.weight_called(norm, "gamma") is norm.gamma
+    with pytest.raises(AttributeError):
+        private.weight_called(layers.Dense(3), "kernel")
+
+
+def test_how_layers_take_their_inputs():
+    """A wrapper can be told to do as its layer does."""
+    with pytest.warns(UserWarning, match="input_shape"):
+        layer, wrapper = layers.Dense(2, input_shape=(3,)), layers.Wrapper(layers.ReLU())
+    has(layer, "_input_shape_arg", "_convert_input_args", "_allow_non_tensor_positional_args")
+    layer._convert_input_args = False
+    private.take_inputs_like(wrapper, layer)
+    assert wrapper._input_shape_arg == (3,) and not wrapper._convert_input_args
+
+
+def test_layers_that_build_from_one_shape():
+    """Not those that take several, nor those that are built by being called."""
+
+    class Composed(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inside = layers.Dense(2)
+
+    attention = layers.MultiHeadAttention(2, 3)
+    found = [private.builds_from_one_shape(one) for one in (layers.Dense(2), attention, Composed())]
+    assert found == [True, False, False]
+
+
+def test_symbolic_calls():
+    """Told from calls that compute, inside the functions of a backend too."""
+    seen = []
+
+    class Look(layers.Layer):
+        def call(self, x):
+            seen.append(private.is_symbolic({"x": x}))
+            return x
+
+    Look()(keras.Input((3,)))
+    Look()(ops.ones((1, 3)))
+    assert seen == [True, False] and private.is_symbolic([keras.Input((3,))])
+
+
 # -- live models --
 
 
@@ -213,6 +278,77 @@ def test_optimizers_inside_optimizers(model):
         several.build(model.trainable_variables)
         has(several, "_inner_optimizers", "_var_to_optimizer_idx")
         assert inner in private.inner_optimizers(several)
+
+
+def test_steps_that_an_optimizer_has_seen(model):
+    """Updates or not, and inside other optimizers."""
+    inner = keras.optimizers.SGD(gradient_accumulation_steps=2)
+    model.compile(keras.optimizers.LossScaleOptimizer(inner), "mse")
+    assert private.steps_taken(None) == 0
+    model.fit({"numbers": ops.ones((3, 4))}, {"y": ops.ones((3, 3))}, batch_size=1, verbose=0)
+    has(inner, "_iterations")
+    assert private.steps_taken(model.optimizer) == 3
+
+
+@pytest.mark.any_backend
+def test_lent_state(model):
+    """An optimizer carries variables that are not saved with it, nor loaded; it gives them back."""
+    inner = keras.optimizers.Adam()
+    model.compile(keras.optimizers.LossScaleOptimizer(inner), "mse")
+    private.build_optimizer(model)
+    outer, before = model.optimizer, list(model.optimizer.variables)
+    lent = keras.Variable(ops.ones(3))
+    take_back = private.lend_state(outer, inner, [lent])
+    assert any(lent is variable for variable in outer.variables)
+    for one in (outer, inner):
+        store = {}
+        one.save_own_variables(store)
+        assert len(store) == len(one.variables) - 1
+        one.load_own_variables(store)
+    take_back()
+    for one in (outer, inner):
+        store = {}
+        one.save_own_variables(store)
+        assert len(store) == len(one.variables)
+    assert [id(v) for v in outer.variables] == [id(v) for v in before]
+    model.fit({"numbers": ops.ones((2, 4))}, {"y": ops.ones((2, 3))}, verbose=0)
+    assert len(outer.variables) == len(before)
+
+
+def test_dtypes_that_variables_are_kept_in():
+    """Whatever they are computed with."""
+    kept = []
+
+    class Look(layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=())
+
+        def call(self, x):
+            kept.append((private.stored_dtype(self.scale), self.scale.dtype))
+            return x * self.scale
+
+    Look(dtype="mixed_float16")(ops.ones((1, 3)))
+    assert kept[-1] == ("float32", "float16")
+
+
+@pytest.mark.any_backend
+def test_state_that_is_rescued_from_a_failing_step(model):
+    """On JAX `fit` takes the weights out of the model before the first step is traced."""
+
+    class Fails(layers.Layer):
+        def call(self, x, training=False):
+            if training and not isinstance(x, keras.KerasTensor):
+                private.rescue_state()
+                raise ArithmeticError
+            return x
+
+    failing = keras.Sequential([keras.Input((4,)), layers.Dense(2), Fails()])
+    failing.compile("adam", "mse")
+    before = failing.get_weights()
+    with pytest.raises(ArithmeticError):
+        failing.fit(ops.ones((2, 4)), ops.ones((2, 2)), verbose=0)
+    for a, b in zip(failing.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_states_of_recurrent_layers():

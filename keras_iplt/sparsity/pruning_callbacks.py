@@ -151,9 +151,9 @@ class UpdatePruningStep(keras.callbacks.Callback):
 
     def _end_epoch(self):
         """Takes back what was counted and not trained. Where nobody knows how long the data are,
-        the last execution may find fewer than it wants; on TensorFlow it always finds none."""
+        one execution more is announced (not on PyTorch), and the one before may find too few."""
         if self.params and self.params.get("steps") is None and self._taken_last:
-            if keras.backend.backend() == "tensorflow" and not self._trained.stop_training:
+            if keras.backend.backend() != "torch" and not self._trained.stop_training:
                 self.step -= self._taken_last
             if self._taken_last > 1:
                 taken = self._ahead + private.steps_taken(self._trained.optimizer)

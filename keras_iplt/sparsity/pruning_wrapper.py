@@ -81,6 +81,8 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         )
         self.driver = None  # the `UpdatePruningStep` of the training that is going on
         self.pruning_obj = None
+        self._masks: list[Any] = []
+        self._thresholds: list[Any] = []
 
     # -- as a layer --
 
@@ -91,8 +93,6 @@ class PruneLowMagnitude(keras.layers.Wrapper):
 
     def build(self, input_shape=None):
         super().build(input_shape)
-        self._masks: list[Any] = []
-        self._thresholds: list[Any] = []
         for i, weight in enumerate(self._masked_weights()):
             dtype, number = private.stored_dtype(weight), f"_{i}" if i else ""
             add = functools.partial(self.add_weight, dtype=dtype, trainable=False)
@@ -102,13 +102,9 @@ class PruneLowMagnitude(keras.layers.Wrapper):
             (), keras.initializers.Constant(-1), "int32", trainable=False, name="pruning_step"
         )
         self.pruning_obj = pruning_impl.Pruning(
-            self.steps_taken,
-            self.pruning_vars,
-            self.pruning_schedule,
-            self.block_size,
-            self.block_pooling_type,
-            self.sparsity_m_by_n,
-        )
+            self.steps_taken, self.pruning_vars, self.pruning_schedule, self.block_size,
+            self.block_pooling_type, self.sparsity_m_by_n,
+        )  # fmt: skip
 
     def call(self, *args, training=None, **kwargs):
         if training and self.driver is None and not private.is_symbolic(args, kwargs):
@@ -142,7 +138,8 @@ class PruneLowMagnitude(keras.layers.Wrapper):
 
     @property
     def pruning_vars(self):
-        return list(zip(self._masked_weights(), self._masks, self._thresholds, strict=True))
+        weights = self._masked_weights() if self._masks else []
+        return list(zip(weights, self._masks, self._thresholds, strict=True))
 
     def _masked_weights(self):
         weights = self.prunable_weights
@@ -228,8 +225,7 @@ def _config_of(schedule):
 
 
 def _build(layer, args, kwargs):
-    """Lets a layer build itself on symbolic tensors like those that it is called with: only it
-    knows what it needs for that."""
+    """Lets a layer build itself as it sees fit, on symbolic tensors like those it will get."""
 
     def like(x):
         is_tensor = hasattr(x, "shape") and hasattr(x, "dtype")
@@ -240,8 +236,7 @@ def _build(layer, args, kwargs):
 
 
 def _with_arguments_of(other, call):
-    """`call`, looking to Keras as if it had the arguments of another, and `training`. Keras tells
-    by their names which are tensors, masks and modes."""
+    """`call`, to Keras with the arguments of another, which it goes by, and `training`."""
     parameters = dict(inspect.signature(other).parameters)
     training = inspect.Parameter("training", inspect.Parameter.KEYWORD_ONLY, default=None)
     parameters.setdefault("training", training)

@@ -1,0 +1,188 @@
+"""Pruning of weights by tfmot on tf_keras beside `keras_iplt.sparsity` on Keras 3.
+
+    python benchmarks/sparsity.py tfmot --data DIR [--time]
+
+A LeNet-5 without dropout is trained on some of MNIST, pruned by tfmot's API in both libraries, and
+by `SparsityCallback` with the same schedule: half of the weights from the beginning on, or 80 % by
+and by; masks are made anew at every batch or every hundredth. Each seed gives weights to start
+from and an order of the images, the same for all: what differs is arithmetic and pruning.
+`SparsityCallback` differs in that what is zero stays so, while the others may change their minds.
+
+Each library has a process of its own, in which it is TensorFlow's only Keras. `--time` measures
+nothing but seconds: after each epoch of a pruned training stands one of a plain one in the same
+library; the first, in which everything is traced, does not count.
+"""
+
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import types
+
+os.environ.update(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3")
+
+import numpy as np
+from sparsity import compiled, lenet_5, mnist_data, percent, remembered, spread, table
+
+WAYS = {"tfmot": ("wrapper",), "keras_iplt": ("wrapper", "callback")}
+KINDS, FREQUENCIES = ("polynomial", "constant"), (1, 100)
+
+
+def run_name(library, way, kind, frequency, seed):
+    return f"tfmot/{library}-{way}-{kind}-{frequency}-{seed}"
+
+
+def library(name):
+    """`(keras, sparsity)`: what prunes has the same names in both."""
+    if name == "tfmot":
+        os.environ["TF_USE_LEGACY_KERAS"] = "1"
+        import tensorflow_model_optimization as tfmot
+        import tf_keras
+
+        return tf_keras, tfmot.sparsity.keras
+    import keras
+
+    from keras_iplt import sparsity
+
+    return keras, sparsity
+
+
+def some(options, seed):
+    """Some of the training images in an order that the seed decides, and the test images."""
+    x, y, x_test, y_test = mnist_data(options)
+    order = np.random.default_rng(seed).permutation(len(x))[: options.images]
+    return x[order], y[order], x_test, y_test
+
+
+def prepared(options, way, kind=None, frequency=None, share=1.0, seed=0):
+    """`(model, callbacks)`; the sparsity grows over this share of all batches."""
+    keras, sparsity = library(options.library)
+    model, callbacks = lenet_5(keras, l2=0, dropout=0), []
+    with np.load(options.out / "tfmot" / f"start-{seed}.npz") as file:
+        model.set_weights([file[name] for name in file])
+    schedule = None
+    if kind == "polynomial":
+        last = int(share * options.epochs * -(-options.images // options.batch))
+        schedule = sparsity.PolynomialDecay(0.0, 0.8, 0, last, frequency=frequency)
+    elif kind == "constant":
+        schedule = sparsity.ConstantSparsity(0.5, 0, frequency=frequency)
+    if way == "wrapper":
+        model = sparsity.prune_low_magnitude(model, schedule)
+        callbacks = [sparsity.UpdatePruningStep()]
+    elif way == "callback":
+        callbacks = [sparsity.SparsityCallback(schedule, verbose=0)]
+    return compiled(keras, model, keras.optimizers.Adam(1e-3)), callbacks
+
+
+def train(options, way, kind, frequency, seed):
+    """One training: accuracy, and the zeros of each kernel."""
+    keras, sparsity = library(options.library)
+    x, y, x_test, y_test = some(options, seed)
+    model, callbacks = prepared(options, way, kind, frequency, 0.75, seed)
+    model.fit(x, y, options.batch, epochs=options.epochs, verbose=0, shuffle=False,
+              callbacks=callbacks)  # fmt: skip
+    if way == "wrapper":
+        model = compiled(keras, sparsity.strip_pruning(model), "sgd")
+    kernels = [weight for weight in model.get_weights() if weight.ndim > 1]
+    return {
+        "accuracy": percent(model, x_test, y_test),
+        "zeros": [int((kernel == 0).sum()) for kernel in kernels],
+        "weights": [kernel.size for kernel in kernels],
+    }
+
+
+def measure(options, way, kind, frequency):
+    """What epochs take, wall and CPU seconds: those that prune, and plain ones between."""
+    from training import clock_class
+
+    Clock = clock_class(library(options.library)[0])
+    x, y, *_ = some(options, 0)
+    plain, _ = prepared(options, "plain")
+    plain.fit(x, y, options.batch, verbose=0)
+    without = []
+
+    def between():
+        clock = Clock()
+        plain.fit(x, y, options.batch, verbose=0, callbacks=[clock])
+        without.append(clock.rows[0]["epoch"])
+
+    model, callbacks = prepared(options, way, kind, frequency)
+    clock = Clock(between)
+    model.fit(x, y, options.batch, epochs=options.epochs, verbose=0, callbacks=[*callbacks, clock])
+    pruned = [row["epoch"] + row["pause"] for row in clock.rows]
+    return {"pruned": np.array(pruned[1:]).tolist(), "plain": np.array(without[1:]).tolist()}
+
+
+def run_library(options):
+    """All that is to be done in one process."""
+    jobs = list(itertools.product(WAYS[options.library], KINDS, FREQUENCIES))
+    if options.time:
+        found = [(*job, measure(options, *job)) for job in jobs]
+        (options.out / "tfmot" / f"time-{options.library}.json").write_text(json.dumps(found))
+        return
+    settings = {name: getattr(options, name) for name in ("images", "batch", "epochs")}
+    for job, seed in itertools.product([("plain", None, None), *jobs], range(options.seeds)):
+        name = run_name(options.library, *job, seed)
+        remembered(options, name, settings, lambda job=job, seed=seed: train(options, *job, seed))
+
+
+# -- both --
+
+
+def side_by_side(options):
+    """Runs both libraries, and prints a table."""
+    import keras
+
+    folder = options.out / "tfmot"
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(options.seeds):
+        keras.utils.set_random_seed(seed)
+        start = lenet_5(keras, l2=0, dropout=0).get_weights()
+        np.savez(folder / f"start-{seed}.npz", *start)
+    own = {name: value for name, value in vars(options).items() if name != "do"}
+    for library in WAYS:
+        settings = json.dumps({**own, "library": library}, default=str)
+        subprocess.run([sys.executable, __file__, settings], check=True)
+    (show_seconds if options.time else show_accuracy)(options)
+
+
+def show_accuracy(options):
+    rows = []
+    for kind, frequency in (None, None), *itertools.product(KINDS, FREQUENCIES):
+        theirs = None
+        for library, ways in WAYS.items():
+            for way in ways if kind else ("plain",):
+                names = [run_name(library, way, kind, frequency, i) for i in range(options.seeds)]
+                files = [(options.out / f"{name}.json").read_text() for name in names]
+                found = [json.loads(file)["found"] for file in files]
+                zeros = np.array([one["zeros"] for one in found])
+                theirs = zeros if theirs is None else theirs
+                shares = 100 * zeros[0] / found[0]["weights"]
+                rows.append((f"{kind}, every {frequency}" if kind else "none", library, way,
+                             spread([one["accuracy"] for one in found]),
+                             " ".join(f"{share:.2f}" for share in shares),
+                             str(np.abs(zeros - theirs).max())))  # fmt: skip
+    print(f"MNIST, {options.images} images, {options.epochs} epochs, {options.seeds} seeds\n")
+    table(["schedule", "library", "way", "test accuracy, %", "sparsity of each kernel, %",
+           "zeros more or less than tfmot"], rows)  # fmt: skip
+
+
+def show_seconds(options):
+    rows = []
+    for library in WAYS:
+        path = options.out / "tfmot" / f"time-{library}.json"
+        for way, kind, frequency, found in json.loads(path.read_text()):
+            pruned, plain = np.array(found["pruned"]), np.array(found["plain"])
+            seconds = *np.median(pruned / plain, axis=0), *np.median(plain, axis=0)
+            rows.append((f"{kind}, every {frequency}", library, way, *seconds))
+    rows.sort(key=lambda row: row[0])
+    print("Seconds of an epoch over those of a plain one in the same library, medians\n")
+    table(["schedule", "library", "way", "wall", "CPU", "plain epoch, wall, s", "CPU, s"], rows)
+
+
+if __name__ == "__main__":
+    own = types.SimpleNamespace(**json.loads(sys.argv[1]))
+    own.data, own.out = pathlib.Path(own.data), pathlib.Path(own.out)
+    run_library(own)
