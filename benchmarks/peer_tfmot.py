@@ -27,7 +27,7 @@ import numpy as np
 from sparsity import compiled, lenet_5, mnist_data, percent, remembered, spread, table
 
 WAYS = {"tfmot": ("wrapper",), "keras_iplt": ("wrapper", "callback")}
-KINDS, FREQUENCIES = ("polynomial", "constant"), (1, 100)
+FREQUENCIES = (1, 100)
 
 
 def run_name(library, way, kind, frequency, seed):
@@ -117,7 +117,7 @@ def measure(options, way, kind, frequency):
 
 def run_library(options):
     """All that is to be done in one process."""
-    jobs = list(itertools.product(WAYS[options.library], KINDS, FREQUENCIES))
+    jobs = list(itertools.product(WAYS[options.library], options.kinds, FREQUENCIES))
     if options.time:
         found = [(*job, measure(options, *job)) for job in jobs]
         (options.out / "tfmot" / f"time-{options.library}.json").write_text(json.dumps(found))
@@ -150,7 +150,7 @@ def side_by_side(options):
 
 def show_accuracy(options):
     rows = []
-    for kind, frequency in (None, None), *itertools.product(KINDS, FREQUENCIES):
+    for kind, frequency in (None, None), *itertools.product(options.kinds, FREQUENCIES):
         theirs = None
         for library, ways in WAYS.items():
             for way in ways if kind else ("plain",):

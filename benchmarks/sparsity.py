@@ -305,25 +305,33 @@ def lenet_300_100(keras, l2, dropout):
     return keras.Sequential([*stack, head])
 
 
-def lenet_5(keras, l2, dropout):
+def lenet_5(keras, l2, dropout, filters=(20, 50), units=(500,)):
     """The LeNet-5 of Caffe, 20 and 50 filters and 500 units, as in the papers Sarkar compares
     with."""
     layers = keras.layers
     stack = [keras.Input((28, 28, 1))]
-    for filters in (20, 50):
+    for count in filters:
         stack += [
-            layers.Conv2D(filters, 5, kernel_regularizer=keras.regularizers.L2(l2)),
+            layers.Conv2D(count, 5, kernel_regularizer=keras.regularizers.L2(l2)),
             layers.BatchNormalization(),
             layers.Activation("relu"),
             layers.MaxPooling2D(),
             layers.Dropout(dropout),
         ]
-    hidden = layers.Dense(500, "relu", kernel_regularizer=keras.regularizers.L2(l2))
+    stack.append(layers.Flatten())
+    stack += [layers.Dense(n, "relu", kernel_regularizer=keras.regularizers.L2(l2)) for n in units]
     head = layers.Dense(10, kernel_regularizer=keras.regularizers.L2(l2), name="head")
-    return keras.Sequential([*stack, layers.Flatten(), hidden, head])
+    return keras.Sequential([*stack, head])
 
 
-LENETS = {"LeNet-300-100": lenet_300_100, "LeNet-5": lenet_5}
+def lenet_5_of_1998(keras, l2, dropout):
+    """LeCun's own, 6 and 16 filters, 120 and 84 units: an eighth of the work."""
+    return lenet_5(keras, l2, dropout, filters=(6, 16), units=(120, 84))
+
+
+LENETS = {
+    "LeNet-300-100": lenet_300_100, "LeNet-5": lenet_5, "LeNet-5 of 1998": lenet_5_of_1998,
+}  # fmt: skip
 
 
 def mnist(options):
@@ -343,7 +351,7 @@ def mnist(options):
             kind = "dense" if pattern == "dense" else "pruned"
             train, test = ([run[which] for run in runs] for which in ("train", "test"))
             rows.append((net, pattern, f"{100 * runs[0]['sparsity']:.1f} %", spread(train),
-                         spread(test), PUBLISHED[net, kind]))  # fmt: skip
+                         spread(test), PUBLISHED[net.removesuffix(" of 1998"), kind]))  # fmt: skip
     print(f"MNIST, {options.epochs} epochs, batch {options.batch}, L2 {options.l2:g}, dropout "
           f"{options.dropout:g}; mean ± standard deviation of {options.seeds} seeds\n")  # fmt: skip
     table(["network", "pattern", "of all kernels", "train, %", "test, %", "the paper"], rows)
@@ -427,6 +435,7 @@ def main():
 
     three = commands.add_parser("tfmot", help="tfmot and keras_iplt.sparsity side by side")
     three.set_defaults(do=tfmot)
+    three.add_argument("--kinds", nargs="+", default=["polynomial", "constant"])
     three.add_argument("--time", action="store_true", help="only what it costs")
     three.add_argument("--images", type=int, default=12_800)
     three.add_argument("--seeds", type=int, default=5)

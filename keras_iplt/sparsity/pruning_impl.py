@@ -57,7 +57,7 @@ class Pruning:
                 if len(weight.shape) != 2:
                     raise OptionError(
                         f"block_size: expected (1, 1) for weights that are not matrices, received: "
-                        f"{block_size!r} for {weight.name!r} of shape {tuple(weight.shape)}"
+                        f"{block_size!r} for {_path(weight)!r} of shape {tuple(weight.shape)}"
                     )
 
     def due(self, step, answer):
@@ -69,7 +69,7 @@ class Pruning:
         for weight, *_ in self._pruning_vars:
             value = numbers_of(weight)
             if not np.isfinite(value).all():
-                check_finite(value, weight, getattr(weight, "path", weight.name))
+                check_finite(value, weight, _path(weight))
             if value.dtype.itemsize < 4:  # slow to compare
                 value = value.astype(np.float32)
             yield self._threshold_and_mask(value, sparsity)
@@ -125,6 +125,10 @@ def _largest(magnitudes, sparsity):
     keep = max(int(np.rint(np.float32(magnitudes.size) * share)), 1)
     threshold = select.threshold(magnitudes, keep)
     return threshold, magnitudes >= threshold
+
+
+def _path(weight):
+    return getattr(weight, "path", getattr(weight, "name", ""))  # TensorFlow's tensors have neither
 
 
 def _number(value, kind=int):
