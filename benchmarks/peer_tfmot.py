@@ -28,6 +28,7 @@ from sparsity import compiled, lenet_5, mnist_data, percent, remembered, spread,
 
 WAYS = {"tfmot": ("wrapper",), "keras_iplt": ("wrapper", "callback")}
 FREQUENCIES = (1, 100)
+MOMENTUM = 0.9  # of batch norm: with 0.99 a few hundred batches leave too much of the start in it
 
 
 def run_name(library, way, kind, frequency, seed):
@@ -49,6 +50,10 @@ def library(name):
     return keras, sparsity
 
 
+def network(keras):
+    return lenet_5(keras, l2=0, dropout=0, momentum=MOMENTUM)
+
+
 def some(options, seed):
     """Some of the training images in an order that the seed decides, and the test images."""
     x, y, x_test, y_test = mnist_data(options)
@@ -59,7 +64,7 @@ def some(options, seed):
 def prepared(options, way, kind=None, frequency=None, share=1.0, seed=0):
     """`(model, callbacks)`; the sparsity grows over this share of all batches."""
     keras, sparsity = library(options.library)
-    model, callbacks = lenet_5(keras, l2=0, dropout=0), []
+    model, callbacks = network(keras), []
     with np.load(options.out / "tfmot" / f"start-{seed}.npz") as file:
         model.set_weights([file[name] for name in file])
     schedule = None
@@ -123,6 +128,7 @@ def run_library(options):
         (options.out / "tfmot" / f"time-{options.library}.json").write_text(json.dumps(found))
         return
     settings = {name: getattr(options, name) for name in ("images", "batch", "epochs")}
+    settings["momentum"] = MOMENTUM
     for job, seed in itertools.product([("plain", None, None), *jobs], range(options.seeds)):
         name = run_name(options.library, *job, seed)
         remembered(options, name, settings, lambda job=job, seed=seed: train(options, *job, seed))
@@ -139,7 +145,7 @@ def side_by_side(options):
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(options.seeds):
         keras.utils.set_random_seed(seed)
-        start = lenet_5(keras, l2=0, dropout=0).get_weights()
+        start = network(keras).get_weights()
         np.savez(folder / f"start-{seed}.npz", *start)
     own = {name: value for name, value in vars(options).items() if name != "do"}
     for library in WAYS:

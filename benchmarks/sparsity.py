@@ -305,15 +305,15 @@ def lenet_300_100(keras, l2, dropout):
     return keras.Sequential([*stack, head])
 
 
-def lenet_5(keras, l2, dropout, filters=(20, 50), units=(500,)):
+def lenet_5(keras, l2, dropout, filters=(20, 50), units=(500,), momentum=0.99):
     """The LeNet-5 of Caffe, 20 and 50 filters and 500 units, as in the papers Sarkar compares
-    with."""
+    with. In short trainings batch norm needs a lower momentum, to forget where it began."""
     layers = keras.layers
     stack = [keras.Input((28, 28, 1))]
     for count in filters:
         stack += [
             layers.Conv2D(count, 5, kernel_regularizer=keras.regularizers.L2(l2)),
-            layers.BatchNormalization(),
+            layers.BatchNormalization(momentum=momentum),
             layers.Activation("relu"),
             layers.MaxPooling2D(),
             layers.Dropout(dropout),

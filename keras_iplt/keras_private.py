@@ -42,6 +42,7 @@ __all__ = [
     "input_structure",
     "is_symbolic",
     "is_keras_operation",
+    "is_lent",
     "is_chief",
     "keyed_by_variable",
     "lend_state",
@@ -429,6 +430,8 @@ def lend_state(outermost, optimizer, variables):
     Returns:
         A function that takes them back.
     """
+    for variable in variables:
+        vars(variable)["_is_lent"] = True
     own = optimizer._variables
     undo = [_patched(optimizer, "_variables", [*own, *variables])]
 
@@ -452,6 +455,11 @@ def lend_state(outermost, optimizer, variables):
             step()
 
     return take_back
+
+
+def is_lent(variable):
+    """Whether an optimizer carries this variable for somebody else."""
+    return "_is_lent" in vars(variable)
 
 
 def _patched(thing, name, value):

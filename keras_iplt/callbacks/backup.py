@@ -106,6 +106,7 @@ def variables_of(model):
     """Everything that changes in training: the variables of the model and of its optimizer."""
     optimizer = getattr(model, "optimizer", None)
     inside = [] if optimizer is None else private.inner_optimizers(optimizer)
-    several = [*model.variables, *(v for one in inside for v in one.variables)]
+    own = (v for one in inside for v in one.variables if not private.is_lent(v))
+    several = [*model.variables, *own]
     metrics = {id(v) for v in model.metrics_variables}
     return list({id(v): v for v in several if id(v) not in metrics}.values())
