@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from keras import layers
@@ -155,6 +155,7 @@ def test_m_of_n_runs_along_the_inputs():
 
 
 @settings(max_examples=30, deadline=None)
+@example("depth", 0.5, 3)  # a whole layer lies below the threshold
 @given(
     st.sampled_from(["uniform", "fixed", "param", "depth", "erk", "uniform_plus"]),
     st.floats(0, 0.85),

@@ -100,10 +100,19 @@ class Depth(Allocation):
         arrays = [one.magnitudes() for one in pool]
         if self.normalize:
             arrays = [_stretched(array) for array in arrays]
-        total = _total(pool, sparsity)
         within = self.epsilon * sum(one.size for one in pool)
-        self.threshold, counts = bisected(arrays, total, within)
-        return _capped(counts, pool)
+        counts = [one.size - 1 for one in pool]  # at least one weight of each variable stays
+        still, left = list(range(len(pool))), _total(pool, sparsity)
+        while still:
+            self.threshold, found = bisected([arrays[i] for i in still], left, within)
+            whole = [i for i, n in zip(still, found, strict=True) if n == pool[i].size]
+            if not whole:
+                for i, count in zip(still, found, strict=True):
+                    counts[i] = count
+                break
+            left -= sum(counts[i] for i in whole)  # the others take over what is not taken there
+            still = [i for i in still if i not in whole]
+        return counts
 
 
 class Param(Allocation):
@@ -276,11 +285,6 @@ def _spread(shares, pool, total):
         for i in able:
             counts[i] += 1
     return counts
-
-
-def _capped(counts, pool):
-    """At least one weight of each variable stays."""
-    return [min(count, one.size - 1) for count, one in zip(counts, pool, strict=True)]
 
 
 def _share_under(most, sizes, total):
