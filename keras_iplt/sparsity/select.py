@@ -8,8 +8,12 @@ __all__ = ["bisected", "blocks", "largest", "m_by_n", "threshold"]
 def threshold(magnitudes, keep):
     """The smallest of the `keep` largest numbers of an array."""
     flat = magnitudes.reshape(-1)
-    place = flat.size - keep
-    return np.partition(flat, place)[place]
+    for part in (flat[flat > 0], flat[flat == 0], flat[flat < 0]):
+        if keep <= part.size:
+            # Not over zeros and others together: many equals make partition very slow.
+            return np.partition(part, part.size - keep)[part.size - keep] if part[0] else part[0]
+        keep -= part.size
+    raise ValueError("keep: expected at most as many as there are numbers")
 
 
 def largest(magnitudes, keep):
