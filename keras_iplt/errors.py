@@ -5,6 +5,7 @@ __all__ = [
     "CriterionError",
     "DataError",
     "ExportError",
+    "MissingExtraError",
     "ModelError",
     "NothingToPruneError",
     "OptionError",
@@ -52,3 +53,7 @@ class BackupError(PruningError, ValueError):
 
 class ExportError(PruningError, ValueError):
     """A model cannot be converted, or what was written does not compute the same."""
+
+
+class MissingExtraError(PruningError, ImportError):
+    """An optional package is needed and not installed."""
