@@ -16,6 +16,7 @@ nor tensorflow-model-optimization.
 from keras_iplt import baselines, criteria, schedules, sparsity
 from keras_iplt.analysis.compare import Comparison, compare
 from keras_iplt.analysis.profile import Profile, profile
+from keras_iplt.analysis.sensitivity import Sensitivity, sensitivity
 from keras_iplt.callbacks import Guard, IPLTCallback
 from keras_iplt.errors import (
     BackupError,
@@ -65,8 +66,10 @@ __all__ = [
     # measure
     "Comparison",
     "Profile",
+    "Sensitivity",
     "compare",
     "profile",
+    "sensitivity",
     # ship
     "Export",
     "export",

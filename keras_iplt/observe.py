@@ -18,7 +18,7 @@ from keras_iplt.graph.trace import graph_of
 from keras_iplt.graph.walk import accepts, is_graph_model, walk
 from keras_iplt.graph.weights import numbers_of
 
-__all__ = ["Batch", "batches", "consumers", "marked", "observe"]
+__all__ = ["Batch", "batches", "consumers", "marked", "observe", "without_gradients"]
 
 _BATCH_SIZE = 32
 
@@ -190,7 +190,7 @@ def observe(graph, given, visit, wanted=None):
             are only taken out of the backend for those visited.
     """
     runner = _Runner(graph, visit, wanted)
-    with keras.StatelessScope(), _without_gradients():
+    with keras.StatelessScope(), without_gradients():
         for batch in given:
             runner.run(runner.function, batch.inputs)
 
@@ -237,7 +237,7 @@ class _Runner:
         return keras.ops.reshape(y, (*steps, *y.shape[1:]))
 
 
-def _without_gradients():
+def without_gradients():
     if keras.backend.backend() != "torch":
         return contextlib.nullcontext()
     import torch

@@ -55,6 +55,11 @@ class Candidate:
         """The channels that go."""
         return self.order[: self.taken]
 
+    def take_share(self, share):
+        """That share of the channels it had at first goes, as far as it is allowed."""
+        wanted = share * self.whole - self.before
+        self.taken = self.rounded(max(0, math.floor(wanted + 0.5)))
+
     def rounded(self, taken):
         """The number of channels to take that is nearest to `taken` and allowed."""
         taken = min(taken, self.most)

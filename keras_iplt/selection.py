@@ -18,7 +18,19 @@ from keras_iplt.graph.weights import numbers_of
 from keras_iplt.plan import as_graph, finished
 from keras_iplt.queue import Candidate, Queue
 
-__all__ = ["MEASURES", "Past", "as_dict", "as_list", "countable", "decide", "name_of", "plan"]
+__all__ = [
+    "MEASURES",
+    "Past",
+    "as_dict",
+    "as_list",
+    "by_layer",
+    "candidates_of",
+    "countable",
+    "decide",
+    "name_of",
+    "plan",
+    "ranked",
+]
 
 
 def plan(
@@ -111,24 +123,13 @@ def decide(
     own = own_shares(graph, per_layer, filters)
     groups = [graph.groups[index] for index in filters]
     values = ranked(graph, criterion, data, groups, past)
-    candidates = []
-    for group in groups:
-        index, counts = group.index, filters[group.index]
-        before = 0 if past is None else past.sizes[index] - group.size
-        candidates.append(
-            Candidate(
-                index, group.classes, counts,
-                order=np.lexsort((np.arange(group.size), values[group.classes])),
-                most=most_of(group, min_channels, round_to, max_ratio, before),
-                multiple=round_to or 1,
-                before=before,
-                filters_before=0 if past is None else past.filters[index] - int(counts.sum()),
-            )
-        )  # fmt: skip
+    candidates = candidates_of(
+        graph, filters, values, past, min_channels=min_channels, round_to=round_to,
+        max_ratio=max_ratio,
+    )  # fmt: skip
     shared = [c for c in candidates if c.index not in own]
     for candidate in candidates:
-        wanted = own.get(candidate.index, 0.0) * candidate.whole - candidate.before
-        candidate.taken = candidate.rounded(max(0, math.floor(wanted + 0.5)))
+        candidate.take_share(own.get(candidate.index, 0.0))
     if ratio and shared:
         Queue(shared, values, scope).cut(ratio, *amount(of, graph, candidates, shared, past))
     removed: list = [()] * len(graph.groups)
@@ -142,6 +143,25 @@ def decide(
         "ignore": [name_of(key) for key in ignore],
     }
     return finished(graph, removed, counted, options, share_removed(parameters, graph))
+
+
+def candidates_of(graph, filters, values, past=None, min_channels=1, round_to=None, max_ratio=None):
+    """A `Candidate` per group that may lose channels."""
+    candidates = []
+    for index, counts in filters.items():
+        group = graph.groups[index]
+        before = 0 if past is None else past.sizes[index] - group.size
+        candidates.append(
+            Candidate(
+                index, group.classes, counts,
+                order=np.lexsort((np.arange(group.size), values[group.classes])),
+                most=most_of(group, min_channels, round_to, max_ratio, before),
+                multiple=round_to or 1,
+                before=before,
+                filters_before=0 if past is None else past.filters[index] - int(counts.sum()),
+            )
+        )  # fmt: skip
+    return candidates
 
 
 def countable(graph, ignore, convolutions_only):
@@ -256,6 +276,17 @@ def groups_of(graph, key):
                 touched[graph.classes[piece.ids]] = True
     touched[SOLID] = False
     return [group.index for group in graph.groups if touched[group.classes].any()]
+
+
+def by_layer(graph, prunable):
+    """The path of a layer -> the groups that it stands for in `per_layer`, until all groups have
+    a layer."""
+    found: dict[str, list[int]] = {}
+    for index in prunable:
+        if not any(index in indices for indices in found.values()):
+            path = graph.groups[index].producers[0].path
+            found[path] = [i for i in groups_of(graph, path) if i in prunable]
+    return found
 
 
 def paths_of(graph, key):

@@ -20,8 +20,8 @@ HOUSE = pathlib.Path(iplt.__file__).parent
 
 # Imports go down only: a module may import from lower levels, and inside its own package.
 LEVELS = [
-    ["errors", "keras_private"],
-    ["extras"],
+    ["errors", "keras_private", "monitor"],
+    ["extras", "files"],
     ["layers", "cloning"],
     ["graph"],
     ["cost", "plan", "observe", "filters", "schedules"],
@@ -96,9 +96,11 @@ def test_the_public_names_are_pinned():
         "BackupError", "Comparison", "CriterionError", "DataError", "Export", "ExportError",
         "Frozen", "Graph", "Group", "Guard", "IPLTCallback", "MissingExtraError", "ModelError",
         "NothingToPruneError",
-        "OptionError", "Plan", "PlanMismatchError", "Profile", "PruningError", "SparsityCallback",
+        "OptionError", "Plan", "PlanMismatchError", "Profile", "PruningError", "Sensitivity",
+        "SparsityCallback",
         "WeightsError", "baselines", "compare", "criteria", "export", "mask", "plan", "profile",
-        "prune", "register_rule", "rewrite", "schedules", "shrink", "sparsity", "trace",
+        "prune", "register_rule", "rewrite", "schedules", "sensitivity", "shrink", "sparsity",
+        "trace",
     ])  # fmt: skip
     assert all(hasattr(iplt, name) for name in iplt.__all__)
     assert list(inspect.signature(iplt.plan).parameters) == [

@@ -1,0 +1,439 @@
+"""How much a model suffers when one layer loses filters: accuracy per layer and ratio.
+
+By the law that masked equals pruned, zeros tell what pruning would cost. For each layer they go
+into its variables alone, and only what these reach is computed again.
+"""
+
+import collections.abc
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+import pathlib
+
+import keras
+import numpy as np
+
+from keras_iplt.analysis.profile import aligned
+from keras_iplt.analysis.replay import Replay
+from keras_iplt.criteria import get as get_criterion
+from keras_iplt.errors import DataError, OptionError
+from keras_iplt.files import replacing
+from keras_iplt.graph.walk import accepts
+from keras_iplt.graph.weights import kept_axes, numbers_of, zeroed
+from keras_iplt.monitor import less_is_better
+from keras_iplt.observe import batches, without_gradients
+from keras_iplt.plan import as_graph
+from keras_iplt.selection import (
+    as_list,
+    by_layer,
+    candidates_of,
+    check_share,
+    check_weights,
+    countable,
+    ranked,
+)
+
+__all__ = ["Sensitivity", "sensitivity"]
+
+_FORMAT = "keras_iplt.sensitivity/1"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sensitivity:
+    """What became of a model's metrics when each layer alone lost filters. Print it for a table.
+
+    Attributes:
+        model: its name.
+        metric: the metric that methods look at unless told otherwise.
+        layers: one name per group of channels, that of a layer that creates them: what `per_layer`
+            of `keras_iplt.plan` takes. A layer that creates several (attention) stands for all.
+        sizes: how many channels each has.
+        ratios: the shares that were tried.
+        removed: array `(layers, ratios)`: how many channels went.
+        baseline: each metric of the whole model.
+        values: per metric an array `(layers, ratios)`.
+    """
+
+    model: str
+    metric: str
+    layers: tuple[str, ...]
+    sizes: tuple[int, ...]
+    ratios: tuple[float, ...]
+    removed: np.ndarray
+    baseline: dict
+    values: dict
+
+    def drop(self, metric=None):
+        """Array `(layers, ratios)`: how much worse than the whole model each is (or, where
+        negative, better)."""
+        name = self._name(metric)
+        worse = self.baseline[name] - self.values[name]
+        return -worse if less_is_better(name) else worse
+
+    def per_layer(self, drop=0.01, metric=None):
+        """How much each layer can lose by itself: `{layer: ratio}`, for `keras_iplt.plan`.
+
+        Together they cost more than each by itself: begin with a small drop, and train.
+
+        Args:
+            drop: how much worse the metric may be; 0.01 is one point of accuracy.
+            metric: which one; that of this object by default.
+
+        Returns:
+            Per layer the largest ratio up to which the metric holds; 0.0 where none does.
+        """
+        held = np.logical_and.accumulate(self.drop(metric) <= drop + 1e-9, axis=1).sum(axis=1)
+        return {name: (0.0, *self.ratios)[n] for name, n in zip(self.layers, held, strict=True)}
+
+    def ranking(self, metric=None):
+        """The layers, the least sensitive first, by the mean drop over all ratios."""
+        return tuple(self.layers[i] for i in np.argsort(self.drop(metric).mean(1), kind="stable"))
+
+    def to_plain(self):
+        """The result as dicts, lists, strings and numbers; what is not a number is None."""
+        return {
+            "format": _FORMAT,
+            **{key: getattr(self, key) for key in ("model", "metric", "layers", "sizes", "ratios")},
+            "removed": self.removed.tolist(),
+            "baseline": {name: _number(value) for name, value in self.baseline.items()},
+            "values": {
+                name: [[_number(x) for x in row] for row in values.tolist()]
+                for name, values in self.values.items()
+            },
+        }
+
+    @classmethod
+    def from_plain(cls, content):
+        """A result from what `to_plain` made."""
+        if content["format"] != _FORMAT:
+            raise ValueError(f"format {content['format']!r}")
+        return cls(
+            model=content["model"],
+            metric=content["metric"],
+            layers=tuple(content["layers"]),
+            sizes=tuple(content["sizes"]),
+            ratios=tuple(content["ratios"]),
+            removed=np.array(content["removed"], int),
+            baseline={k: float("nan") if v is None else v for k, v in content["baseline"].items()},
+            values={name: np.array(rows, float) for name, rows in content["values"].items()},
+        )
+
+    def to_json(self):
+        """The result as text that `from_json` reads."""
+        return json.dumps(self.to_plain())
+
+    @classmethod
+    def from_json(cls, text):
+        """A result from the text that `to_json` wrote, or from the file that was written while it
+        was measured."""
+        try:
+            return cls.from_plain(json.loads(text))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise OptionError(
+                f"expected the JSON text of a sensitivity analysis ({_FORMAT}); "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def _name(self, metric):
+        name = self.metric if metric is None else metric
+        if name not in self.values:
+            raise OptionError(
+                f"metric: expected one of {', '.join(map(repr, self.values))}, received: {name!r}"
+            )
+        return name
+
+    def __str__(self):
+        rows = [("layer", "channels", *(f"{ratio:.0%}" for ratio in self.ratios))]
+        for name, size, values in zip(
+            self.layers, self.sizes, self.values[self.metric], strict=True
+        ):
+            rows.append((name, str(size), *(f"{value:.4f}" for value in values)))
+        whole = f"{self.metric} {self.baseline[self.metric]:.4f} before anything is removed"
+        return f"{whole}\n{aligned(rows, left=1)}"
+
+
+def sensitivity(
+    model,
+    data,
+    ratios=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    criterion="l2",
+    metric=None,
+    ignore=(),
+    convolutions_only=False,
+    path=None,
+    verbose=1,
+):
+    """Measures what each layer of a model can lose by itself: loss and metrics per layer and share
+    of its filters. The model is left as it is.
+
+    Args:
+        model: a compiled Keras model: its loss and metrics are measured, as `evaluate` does.
+        data: `(x, y)`, `(x, y, sample_weight)` or batches of these that can be gone through
+            several times. A few hundred examples are enough to compare layers.
+        ratios: shares of the filters of a layer, rising, each in (0, 1).
+        criterion: which filters go first, see `keras_iplt.plan`. Criteria that look at data look
+            at these.
+        metric: the name of the metric that the result is ranked by; by default the first one that
+            the model was compiled with, else the loss.
+        ignore, convolutions_only: layers to leave out, see `keras_iplt.plan`.
+        path: a JSON file that is written after each layer. If it is there, of the same analysis,
+            the work goes on where it ended.
+        verbose: 0 for no progress bar.
+
+    Returns:
+        A `Sensitivity`. Print it for a table, plot it with `keras_iplt.plots.sensitivity`, or let
+        its `per_layer()` tell `keras_iplt.plan` what to take from where.
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> import keras_iplt as iplt
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)), keras.layers.Dense(8, activation="relu", name="hidden"),
+    ...     keras.layers.Dense(2)])
+    >>> model.compile(loss="mse")
+    >>> x = np.random.default_rng(0).normal(size=(32, 4))
+    >>> y = model.predict(x, verbose=0)
+    >>> found = iplt.sensitivity(model, (x, y), ratios=(0.25, 0.5), verbose=0)
+    >>> found.layers, found.removed.tolist(), found.baseline["loss"] < 1e-6
+    (('hidden',), [[2, 4]], True)
+    >>> bool(found.drop()[0, 1] > found.drop()[0, 0] > 0)
+    True
+    """
+    ratios = _checked_ratios(ratios)
+    graph, criterion = as_graph(model), get_criterion(criterion)
+    model, given = graph.model, _Data(graph.model, data)
+    check_weights(graph)
+    filters = countable(graph, as_list(ignore), convolutions_only)
+    groups = [graph.groups[index] for index in filters]
+    scores = ranked(graph, criterion, data, groups, None)
+    candidates = {c.index: c for c in candidates_of(graph, filters, scores)}
+    units = {
+        name: [_Unit(graph, [candidates[i] for i in indices], ratio) for ratio in ratios]
+        for name, indices in by_layer(graph, filters).items()
+    }
+    removed = np.array([[unit.count for unit in row] for row in units.values()])
+    meter = _Meter(model, given.first)
+    result = Sensitivity(
+        model=model.name,
+        metric=meter.name(metric),
+        layers=tuple(units),
+        sizes=tuple(row[0].size for row in units.values()),
+        ratios=ratios,
+        removed=removed,
+        baseline={},
+        values={name: np.full(removed.shape, np.nan) for name in meter.names},
+    )
+    journal = _Journal(path, _fingerprint(graph, result, candidates.values(), given.first))
+    done = journal.load(result)
+    if not done:
+        result.baseline.update(meter.measured(Replay(graph.function, []), [()], given)[0])
+        journal.save(result, done)
+    bar = keras.utils.Progbar(len(units), verbose=verbose, unit_name="layer")
+    for row, several in list(enumerate(units.values()))[done:]:
+        changes = [unit.zeros() for unit in several]
+        replay = Replay(graph.function, [variable for variable, _ in changes[-1]])
+        for column, found in enumerate(meter.measured(replay, changes, given)):
+            for name, value in found.items():
+                result.values[name][row, column] = value
+        journal.save(result, row + 1)
+        bar.update(row + 1)
+    return result
+
+
+# -- what goes -------------------------------------------------------------------------------------
+
+
+def _checked_ratios(ratios):
+    if not isinstance(ratios, collections.abc.Iterable) or isinstance(ratios, str):
+        raise OptionError(f"ratios: expected several numbers, received: {ratios!r}")
+    ratios = tuple(check_share("ratios", ratio) for ratio in ratios)
+    if not ratios or ratios[0] == 0 or any(b <= a for a, b in itertools.pairwise(ratios)):
+        raise OptionError(f"ratios: expected numbers in (0, 1) that rise, received: {list(ratios)}")
+    return ratios
+
+
+class _Unit:
+    """The channels that go from a layer at a ratio: those that `per_layer` of `plan` takes."""
+
+    def __init__(self, graph, candidates, ratio):
+        self._graph, self._chosen = graph, []
+        self.size = sum(c.size for c in candidates)
+        for candidate in candidates:
+            candidate.take_share(ratio)
+            self._chosen.append(candidate.classes[candidate.chosen])
+        self.count = sum(map(len, self._chosen))
+
+    def zeros(self):
+        """`(variable, value)` for each variable of which something goes."""
+        gone = self._graph.gone(self._chosen)
+        found = []
+        for pieces in self._graph.by_variable.values():
+            variable = pieces[0].variable
+            kept = kept_axes(variable, pieces, gone)
+            if any(indices is not None for indices in kept):
+                value = zeroed(numbers_of(variable), kept)
+                found.append((variable, keras.ops.convert_to_tensor(value, dtype=variable.dtype)))
+        return found
+
+
+# -- measuring -------------------------------------------------------------------------------------
+
+
+class _Data:
+    """Data that are gone through several times."""
+
+    def __init__(self, model, data):
+        if isinstance(data, collections.abc.Iterator):
+            raise DataError(
+                "data: expected (x, y) or batches that can be gone through several times, "
+                f"received: an iterator ({type(data).__name__}), which ends. Make it a list"
+            )
+        self._model, self._data = model, data
+        self.first = next(iter(self))
+        if self.first.y is None:
+            raise DataError("data: expected labels to measure by, (x, y), received: x alone")
+
+    def __iter__(self):
+        return batches(self._model, self._data)
+
+
+class _Meter:
+    """The loss and the metrics of a compiled model, for one choice of its variables' values after
+    the other.
+
+    Attributes:
+        names: of the loss and the metrics.
+    """
+
+    def __init__(self, model, batch):
+        if not model.compiled:
+            raise DataError(
+                f"model {model.name!r} is not compiled: call model.compile(loss=…, metrics=[…]) "
+                "to say what is to be measured"
+            )
+        self.model = model
+        # Who overrides compute_loss may know no `training`, which Keras got later.
+        self._training = {"training": False} if accepts(model.compute_loss, "training") else {}
+        self.names = [*self._built(batch)]
+
+    def _built(self, batch):
+        """What the metrics say of a batch: metrics are built at first use, which is not to be
+        within a scope. They are left as they were."""
+        before = {id(v): numbers_of(v).copy() for v in self.model.metrics_variables}
+        with without_gradients():
+            found = self._metrics(batch, self.model(batch.x, training=False))
+        for metric in self.model.metrics:
+            if any(id(v) not in before for v in metric.variables):
+                metric.reset_state()
+            for variable in metric.variables:
+                if id(variable) in before:
+                    variable.assign(before[id(variable)])
+        return found
+
+    def name(self, asked):
+        """The metric to rank by."""
+        if asked is None:
+            return next((name for name in self.names if name != "loss"), "loss")
+        if asked not in self.names:
+            raise OptionError(
+                f"metric: expected one of {', '.join(map(repr, self.names))}, received: {asked!r}"
+            )
+        return asked
+
+    def measured(self, replay, changes, given):
+        """For each change, a list of `(variable, value)`, the loss and the metrics."""
+        variables = [v for metric in self.model.metrics for v in metric.variables]
+        # Their values for the penalty are taken from the scope, or not found.
+        penalised = [(v, v.value) for v in self.model.trainable_variables if v.regularizer]
+        states: list = [None] * len(changes)
+        results: list[dict] = [{}] * len(changes)
+        losses, count = np.zeros(len(changes)), 0
+        with without_gradients():
+            for batch in given:
+                size = len(batch.inputs[0])
+                count += size
+                with keras.StatelessScope(collect_losses=True) as once:
+                    begun = replay.begin(batch.inputs)
+                for index, change in enumerate(changes):
+                    values = [*penalised, *change, *(states[index] or ())]
+                    with keras.StatelessScope(values, collect_losses=True) as scope:
+                        scope.losses.extend(once.losses)
+                        if states[index] is None:
+                            self.model.reset_metrics()
+                        found = self._metrics(batch, replay.finish(begun))
+                        found_states = [(v, scope.get_current_value(v)) for v in variables]
+                        states[index] = [(v, x) for v, x in found_states if x is not None]
+                    losses[index] += size * float(numbers_of(found["loss"]))
+                    results[index] = found
+        return [
+            {**{key: float(numbers_of(x)) for key, x in found.items()}, "loss": loss / count}
+            for found, loss in zip(results, losses, strict=True)
+        ]
+
+    def _metrics(self, batch, outputs):
+        loss = self.model.compute_loss(
+            x=batch.x, y=batch.y, y_pred=outputs, sample_weight=batch.sample_weight,
+            **self._training,
+        )  # fmt: skip
+        metrics = self.model.compute_metrics(batch.x, batch.y, outputs, batch.sample_weight)
+        return {"loss": loss, **{k: v for k, v in metrics.items() if k != "loss"}}
+
+
+# -- going on where it ended -----------------------------------------------------------------------
+
+
+class _Journal:
+    """The file in which a result grows."""
+
+    def __init__(self, path, fingerprint):
+        self.path = None if path is None else pathlib.Path(path)
+        self._fingerprint = fingerprint
+
+    def load(self, result):
+        """Fills a result with what has been measured already; returns how many layers have."""
+        if self.path is None or not self.path.exists():
+            return 0
+        try:
+            content = json.loads(self.path.read_text())
+            same = content.pop("fingerprint") == self._fingerprint
+            earlier, done = Sensitivity.from_plain(content), content["done"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise OptionError(
+                f"path: expected a new file or one of an analysis to go on with, received: "
+                f"{str(self.path)!r}, which is neither ({type(error).__name__}: {error})"
+            ) from error
+        if not same:
+            raise OptionError(
+                f"path: {str(self.path)!r} holds an analysis of another model, of other data or "
+                "with other options. Give another path, or remove it"
+            )
+        result.baseline.update(earlier.baseline)
+        result.values.update(earlier.values)
+        return done
+
+    def save(self, result, done):
+        if self.path is not None:
+            note = {**result.to_plain(), "done": done, "fingerprint": self._fingerprint}
+            with replacing(self.path) as partial:
+                partial.write_text(json.dumps(note))
+
+
+def _fingerprint(graph, result, candidates, batch):
+    """What tells one analysis from another: operations, weights, what goes, and data."""
+    found = hashlib.sha256()
+    for part in (graph.signature, result.ratios, result.metric, result.layers):
+        found.update(repr(part).encode())
+    arrays = [c.order for c in candidates] + [result.removed]
+    arrays += [numbers_of(v) for v in graph.model.weights]
+    arrays += [numbers_of(x) for x in keras.tree.flatten((batch.inputs, batch.y))]
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def _number(value):
+    return value if math.isfinite(value) else None
