@@ -13,8 +13,9 @@ Importing this package imports keras and numpy, neither TensorFlow (unless it is
 nor tensorflow-model-optimization.
 """
 
-from keras_iplt import baselines, criteria, schedules, sparsity
+from keras_iplt import baselines, criteria, plots, schedules, sparsity
 from keras_iplt.analysis.compare import Comparison, compare
+from keras_iplt.analysis.guided import Guided, prune_guided
 from keras_iplt.analysis.profile import Profile, profile
 from keras_iplt.analysis.sensitivity import Sensitivity, sensitivity
 from keras_iplt.callbacks import Guard, IPLTCallback
@@ -31,10 +32,13 @@ from keras_iplt.errors import (
     PruningError,
     WeightsError,
 )
+from keras_iplt.given import plan_channels
 from keras_iplt.graph.channels import Frozen, Graph, Group
 from keras_iplt.graph.rules import register_rule
 from keras_iplt.graph.trace import trace
+from keras_iplt.latency import LatencyTable, latency_table
 from keras_iplt.plan import Plan
+from keras_iplt.reporting import report
 from keras_iplt.selection import plan
 from keras_iplt.shipping import Export, export
 from keras_iplt.sparsity.callback import SparsityCallback
@@ -51,9 +55,12 @@ __all__ = [
     "Plan",
     "criteria",
     "plan",
+    "plan_channels",
     # carry out
     "mask",
+    "Guided",
     "prune",
+    "prune_guided",
     "rewrite",
     "shrink",
     # train
@@ -65,10 +72,14 @@ __all__ = [
     "sparsity",
     # measure
     "Comparison",
+    "LatencyTable",
     "Profile",
     "Sensitivity",
     "compare",
+    "latency_table",
+    "plots",
     "profile",
+    "report",
     "sensitivity",
     # ship
     "Export",

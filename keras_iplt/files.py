@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, then put into it."""
+"""Files that appear whole or not at all: written beside their place, then put into it."""
 
 import contextlib
 import os
@@ -7,29 +7,58 @@ import tempfile
 
 from keras_iplt.errors import OptionError
 
-__all__ = ["replacing"]
+__all__ = ["beside", "checked", "put_in_place", "replacing"]
+
+
+def checked(path):
+    """A path at which a file can be: to be asked before long work."""
+    try:
+        path = pathlib.Path(path)
+    except TypeError as error:
+        raise OptionError(f"path: expected a path, received: {path!r}") from error
+    if path.is_dir():
+        raise OptionError(f"path: expected a file, received: the directory {str(path)!r}")
+    if not path.parent.is_dir():
+        raise OptionError(f"path: expected one in a directory that exists, received: {str(path)!r}")
+    return path
+
+
+@contextlib.contextmanager
+def beside(path, error=OptionError):
+    """A place next to `path`, on the same disk, that is gone afterwards.
+
+    Args:
+        path: where something is to be written.
+        error: what to raise where it cannot.
+    """
+    try:
+        # In a directory of its own, where a file gets the permissions that any new file has.
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as directory:
+            yield pathlib.Path(directory) / path.name
+    except OSError as reason:
+        raise error(f"{path}: cannot be written: {reason}") from reason
+
+
+def put_in_place(partial, path):
+    """Replaces what is at `path`; a directory is first moved aside, and back if that fails."""
+    if not path.is_dir():
+        os.replace(partial, path)
+        return
+    old = partial.with_name(f"{path.name}.old")
+    try:
+        os.replace(path, old)
+        os.replace(partial, path)
+    except BaseException:  # an interruption as well
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise
 
 
 @contextlib.contextmanager
 def replacing(path):
-    """A path to write to, which takes the place of `path` when all is written, and is gone if
-    anything goes wrong, an interruption included.
-
-    Args:
-        path: where the file is to be, in a directory that exists.
-    """
-    path = pathlib.Path(path)
-    if path.is_dir():
-        raise OptionError(f"path: expected a file, received: the directory {str(path)!r}")
-    try:
-        handle, partial = tempfile.mkstemp(path.suffix, f".{path.stem}-", path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise OptionError(f"{path}: cannot be written: {error}") from error
-    try:
-        yield pathlib.Path(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise OptionError(f"{path}: cannot be written: {error}") from error
-    finally:
-        pathlib.Path(partial).unlink(missing_ok=True)
+    """A path to write a file to, which takes the place of `path` when all is written, and is gone
+    if anything goes wrong, an interruption included."""
+    path = checked(path)
+    with beside(path) as partial:
+        yield partial
+        put_in_place(partial, path)

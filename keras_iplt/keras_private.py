@@ -128,6 +128,14 @@ def producer_of(tensor):
     return tensor._keras_history.operation
 
 
+def mask_of(tensor):
+    """The mask that a tensor carries from layer to layer, or None."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+LOGITS = "_keras_logits"  # what a probability was computed from, which losses prefer to it
+
+
 def copied(operation):
     """The same operation (not a layer) without the nodes it stands at."""
     new = copy.copy(operation)

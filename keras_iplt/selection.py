@@ -1,33 +1,30 @@
 """Deciding which channels of a model go: what `plan` is asked for, checked and carried out."""
 
-import collections.abc
 import dataclasses
-import difflib
 import math
-import numbers
 
-import keras
 import numpy as np
 
+from keras_iplt.checks import check_count, check_share
 from keras_iplt.cost import flops, parameters, share_removed
 from keras_iplt.criteria import check_finite, scores
 from keras_iplt.criteria import get as get_criterion
 from keras_iplt.errors import NothingToPruneError, OptionError
-from keras_iplt.graph.channels import SOLID
 from keras_iplt.graph.weights import numbers_of
+from keras_iplt.latency import LatencyTable, latency_table
+from keras_iplt.naming import as_dict, as_list, groups_of, name_of, own_shares
 from keras_iplt.plan import as_graph, finished
 from keras_iplt.queue import Candidate, Queue
 
 __all__ = [
-    "MEASURES",
     "Past",
-    "as_dict",
-    "as_list",
-    "by_layer",
     "candidates_of",
+    "check_weights",
     "countable",
     "decide",
-    "name_of",
+    "described",
+    "measure_of",
+    "measured",
     "plan",
     "ranked",
 ]
@@ -53,7 +50,9 @@ def plan(
         model: a Keras model, or its `Graph` from `keras_iplt.trace`.
         ratio: the share to remove, in [0, 1).
         of: what `ratio` is a share of: `"filters"` (all prunable filters), `"params"` or
-            `"flops"` of the whole model.
+            `"flops"` of the whole model, or `"latency"`: the time that it takes in TFLite on this
+            machine, on one thread. For more threads, or not to measure each time, give a table
+            made by `keras_iplt.latency_table`.
         criterion: how important a channel is: a name, an object of `keras_iplt.criteria`, or a
             function of a `(filters, weights)` array that returns one number per filter.
         scope: `"global"` ranks all filters of the model together, `"layer"` takes the same share
@@ -64,7 +63,8 @@ def plan(
             filters, and with them whatever must be pruned together with these.
         min_channels: how many channels every group keeps at least.
         round_to: what is left of each group is rounded to the nearest multiple of this, and is
-            at least one multiple.
+            at least one multiple. `"auto"` (or a latency table): the number of channels that this
+            processor computes at once in layers of that kind.
         max_ratio: no group loses more than this share, so that a global ranking cannot empty it.
         convolutions_only: prune and count the filters of convolutions only, as the papers do.
         data: what data-driven criteria look at: `(x, y)`, `x`, or batches of these.
@@ -117,6 +117,7 @@ def decide(
     )  # fmt: skip
     criterion = get_criterion(criterion)
     graph = as_graph(model)
+    of, round_to = measured(graph, of, round_to)
     ignore, per_layer = as_list(ignore), as_dict(per_layer)
     check_weights(graph)
     filters = countable(graph, ignore, convolutions_only)
@@ -151,12 +152,16 @@ def candidates_of(graph, filters, values, past=None, min_channels=1, round_to=No
     for index, counts in filters.items():
         group = graph.groups[index]
         before = 0 if past is None else past.sizes[index] - group.size
+        if isinstance(round_to, LatencyTable):
+            multiple = round_to.multiple(graph, group)
+        else:
+            multiple = round_to or 1
         candidates.append(
             Candidate(
                 index, group.classes, counts,
                 order=np.lexsort((np.arange(group.size), values[group.classes])),
-                most=most_of(group, min_channels, round_to, max_ratio, before),
-                multiple=round_to or 1,
+                most=most_of(group, min_channels, multiple, max_ratio, before),
+                multiple=multiple,
                 before=before,
                 filters_before=0 if past is None else past.filters[index] - int(counts.sum()),
             )
@@ -186,9 +191,9 @@ def ranked(graph, criterion, data, groups, past):
     return values
 
 
-def most_of(group, min_channels, round_to, max_ratio, before=0):
+def most_of(group, min_channels, multiple, max_ratio, before=0):
     """How many channels a group may lose, after it has lost some `before`."""
-    least = max(group.least, min_channels, round_to or 1)
+    least = max(group.least, min_channels, multiple)
     if max_ratio is not None:
         least = max(least, math.ceil((group.size + before) * (1 - max_ratio) - 1e-9))
     return max(0, group.size - least)
@@ -208,6 +213,23 @@ def filters_of(graph, group, convolutions_only):
 MEASURES = {"params": parameters, "flops": flops}
 
 
+def measure_of(of):
+    """The function of a graph and of what goes that tells how much there is."""
+    return of.cost if isinstance(of, LatencyTable) else MEASURES[of]
+
+
+def measured(graph, of, round_to):
+    """`of` and `round_to` with a table in place of "latency" and "auto": one for both."""
+    tables = [x for x in (of, round_to) if isinstance(x, LatencyTable)]
+    asked = of == "latency", round_to == "auto"
+    if any(asked):
+        table = tables[0] if tables else latency_table(graph)
+        of, round_to = (
+            table if wanted else given for wanted, given in zip(asked, (of, round_to), strict=True)
+        )
+    return of, round_to
+
+
 def amount(of, graph, candidates, shared, past=None):
     """What `ratio` is a share of: how much there is, and a function that tells how much goes,
     what has gone before included."""
@@ -217,7 +239,7 @@ def amount(of, graph, candidates, shared, past=None):
             before + sum(int(c.filters.sum()) for c in shared),
             lambda: before + sum(int(c.filters[c.chosen].sum()) for c in shared),
         )
-    measure = MEASURES[of]
+    measure = measure_of(of)
     whole = measure(graph) if past is None else past.whole
 
     def lost():
@@ -236,90 +258,30 @@ def nothing_to_prune(graph):
     )
 
 
-# -- layers by name --
-
-
-def own_shares(graph, per_layer, prunable):
-    """`{group index: share}` from `{layer or name: share}`."""
-    found: dict[int, float] = {}
-    for key, share in per_layer.items():
-        indices = [index for index in groups_of(graph, key) if index in prunable]
-        if share and not indices:
-            raise OptionError(
-                f"per_layer: {name_of(key)!r} has no channel that may be pruned"
-                + "".join(
-                    f"; frozen: {f.reason}"
-                    for f in graph.frozen
-                    if f.operation in paths_of(graph, key)
-                )
-            )
-        for index in indices:
-            if found.setdefault(index, share) != share:
-                names = ", ".join(p.path for p in graph.groups[index].producers)
-                raise OptionError(
-                    f"per_layer: expected one ratio for channels that must be pruned together, "
-                    f"received: {found[index]} and {share} for {names}"
-                )
-    return found
-
-
-def groups_of(graph, key):
-    """The groups whose channels a layer creates, or holds one entry each of (batch norm …)."""
-    paths = paths_of(graph, key)
-    touched = np.zeros(len(graph.classes), bool)
-    for producer in graph.producers:
-        if producer.path in paths:
-            touched[graph.classes[producer.ids]] = True
-    for path in paths:
-        for piece in graph.by_path.get(path, ()):
-            if piece.role == "follow":
-                touched[graph.classes[piece.ids]] = True
-    touched[SOLID] = False
-    return [group.index for group in graph.groups if touched[group.classes].any()]
-
-
-def by_layer(graph, prunable):
-    """The path of a layer -> the groups that it stands for in `per_layer`, until all groups have
-    a layer."""
-    found: dict[str, list[int]] = {}
-    for index in prunable:
-        if not any(index in indices for indices in found.values()):
-            path = graph.groups[index].producers[0].path
-            found[path] = [i for i in groups_of(graph, path) if i in prunable]
-    return found
-
-
-def paths_of(graph, key):
-    """Paths of the operations that a layer object or a name stands for."""
-    calls = graph.calls.values()
-    if isinstance(key, keras.Layer):
-        heads = {call.path for call in calls if call.operation is key}
-    else:
-        heads = {call.path for call in calls if key in (call.path, call.operation.name)}
-    if not heads:
-        names = sorted({name for call in calls for name in (call.path, call.operation.name)})
-        close = difflib.get_close_matches(name_of(key), names, 3) or names[:3]
-        raise OptionError(
-            f"model {graph.model.name!r} has no layer {name_of(key)!r}"
-            + (" that is this very object" if isinstance(key, keras.Layer) else "")
-            + f". Close to it: {', '.join(map(repr, close))}"
-        )
-    inside = tuple(f"{head}/" for head in heads)
-    return heads | {call.path for call in calls if call.path.startswith(inside)}
-
-
-def name_of(key):
-    """A layer's name, or the name itself."""
-    return key.name if isinstance(key, keras.Layer) else key
-
-
 # -- checks --
+
+
+def described(of, round_to):
+    """Both as they can be written down."""
+    return {
+        "of": "latency" if isinstance(of, LatencyTable) else of,
+        "round_to": "auto" if isinstance(round_to, LatencyTable) else round_to,
+    }
 
 
 def checked_options(ratio, of, scope, min_channels, round_to, max_ratio, convolutions_only):
     """The options as a dict that can be written down, if they are what is expected."""
-    if of not in ("filters", "params", "flops"):
-        raise OptionError(f"of: expected 'filters', 'params' or 'flops', received: {of!r}")
+    if not isinstance(of, LatencyTable) and of not in ("filters", *MEASURES, "latency"):
+        raise OptionError(
+            "of: expected 'filters', 'params', 'flops', 'latency' or a latency table, received: "
+            f"{of!r}"
+        )
+    of, round_to = described(of, round_to).values()
+    if isinstance(round_to, str) and round_to != "auto":
+        raise OptionError(
+            "round_to: expected a positive integer, 'auto' or a latency table, received: "
+            f"{round_to!r}"
+        )
     if scope not in ("global", "layer"):
         raise OptionError(f"scope: expected 'global' or 'layer', received: {scope!r}")
     if not isinstance(convolutions_only, (bool, np.bool_)):
@@ -329,50 +291,10 @@ def checked_options(ratio, of, scope, min_channels, round_to, max_ratio, convolu
         "of": of,
         "scope": scope,
         "min_channels": check_count("min_channels", min_channels),
-        "round_to": None if round_to is None else check_count("round_to", round_to),
+        "round_to": round_to if round_to in (None, "auto") else check_count("round_to", round_to),
         "max_ratio": None if max_ratio is None else check_share("max_ratio", max_ratio),
         "convolutions_only": bool(convolutions_only),
     }
-
-
-def check_share(name, value):
-    """`value` if it is a number in [0, 1)."""
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not 0 <= value < 1:
-        raise OptionError(f"{name}: expected a number in [0, 1), received: {value!r}")
-    return float(value)
-
-
-def check_count(name, value):
-    """`value` if it is a positive integer."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise OptionError(f"{name}: expected a positive integer, received: {value!r}")
-    return int(value)
-
-
-def as_list(ignore):
-    """One layer or name, or several, as a list."""
-    several = [ignore] if isinstance(ignore, (str, keras.Layer)) else ignore
-    if not isinstance(several, collections.abc.Iterable):
-        raise OptionError(f"ignore: expected layers or names of layers, received: {ignore!r}")
-    several = list(several)
-    for key in several:
-        if not isinstance(key, (str, keras.Layer)):
-            raise OptionError(f"ignore: expected layers or names of layers, received: {key!r}")
-    return several
-
-
-def as_dict(per_layer):
-    """Shares by layer or name."""
-    if per_layer is None:
-        return {}
-    if not isinstance(per_layer, collections.abc.Mapping):
-        raise OptionError(f"per_layer: expected {{layer or name: ratio}}, received: {per_layer!r}")
-    for key, share in per_layer.items():
-        if not isinstance(key, (str, keras.Layer)):
-            raise OptionError(f"per_layer: expected layers or names of layers, received: {key!r}")
-        check_share(f"per_layer of {name_of(key)!r}", share)
-    return dict(per_layer)
 
 
 def check_weights(graph):

@@ -1,22 +1,36 @@
-"""Pruning in a minute: a small CNN on scikit-learn's handwritten digits, dense and with IPLT.
+"""Pruning in two minutes: a small CNN on scikit-learn's handwritten digits, dense and with IPLT.
 
-    python -m recipes.demo [--ratio 0.6] [--epochs 24] [--seed 0]
+    python -m recipes.demo [--ratio 0.6] [--epochs 24] [--seed 0] [--out saved_models/demo]
 
-Trains a network of three convolutions twice, in the same plain fit but for one callback, and
-prints both side by side. The smaller model is written to saved_models/demo/. About half a minute
-on two cores, no network needed.
+Trains a network of three convolutions twice, in the same plain fit but for one callback, exports
+both, and shows them side by side. Both models, their .tflite files and a report are written to
+saved_models/demo/. About a minute on two cores, no network needed. So small a network trains no
+faster when it is pruned: most of the seconds go into TensorFlow's compiling it, dense and small.
 """
 
 import argparse
+import importlib.util
 import json
 import pathlib
+import sys
 import time
+import warnings
 
 import keras
 import numpy as np
 from keras import layers
 
 import keras_iplt as iplt
+
+NAMES = ("dense", "iplt")
+ROWS = [  # of the table: key, what it says, how it is written
+    ("accuracy", "accuracy on test digits", "{:.1%}"),
+    ("parameters", "parameters", "{:,}"),
+    ("flops", "FLOPs per image", "{:,}"),
+    ("seconds", "seconds of training", "{:.1f}"),
+    ("tflite_bytes", "bytes as .tflite", "{:,}"),
+    ("latency_ms", "ms per image in TFLite", "{:.4f}"),
+]
 
 
 def digits():
@@ -25,7 +39,7 @@ def digits():
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise SystemExit(
-            "the demo needs scikit-learn's digits: pip install 'keras-iplt[demo]'"
+            "error: the demo needs scikit-learn's digits: pip install 'keras-iplt[demo]'"
         ) from error
     x, y = load_digits(return_X_y=True)
     x = (x.reshape(-1, 8, 8, 1) / 16).astype("float32")
@@ -37,65 +51,180 @@ def digits():
 def network():
     """Convolution, batch norm and ReLU, three times; a residual connection to make it harder."""
 
-    def block(x, filters, **options):
-        x = layers.Conv2D(filters, 3, padding="same", use_bias=False, **options)(x)
-        return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    def block(x, filters, number):
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv{number}")(x)
+        x = layers.BatchNormalization(momentum=0.9, name=f"norm{number}")(x)
+        return layers.ReLU(name=f"relu{number}")(x)
 
     image = keras.Input((8, 8, 1), name="image")
-    x = block(image, 32)
-    x = layers.MaxPooling2D()(layers.Add()([x, block(x, 32)]))
-    x = layers.GlobalAveragePooling2D()(block(x, 64))
+    x = block(image, 32, 1)
+    x = layers.MaxPooling2D(name="pool")(layers.Add(name="add")([x, block(x, 32, 2)]))
+    x = layers.GlobalAveragePooling2D(name="mean")(block(x, 64, 3))
     return keras.Model(image, layers.Dense(10, name="digit")(x), name="digits")
 
 
-def trained(epochs, seed, callbacks):
-    """A network trained from the same start on the same batches, and the seconds it took."""
+def compiled(seed):
+    """A network as it starts: the same for the same seed."""
     keras.utils.set_random_seed(seed)
-    (x, y), _ = digits()
     model = network()
     model.compile(
         keras.optimizers.Adam(2e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
+    return model
+
+
+def trained(epochs, seed, callbacks):
+    """A network trained from the same start on the same batches, its history and the seconds."""
+    (x, y), _ = digits()
+    model = compiled(seed)
     start = time.perf_counter()
-    model.fit(x, y, epochs=epochs, batch_size=64, verbose=0, callbacks=callbacks)
-    return model, time.perf_counter() - start
+    history = model.fit(
+        x, y, epochs=epochs, batch_size=64, verbose=0, callbacks=[*callbacks, Lines(epochs)]
+    )
+    return model, history.history, time.perf_counter() - start
+
+
+class Lines(keras.callbacks.Callback):
+    """A line about every fourth of the training, as a progress bar would fill a pipe with."""
+
+    def __init__(self, epochs):
+        super().__init__()
+        self.every = max(1, -(-epochs // 4))
+        self.epochs = epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every == 0 or epoch + 1 == self.epochs:
+            say(
+                f"  epoch {epoch + 1:>2} of {self.epochs}: accuracy {logs['accuracy']:.3f}, "
+                f"{self.model.count_params():,} parameters"
+            )
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
 
 
 def run(ratio, epochs, seed, folder):
     """Trains twice, densely and with pruning; returns what came of it."""
-    print(f"what hangs together:\n{iplt.trace(network())}\n")
-    print(f"training for {epochs} epochs, densely …")
-    dense, dense_seconds = trained(epochs, seed, [])
-    print(f"training for {epochs} epochs, IPLTCallback({ratio}) among the callbacks …")
-    steps = keras.callbacks.CSVLogger(folder / "training.csv")
-    callback = iplt.IPLTCallback(ratio, scope="layer")
     folder.mkdir(parents=True, exist_ok=True)
-    small, small_seconds = trained(epochs, seed, [callback, steps])
-    small.save(folder / "digits.keras")
+    say(f"what hangs together:\n{iplt.trace(network())}\n")
+    callback = iplt.IPLTCallback(ratio, scope="layer")
+    compiled(seed).fit(*(a[:64] for a in digits()[0]), verbose=0)  # what starts only once
+    say(f"training for {epochs} epochs, densely …")
+    dense, _, dense_seconds = trained(epochs, seed, [])
+    say(f"training for {epochs} epochs, IPLTCallback({ratio}) among the callbacks …")
+    steps = keras.callbacks.CSVLogger(folder / "training.csv")
+    small, history, small_seconds = trained(epochs, seed, [callback, steps])
+    models, seconds = (dense, small), (dense_seconds, small_seconds)
     _, test = digits()
+    comparison = iplt.compare(*models, names=NAMES)
+    columns = [
+        {
+            "accuracy": evaluate(model, test),
+            "parameters": profile.params,
+            "flops": profile.flops,
+            "seconds": round(took, 1),
+        }
+        for model, profile, took in zip(
+            models, (comparison.before, comparison.after), seconds, strict=True
+        )
+    ]
+    for name, model in zip(NAMES, models, strict=True):
+        iplt.export(model, folder / f"{name}.keras")
+    exports = exported(models, columns, folder)
+    files = ["dense.keras", "iplt.keras", "training.csv", "result.json"]
+    files += [pathlib.Path(done.path).name for done in exports]
+    files += reported(models, exports, history, columns, folder)
     result = {
-        "accuracy_dense": evaluate(dense, test),
-        "accuracy_iplt": evaluate(small, test),
-        "parameters_dense": dense.count_params(),
-        "parameters_iplt": small.count_params(),
-        "seconds_dense": round(dense_seconds, 1),
-        "seconds_iplt": round(small_seconds, 1),
+        f"{key}_{name}": column[key]
+        for key, *_ in ROWS
+        for name, column in zip(NAMES, columns, strict=True)
+        if key in column
     }
+    result |= {"fpr": comparison.fpr, "ppr": comparison.ppr, "backend": keras.backend.backend()}
     (folder / "result.json").write_text(json.dumps(result, indent=2))
-    print(f"\n{iplt.compare(dense, small)}")
-    print(
-        f"\naccuracy on {len(test[1])} test digits: {result['accuracy_dense']:.1%} dense, "
-        f"{result['accuracy_iplt']:.1%} with IPLT\n"
-        f"seconds of training: {dense_seconds:.1f} dense, {small_seconds:.1f} with IPLT\n"
-        f"written to {folder}/: digits.keras, training.csv, result.json"
-    )
+    print(f"\n{comparison}\n\n{table(columns)}\n\nwritten to {folder}/: {', '.join(files)}")
     return result
 
 
 def evaluate(model, data):
     return float(model.evaluate(*data, verbose=0, return_dict=True)["accuracy"])
+
+
+def exported(models, columns, folder):
+    """Writes .tflite files where that can be done, and notes their size and speed."""
+    if keras.backend.backend() != "tensorflow":
+        say("no .tflite files: Keras runs on another backend, and TensorFlow converts")
+        return []
+    say("exporting both as .tflite …")
+    done = [iplt.export(m, folder / f"{n}.tflite") for n, m in zip(NAMES, models, strict=True)]
+    for column, export, taken in zip(columns, done, latencies(done), strict=True):
+        column["tflite_bytes"], column["latency_ms"] = export.size, round(1e3 * taken, 5)
+    return done
+
+
+def latencies(exports, rounds=30, calls=50):
+    """Seconds per image, measured in turns: what slows the machine down for a while slows down
+    both, and the best of many rounds is what remains."""
+    runners = [interpreter(export.path) for export in exports]
+    best = [float("inf")] * len(runners)
+    for _ in range(rounds):
+        for index, invoke in enumerate(runners):
+            start = time.perf_counter()
+            for _ in range(calls):
+                invoke()
+            best[index] = min(best[index], (time.perf_counter() - start) / calls)
+    return best
+
+
+def interpreter(path):
+    """What runs a .tflite file once, on one thread."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorFlow says that LiteRT takes its place
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError:
+            import tensorflow as tf
+
+            Interpreter = tf.lite.Interpreter
+        runner = Interpreter(path, num_threads=1)
+    runner.allocate_tensors()
+    (given,) = runner.get_input_details()
+    runner.set_tensor(given["index"], np.zeros(given["shape"], given["dtype"]))
+    return runner.invoke
+
+
+def reported(models, exports, history, columns, folder):
+    """Writes the report if matplotlib, which draws its pictures, is there; the names of files."""
+    if importlib.util.find_spec("matplotlib") is None:
+        say("no report: it needs matplotlib, pip install 'keras-iplt[plots]'")
+        return []
+    say("writing the report …")
+    accuracies = tuple(column["accuracy"] for column in columns)
+    iplt.report(
+        folder / "report.html", *models, exports=exports, history=history,
+        accuracy={"test accuracy": accuracies}, command="python -m recipes.demo",
+        title="Handwritten digits, dense and with IPLT",
+    )  # fmt: skip
+    return ["report.html"]
+
+
+def table(columns):
+    """Both side by side; the last column says how much of the first is left."""
+    rows = [("", *NAMES, "iplt : dense")]
+    for key, title, form in ROWS:
+        if all(key in column for column in columns):
+            one, other = (column[key] for column in columns)
+            rows.append((title, form.format(one), form.format(other), f"{other / one:.2f}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(padded, row, widths, range(len(row)))) for row in rows)
+
+
+def padded(cell, width, column):
+    """Names to the left, numbers to the right."""
+    return cell.rjust(width) if column else cell.ljust(width)
 
 
 def main(arguments=None):
@@ -107,10 +236,14 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("saved_models/demo"))
     options = parser.parse_args(arguments)
+    if options.epochs < 1:
+        parser.error(f"argument --epochs: expected a positive number, received: {options.epochs}")
     try:
-        run(options.ratio, options.epochs, options.seed, options.out)
+        return run(options.ratio, options.epochs, options.seed, options.out)
     except iplt.PruningError as error:
         raise SystemExit(f"error: {error}") from error
+    except OSError as error:
+        raise SystemExit(f"error: {options.out}: {error}") from error
 
 
 if __name__ == "__main__":

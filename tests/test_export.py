@@ -1,7 +1,13 @@
 """Models as files that run elsewhere, checked before they take their place."""
 
+import errno
+import itertools
+import json
 import os
+import pathlib
 import stat
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -14,7 +20,25 @@ import keras_iplt as iplt
 from keras_iplt.shipping import formats, runtimes
 
 X = np.random.default_rng(0).normal(size=(40, 8, 8, 3)).astype("float32")
+FILES = ["m.tflite", "saved", "m.keras", "m.onnx"]
 on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow converts")
+
+
+@pytest.fixture(autouse=True)
+def little_time(monkeypatch):
+    """For measuring latency: what is measured does not matter here."""
+    monkeypatch.setattr(
+        runtimes.Runtime, "latency", lambda self, x: runtimes.timed([self], x, seconds=0)[0]
+    )
+
+
+def able(path):
+    """Skips where a path's format cannot be written here."""
+    if BACKEND != "tensorflow" and not str(path).endswith(".keras"):
+        pytest.skip("TensorFlow converts")
+    if str(path).endswith(".onnx"):
+        pytest.importorskip("tf2onnx")
+        pytest.importorskip("onnxruntime")
 
 
 def net(**of_input):
@@ -76,14 +100,30 @@ def test_tflite(precision, smaller, within, tmp_path):
         assert text in str(done)
 
 
-@on_tensorflow
-def test_names_and_structures(tmp_path):
+@pytest.mark.parametrize("path", FILES)
+def test_names_and_structures(path, tmp_path):
     """Dicts of inputs, lists of outputs, names that are no identifiers: nothing gets mixed up."""
-    for path in ("m.tflite", "saved"):
-        done = iplt.export(several(), tmp_path / path)
-        assert set(done.inputs) == {"b_b", "x_2nd"}
-        assert list(done.outputs) == ["sum", "sign"] and done.difference < 1e-5
-        assert done.to_dict()["inputs"]["x_2nd"][-1] == 6
+    able(path)
+    done = iplt.export(several(), tmp_path / path)
+    assert set(done.inputs) == {"b_b", "x_2nd"}
+    assert list(done.outputs) == ["sum", "sign"] and done.difference < 1e-5
+    assert done.to_dict()["inputs"]["x_2nd"][-1] == 6
+    assert json.loads(json.dumps(done.to_dict())) == done.to_dict()
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_outputs_as_a_dict_keep_their_keys(path, tmp_path):
+    """Also where one is returned twice, or is an input; an input and an output of one name are told
+    apart."""
+    able(path)
+    i = keras.Input((4,), name="x")
+    y = layers.Dense(3, name="y")(i)
+    done = iplt.export(keras.Model(i, {"b": y, "a": y, "c": i}), tmp_path / path)
+    size = done.inputs["x"][0]
+    assert done.outputs == {"a": (size, 3), "b": (size, 3), "c": (size, 4)}
+    assert done.difference < 1e-5
+    done = iplt.export(keras.Model(i, [y, i]), tmp_path / path)
+    assert [*done.inputs, *done.outputs] == ["x", "y", "x_1"]
 
 
 @on_tensorflow
@@ -92,6 +132,7 @@ def test_batches(tmp_path):
     import tensorflow as tf
 
     assert iplt.export(net(), tmp_path / "a.tflite", batch_size=4).inputs["image"][0] == 4
+    assert iplt.export(net(), tmp_path / "four", batch_size=4).inputs["image"][0] == 4
     iplt.export(net(), tmp_path / "b.tflite", batch_size=None)
     loaded = runtimes.load(net(), tmp_path / "b.tflite", "tflite")
     assert loaded([X[:1]])[0].shape == (1, 4)
@@ -121,16 +162,214 @@ def test_a_model_that_was_pruned_in_training(tmp_path):
     assert iplt.export(model, tmp_path / "m.tflite").difference < 1e-4
 
 
+@on_tensorflow
+def test_the_batch_size_that_a_model_was_built_with(tmp_path):
+    """It is kept, and no other is written."""
+    model = keras.Sequential([keras.Input((6,), batch_size=4), layers.Dense(3)])
+    for path in ("m.tflite", "saved", "m.keras"):
+        done = iplt.export(model, tmp_path / path)
+        assert {shape[0] for shape in (*done.inputs.values(), *done.outputs.values())} == {4}
+        with pytest.raises(iplt.OptionError, match=r"that of the model's inputs, 4.*received: 2"):
+            iplt.export(model, tmp_path / path, batch_size=2)
+    with pytest.raises(iplt.OptionError, match=r"inputs, None, which a \.keras file keeps"):
+        iplt.export(net(), tmp_path / "m.keras", batch_size=2)
+
+
+# -- networks of many kinds ------------------------------------------------------------------------
+
+
+def lstm():
+    i = keras.Input((5,), dtype="int32", name="words")
+    return keras.Model(i, layers.Dense(3)(layers.LSTM(6)(layers.Embedding(2, 4)(i))))
+
+
+def unrolled():
+    i = keras.Input((5,), dtype="int32", name="words")
+    return keras.Model(i, layers.Dense(3)(layers.LSTM(6, unroll=True)(layers.Embedding(2, 4)(i))))
+
+
+def attention():
+    i = keras.Input((None, 8), name="tokens")  # as many as there are
+    x = layers.LayerNormalization()(i + layers.MultiHeadAttention(2, 4)(i, i))
+    return keras.Model(i, layers.GlobalAveragePooling1D()(layers.Dense(8, "gelu")(x)))
+
+
+def grouped():
+    i = keras.Input((None, None, 4), name="image")
+    x = layers.Conv2D(8, 3, groups=2, activation="relu")(i)
+    return keras.Model(i, layers.GlobalMaxPooling2D()(layers.SeparableConv2D(6, 3)(x)))
+
+
+def half(policy):
+    def build():
+        keras.config.set_dtype_policy(policy)
+        i = keras.Input((6, 4), name="steps")
+        x = layers.BatchNormalization()(layers.Conv1D(8, 1, activation="relu")(i))
+        x = layers.TimeDistributed(layers.Dense(6, activation="relu"))(x) + 1.0
+        x = keras.Sequential([keras.Input((6, 6)), layers.Flatten(), layers.Dense(3)])(x)
+        keras.config.set_dtype_policy("float32")
+        return keras.Model(i, x)
+
+    build.__name__ = policy
+    return build
+
+
+KINDS = [lstm, attention, grouped, half("mixed_float16"), half("bfloat16")]
+OF_ALL_SIZES = {
+    "attention": np.random.default_rng(0).normal(size=(9, 7, 8)).astype("float32"),
+    "grouped": np.random.default_rng(0).normal(size=(9, 9, 8, 4)).astype("float32"),
+}
+
+
+@on_tensorflow
+@pytest.mark.parametrize("path", FILES[:3:2] + FILES[3:])
+@pytest.mark.parametrize("build", KINDS, ids=lambda b: b.__name__)
+def test_kinds_of_networks(build, path, tmp_path):
+    """Whole and pruned: recurrent, attending, of any size, grouped, of mixed precision. These are
+    written in float32, but for .keras."""
+    able(path)
+    model = build()
+    randomize(model)
+    within = {"mixed_float16": 1e-2, "bfloat16": 0.1}.get(build.__name__, 1e-4)
+    whole = iplt.export(model, tmp_path / path, data=OF_ALL_SIZES.get(build.__name__))
+    assert whole.difference <= whole.tolerance == within
+    assert (whole.difference > 1e-5) == (within > 1e-4 and path != "m.keras")
+    small = iplt.prune(model, ratio=0.5, scope="layer")
+    done = iplt.export(small, tmp_path / path, data=OF_ALL_SIZES.get(build.__name__))
+    assert done.size < whole.size and done.difference <= within
+    assert {layer.compute_dtype for layer in model.layers} == {
+        layer.compute_dtype for layer in build().layers
+    }
+
+
+@on_tensorflow
+def test_int8_of_recurrent_layers(tmp_path):
+    """Unrolled they can be written. Loops are refused: TensorFlow's converter would end the process
+    and whatever else runs in it."""
+    words = np.random.default_rng(0).integers(0, 2, (20, 5))
+    options = dict(precision="int8", data=words, tolerance=0.6)  # of random weights
+    assert iplt.export(unrolled(), tmp_path / "m.tflite", **options).difference > 0
+    with pytest.raises(iplt.ExportError, match=r"it has a loop.*unroll=True"):
+        iplt.export(lstm(), tmp_path / "loop.tflite", precision="int8", data=words)
+    for precision in ("float16", "dynamic"):
+        assert iplt.export(lstm(), tmp_path / "m.tflite", precision=precision).difference < 0.1
+    assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
+
+
+def test_onnx(tmp_path):
+    """Any number of examples, named `batch`, unless one is asked for; float32 and nothing else."""
+    able("m.onnx")
+    import onnxruntime
+
+    model, path = net(), tmp_path / "m.onnx"
+    done = iplt.export(model, path)
+    assert done.format == "onnx" and done.runtime.startswith("onnxruntime") and done.latency > 0
+    assert done.inputs == {"image": (None, 8, 8, 3)} and done.size == os.path.getsize(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["batch", 8, 8, 3]
+    scores = session.run(["scores"], {"image": X})[0]
+    np.testing.assert_allclose(scores, model.predict(X, verbose=0), rtol=1e-4, atol=1e-5)
+    assert iplt.export(model, path, batch_size=3).inputs == {"image": (3, 8, 8, 3)}
+    for precision in ("float16", "dynamic", "int8"):
+        with pytest.raises(iplt.OptionError, match=r"'float32' for format 'onnx'.* only \.tflite"):
+            iplt.export(model, path, precision=precision, data=X)
+
+
+def test_what_onnx_lacks(tmp_path, capfd):
+    """It is named in one error, and not printed."""
+    able("m.onnx")
+    i = keras.Input((4,))
+    model = keras.Model(i, keras.ops.fft((i, i))[0])
+    with pytest.raises(iplt.ExportError, match=r"converted to 'onnx'.*Complex.* is not supported"):
+        iplt.export(model, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir()) and "not supported" not in "".join(capfd.readouterr())
+
+
+@on_tensorflow
+@pytest.mark.parametrize("package", ["tf2onnx", "onnxruntime"])
+def test_without_the_extra(package, tmp_path, monkeypatch):
+    """The error says what to install."""
+    for name in ("tf2onnx", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, name, None if name == package else json)
+    with pytest.raises(iplt.MissingExtraError, match=rf"{package}.*keras-iplt\[onnx\]"):
+        iplt.export(net(), tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+# -- runtimes and time -----------------------------------------------------------------------------
+
+
+@on_tensorflow
+def test_tflite_from_a_file_or_from_its_content(tmp_path):
+    """On as many threads as asked for; names are those of the file, in an order to be chosen."""
+    model, path = several(), tmp_path / "m.tflite"
+    iplt.export(model, path)
+    inputs = {"x_2nd": np.ones((1, 6), "float32"), "b_b": np.zeros((1, 4), "float32")}
+    expected = model.predict({"2nd": inputs["x_2nd"], "b-b": inputs["b_b"]}, verbose=0)
+    for given in (path, str(path), path.read_bytes()):
+        runtime = runtimes.tflite_runtime(given, threads=2)
+        assert sorted(runtime.inputs) == ["b_b", "x_2nd"]
+        found = runtime([inputs[name] for name in runtime.inputs])
+        found = dict(zip(runtime.outputs, found, strict=True))
+        np.testing.assert_allclose(found["sum"], expected[0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found["sign"], expected[1], rtol=1e-4, atol=1e-5)
+    chosen = runtimes.tflite_runtime(path, 1, ["b_b", "x_2nd"], ["sign"])
+    found = chosen([inputs["b_b"], inputs["x_2nd"]])
+    assert len(found) == 1
+    np.testing.assert_allclose(found[0], expected[1], rtol=1e-4, atol=1e-5)
+
+
+@on_tensorflow
+def test_what_takes_longer_takes_longer():
+    """Four times the channels, 16 times the work; the two take turns."""
+    import tensorflow as tf
+
+    def written(channels):
+        i = keras.Input((32, 32, channels), batch_size=1)
+        model = keras.Model(i, layers.Conv2D(channels, 3)(i))
+        return tf.lite.TFLiteConverter.from_keras_model(model).convert()
+
+    small, large = (runtimes.tflite_runtime(written(n)) for n in (16, 64))
+    x = [[np.ones((1, 32, 32, n), "float32")] for n in (16, 64)]
+    a, b = runtimes.timed([small, large], x, seconds=0.2)
+    assert 0 < 2 * a < b
+    assert len(runtimes.timed([small] * 3, x[0], seconds=0)) == 3
+    with pytest.raises(iplt.OptionError, match="expected a list for each of 1 runtimes"):
+        runtimes.timed([small], x)
+
+
+def test_turns_are_short_and_alternate():
+    """A runtime that takes 1 ms and one that takes 2 see the same machine."""
+    import time
+
+    seen = []
+
+    def runtime(name, seconds):
+        def ready(inputs):
+            return lambda: (seen.append(name), time.sleep(seconds)), lambda: []
+
+        return runtimes.Runtime(name, ["x"], ["y"], ready)
+
+    a, b = runtimes.timed([runtime("a", 0.001), runtime("b", 0.004)], [X], seconds=0.1)
+    assert 0.001 <= a < b and b >= 0.004
+    switches = sum(x != y for x, y in itertools.pairwise(seen))
+    assert switches >= 5 and seen.count("a") >= 5 and seen.count("b") >= 5
+
+
 # -- what goes wrong -------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["m.tflite", "saved", "m.keras"])
+@pytest.fixture(params=FILES)
 def before(request, tmp_path):
     """A place where something was exported before."""
-    if BACKEND != "tensorflow" and request.param != "m.keras":
-        pytest.skip("TensorFlow converts")
+    able(request.param)
     path = tmp_path / request.param
-    iplt.export(net(), path)
+    if path.suffix:
+        path.write_bytes(b"before")
+    else:
+        (path / "variables").mkdir(parents=True)
+        (path / "saved_model.pb").write_bytes(b"before")
+        (path / "variables/variables.index").write_bytes(b"before, too")
     return path
 
 
@@ -173,6 +412,174 @@ def test_interruptions_leave_what_was_there(before, monkeypatch):
         assert [p.name for p in before.parent.iterdir()] == [before.name]
 
 
+def test_interrupted_between_the_old_and_the_new(before, monkeypatch):
+    """A directory takes two steps; after the first, the old one comes back."""
+    was, replace = content(before), os.replace
+    for step in range(2 if before.is_dir() else 1):
+        for error in (KeyboardInterrupt, OSError):
+            steps = []
+
+            def stopped(*paths, step=step, error=error, steps=steps):
+                steps.append(paths)
+                if len(steps) == step + 1:
+                    raise error
+                replace(*paths)
+
+            monkeypatch.setattr(os, "replace", stopped)
+            with pytest.raises(
+                KeyboardInterrupt if error is KeyboardInterrupt else iplt.ExportError
+            ):
+                iplt.export(net(), before)
+            monkeypatch.undo()
+            assert len(steps) > step and content(before) == was
+            assert [p.name for p in before.parent.iterdir()] == [before.name]
+
+
+def test_damage_is_seen(before, monkeypatch):
+    """Some bytes of the weights that were written are others; or only half of the file is there."""
+    was, original = content(before), formats.write
+
+    def flipped(path):
+        data = bytearray(path.read_bytes())
+        kernel = np.asarray(net().layers[-1].kernel).T[0, :4].tobytes()
+        at = max(data.find(kernel), data.find(np.asarray(net().layers[-1].kernel)[0].tobytes()))
+        if at < 0:  # compressed, or in another order
+            at = len(data) // 2
+        data[at : at + 16] = np.full(4, 9, "float32").tobytes()
+        path.write_bytes(data)
+
+    def halved(path):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    for damage in (flipped, halved):
+        if damage is halved and before.suffix == ".tflite":
+            continue  # TFLite's interpreter reads past the end, and ends the process
+
+        def damaged(model, path, *arguments, damage=damage):
+            original(model, path, *arguments)
+            file = next(path.rglob("variables.data*")) if path.is_dir() else path
+            damage(file)
+
+        monkeypatch.setattr("keras_iplt.shipping.exporter.write", damaged)
+        with pytest.raises(iplt.ExportError, match=r"received: |does not run|cannot be written"):
+            iplt.export(net(), before)
+        assert content(before) == was
+        assert [p.name for p in before.parent.iterdir()] == [before.name]
+
+
+def test_a_full_disk(before, monkeypatch):
+    """One clear line, and what was there is whole."""
+    was, full = content(before), OSError(errno.ENOSPC, "No space left on device")
+
+    def fails(*arguments, **options):
+        raise full
+
+    places = [
+        "keras_iplt.shipping.formats._write_bytes" if before.suffix in (".tflite", ".onnx")
+        else "tensorflow.saved_model.save" if before.is_dir() else "keras.Sequential.save",
+        "tempfile.mkdtemp",
+    ]  # fmt: skip
+    for place in places:
+        monkeypatch.setattr(place, fails)
+        with pytest.raises(iplt.ExportError, match=r"cannot be written: .*No space left") as caught:
+            iplt.export(net(), before)
+        assert "\n" not in str(caught.value)
+        monkeypatch.undo()
+        assert content(before) == was
+        assert [p.name for p in before.parent.iterdir()] == [before.name]
+
+
+@pytest.mark.parametrize("where", ["weights", "outputs"])
+def test_what_is_not_a_number(where, before):
+    """A model that computes NaN equals nothing, itself included."""
+    was, model = content(before), net()
+    if where == "weights":
+        model.layers[0].kernel.assign(np.full((3, 3, 3, 8), np.nan))
+        error, message = iplt.WeightsError, "expected numbers, received NaN in .*kernel"
+    else:
+        model.layers[-1].bias.assign(np.full(4, np.inf))
+        error, message = iplt.ExportError, "expected outputs to compare, received only NaN"
+    with pytest.raises(error, match=message):
+        iplt.export(model, before)
+    assert content(before) == was
+
+
+def test_infinite_outputs_have_to_be_the_same(tmp_path, monkeypatch):
+    """Where some are meant to be; and a small output is not lost beside a large one."""
+    i = keras.Input((4,), name="x")
+    first = layers.Dense(3, name="first", kernel_initializer="ones")
+    model = keras.Model(i, [first(i), keras.layers.Dense(2, name="large")(i) * 1e6])
+    first.bias.assign([-np.inf, 0, 0])
+    assert iplt.export(model, tmp_path / "m.keras").difference == 0
+    original = formats.write
+    for wrong in ([0, 0, 0], [-np.inf, 0, np.nan], [np.inf, 0, 0], [-np.inf, 0, 0.1]):
+
+        def damaged(model, *arguments, wrong=wrong):
+            first.bias.assign(wrong)
+            original(model, *arguments)
+            first.bias.assign([-np.inf, 0, 0])
+
+        monkeypatch.setattr("keras_iplt.shipping.exporter.write", damaged)
+        with pytest.raises(iplt.ExportError, match="expected outputs within"):
+            iplt.export(model, tmp_path / "m.keras")
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_models_that_remember(path, tmp_path):
+    """They are refused, since no file remembers, not even Keras's own."""
+    able(path)
+    i = keras.Input((5, 3), batch_size=2)
+    model = keras.Model(i, layers.LSTM(4, stateful=True)(i))
+    with pytest.raises(iplt.ModelError, match="expected stateful=False"):
+        iplt.export(model, tmp_path / path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_layers_of_ones_own(tmp_path):
+    """They need not be registered to be checked."""
+
+    class Twice(layers.Layer):
+        def call(self, x):
+            return 2 * x
+
+    i = keras.Input((4,))
+    assert iplt.export(keras.Model(i, Twice()(i)), tmp_path / "m.keras").difference == 0
+
+
+@on_tensorflow
+def test_a_process_that_is_killed_leaves_the_old_file(tmp_path):
+    """And, beside it, no more than a hidden directory."""
+    path = tmp_path / "m.keras"
+    iplt.export(net(), path)
+    was = content(path)
+    code = (
+        "import os, signal, keras, keras_iplt as iplt; "
+        "import keras_iplt.shipping.exporter as e; "
+        "e._sizes = lambda path: os.kill(os.getpid(), signal.SIGKILL); "
+        "iplt.export(keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]), 'm.keras')"
+    )
+    root = str(pathlib.Path(iplt.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root}
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment).returncode < 0
+    )
+    assert content(path) == was
+    assert all(p == path or p.name.startswith(".partial-") for p in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "Permission denied"),
+                                   OSError(errno.EROFS, "Read-only file system")])  # fmt: skip
+def test_a_place_that_refuses(error, tmp_path, monkeypatch):
+    """As root does not see it: the system says no."""
+
+    def refuses(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuses)
+    with pytest.raises(iplt.ExportError, match=f"cannot be written: .*{error.strerror}"):
+        iplt.export(net(), tmp_path / "m.keras")
+
+
 def test_a_directory_that_cannot_be_written_to(tmp_path):
     """One clear line."""
     locked = tmp_path / "locked"
@@ -187,7 +594,11 @@ def test_a_directory_that_cannot_be_written_to(tmp_path):
 @pytest.mark.parametrize(
     ("path", "options", "message"),
     [
-        ("m.h5", {}, "path: expected one that ends with .tflite or .keras"),
+        ("m.h5", {}, "path: expected one that ends with .tflite, .onnx or .keras"),
+        ("file/m.keras", {}, "expected one in a directory that exists"),
+        ("m.keras", dict(format=["keras"]), "path: expected one that ends with"),
+        ("m.keras", dict(batch_size=True), "batch_size: expected a positive integer"),
+        ("m.keras", dict(tolerance=float("nan")), "tolerance: expected a number"),
         ("m.keras", dict(format="pickle"), r"format='pickle'"),
         ("m.keras", dict(precision="int8"), "precision: expected 'float32' for format 'keras'"),
         ("m.tflite", dict(precision="int4"), "precision: expected one of"),
@@ -196,14 +607,42 @@ def test_a_directory_that_cannot_be_written_to(tmp_path):
         ("m.keras", dict(tolerance=-1), "tolerance: expected a number that is not negative"),
         ("none/m.keras", {}, "expected one in a directory that exists"),
         ("m.tflite", dict(data=[]), "data: expected at least one batch"),
+        (
+            "m.tflite",
+            dict(data=np.empty((0, 8, 8, 3)), precision="int8"),
+            "data: expected at least",
+        ),
+        ("m.tflite", dict(data=[np.empty((0, 8, 8, 3))]), "data: expected at least one example"),
+        ("m.tflite", dict(data=np.full((3, 8, 8, 3), np.nan)), "expected finite numbers"),
         ("m.tflite", dict(data=np.zeros((3, 5))), "data: "),
     ],
 )
 def test_bad_input(path, options, message, tmp_path):
     """Errors say what was expected and what was received; nothing is written."""
-    with pytest.raises(iplt.PruningError, match=message):
+    (tmp_path / "file").write_text("in the way")
+    if BACKEND != "tensorflow" and path.endswith(".tflite"):
+        pytest.skip("TensorFlow converts")
+    with pytest.raises(iplt.PruningError, match=message) as caught:
         iplt.export(net(), tmp_path / path, **options)
-    assert not list(tmp_path.iterdir())
+    assert "\n" not in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_random_numbers_that_the_model_cannot_take(tmp_path):
+    """Then examples are asked for."""
+    i = keras.Input((3,), dtype="int32")
+
+    class Strict(layers.Layer):
+        def call(self, x):
+            if not keras.ops.is_tensor(x) or not hasattr(x, "numpy"):
+                return keras.ops.cast(x, "float32")
+            raise ValueError("words start at 2")
+
+    model = keras.Model(i, Strict()(i))
+    with pytest.raises(iplt.DataError, match=r"random numbers; give it examples .*start at 2"):
+        iplt.export(model, tmp_path / "m.keras")
+    with pytest.raises(iplt.OptionError, match="path: expected a path, received: None"):
+        iplt.export(net(), None)
 
 
 def test_models_that_cannot_be_exported(tmp_path):

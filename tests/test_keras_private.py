@@ -50,6 +50,20 @@ def test_nodes(model):
     assert not private.is_keras_operation(found[0].operation)
 
 
+def test_masks():
+    """A tensor carries the mask that a layer made."""
+    masked = keras.layers.Embedding(3, 2, mask_zero=True)(keras.ops.convert_to_tensor([[1, 0]]))
+    assert keras.ops.convert_to_numpy(private.mask_of(masked)).tolist() == [[True, False]]
+    assert private.mask_of(keras.ops.ones(2)) is None
+
+
+def test_logits():
+    """A loss of probabilities goes back to what they were computed from."""
+    for activation in ("softmax", "sigmoid"):
+        x = keras.ops.convert_to_tensor([[1.0, 2.0]])
+        assert getattr(keras.activations.get(activation)(x), private.LOGITS) is x
+
+
 def test_copied_operations_stand_alone(model):
     """A copy computes the same and knows no nodes."""
     relu = private.nodes(model)[1].operation

@@ -5,6 +5,8 @@ stays as it was:
 
     conv1 ── conv2 ── add ── dense       conv2 changed: conv1 is run once, conv2, add and dense
       └───────────────┘                  as often as there are numbers to try
+
+What is run again and again can be compiled, where the backend does that fast (TensorFlow).
 """
 
 import dataclasses
@@ -50,15 +52,28 @@ class _Step(NamedTuple):
         values.update(zip(self.outputs, outputs, strict=True))
 
 
+class Begun(NamedTuple):
+    """What does not depend on the variables: values by place, losses that layers added, and
+    whether a value carries a mask."""
+
+    values: dict
+    losses: list
+    masked: bool
+
+
 class Replay:
     """What a model computes when some of its variables hold other numbers.
 
     Args:
         function: the operations of the model; those of nested models are steps of their own.
         variables: the variables that will hold other numbers.
+
+    Attributes:
+        once, again: the steps that these do not reach, and those that they do.
     """
 
     def __init__(self, function, variables):
+        self.variables = list(variables)
         self._steps: list[_Step] = []
         self._count = 0
         inputs = self._slots(function.inputs)
@@ -69,18 +84,49 @@ class Replay:
         self._kept = {*ends, *(place for step in self.again for place in step.inputs)}
         self._drop_once = _last_uses(self.once, self._kept)
         self._drop_again = _last_uses(self.again, ends)
+        self._start, self._end = self._begin, self._finish
 
     def begin(self, inputs):
-        """The values that do not depend on the variables, as far as they are needed later."""
-        values = dict(zip(self._inputs, inputs, strict=True))
-        self._run(self.once, self._drop_once, values)
-        return {place: value for place, value in values.items() if place in self._kept}
+        """Runs what does not depend on the variables."""
+        values, losses = self._start(inputs)
+        masked = any(private.mask_of(x) is not None for x in values.values())
+        return Begun(values, losses, masked)
 
-    def finish(self, values):
-        """The outputs of the model, from what `begin` returned and the variables as they are."""
+    def finish(self, begun, numbers):
+        """Runs the rest.
+
+        Args:
+            begun: what `begin` returned.
+            numbers: what the variables hold, in their order.
+
+        Returns:
+            The outputs of the model, and the losses that its layers added.
+        """
+        # No mask gets into what is compiled.
+        finish = self._finish if begun.masked else self._end
+        outputs, losses = finish(begun.values, numbers)
+        return outputs, begun.losses + losses
+
+    def compile(self, once=True, again=True):
+        """From now on, what is run once for each batch, or again and again, runs compiled. Not for
+        models whose layers add losses or masks there; does nothing on backends where compiling
+        takes longer than it saves."""
+        if keras.backend.backend() == "tensorflow":
+            self._start = _compiled(self._begin) if once else self._start
+            self._end = _compiled(self._finish) if again else self._end
+
+    def _begin(self, inputs):
+        values = dict(zip(self._inputs, inputs, strict=True))
+        with keras.StatelessScope(collect_losses=True) as scope:
+            self._run(self.once, self._drop_once, values)
+        return {place: x for place, x in values.items() if place in self._kept}, scope.losses
+
+    def _finish(self, values, numbers):
         values = dict(values)
-        self._run(self.again, self._drop_again, values)
-        return _filled(self._outputs, values)
+        pairs = zip(self.variables, numbers, strict=True)
+        with keras.StatelessScope(pairs, collect_losses=True) as scope:
+            self._run(self.again, self._drop_again, values)
+        return _filled(self._outputs, values), scope.losses
 
     def _slots(self, tensors):
         self._count += len(tensors)
@@ -138,3 +184,27 @@ def _last_uses(steps, kept):
         if place not in kept:
             found.setdefault(index, []).append(place)
     return found
+
+
+def _compiled(function):
+    """A function of tensors, traced for each shape of these; its second result is an empty list."""
+    import tensorflow as tf
+
+    def found(*given):
+        results, _ = function(*given)
+        return results, [getattr(x, private.LOGITS, None) for x in keras.tree.flatten(results)]
+
+    traced = tf.function(found, autograph=False)
+    made: dict = {}
+
+    def call(*given):
+        shapes = tuple(tuple(x.shape) for x in keras.tree.flatten(given))
+        if shapes not in made:  # by hand: TensorFlow warns of functions that are often traced
+            made[shapes] = traced.get_concrete_function(*given)
+        results, logits = made[shapes](*given)
+        for x, own in zip(keras.tree.flatten(results), logits, strict=True):
+            if own is not None:
+                setattr(x, private.LOGITS, own)
+        return results, []
+
+    return call

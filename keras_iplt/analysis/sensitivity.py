@@ -10,30 +10,22 @@ import hashlib
 import itertools
 import json
 import math
-import pathlib
 
 import keras
 import numpy as np
 
+from keras_iplt.analysis.measuring import Examples, Meter
 from keras_iplt.analysis.profile import aligned
 from keras_iplt.analysis.replay import Replay
+from keras_iplt.checks import check_share
 from keras_iplt.criteria import get as get_criterion
-from keras_iplt.errors import DataError, OptionError
-from keras_iplt.files import replacing
-from keras_iplt.graph.walk import accepts
+from keras_iplt.errors import OptionError
+from keras_iplt.files import checked, replacing
 from keras_iplt.graph.weights import kept_axes, numbers_of, zeroed
 from keras_iplt.monitor import less_is_better
-from keras_iplt.observe import batches, without_gradients
+from keras_iplt.naming import as_list, by_layer
 from keras_iplt.plan import as_graph
-from keras_iplt.selection import (
-    as_list,
-    by_layer,
-    candidates_of,
-    check_share,
-    check_weights,
-    countable,
-    ranked,
-)
+from keras_iplt.selection import candidates_of, check_weights, countable, ranked
 
 __all__ = ["Sensitivity", "sensitivity"]
 
@@ -205,7 +197,7 @@ def sensitivity(
     """
     ratios = _checked_ratios(ratios)
     graph, criterion = as_graph(model), get_criterion(criterion)
-    model, given = graph.model, _Data(graph.model, data)
+    model, given = graph.model, Examples(graph.model, data)
     check_weights(graph)
     filters = countable(graph, as_list(ignore), convolutions_only)
     groups = [graph.groups[index] for index in filters]
@@ -216,7 +208,7 @@ def sensitivity(
         for name, indices in by_layer(graph, filters).items()
     }
     removed = np.array([[unit.count for unit in row] for row in units.values()])
-    meter = _Meter(model, given.first)
+    meter = Meter(model, given.first)
     result = Sensitivity(
         model=model.name,
         metric=meter.name(metric),
@@ -230,12 +222,12 @@ def sensitivity(
     journal = _Journal(path, _fingerprint(graph, result, candidates.values(), given.first))
     done = journal.load(result)
     if not done:
-        result.baseline.update(meter.measured(Replay(graph.function, []), [()], given)[0])
+        result.baseline.update(meter.measured(Replay(graph.function, []), [[]], given)[0])
         journal.save(result, done)
     bar = keras.utils.Progbar(len(units), verbose=verbose, unit_name="layer")
     for row, several in list(enumerate(units.values()))[done:]:
+        replay = Replay(graph.function, several[0].variables)
         changes = [unit.zeros() for unit in several]
-        replay = Replay(graph.function, [variable for variable, _ in changes[-1]])
         for column, found in enumerate(meter.measured(replay, changes, given)):
             for name, value in found.items():
                 result.values[name][row, column] = value
@@ -260,127 +252,28 @@ class _Unit:
     """The channels that go from a layer at a ratio: those that `per_layer` of `plan` takes."""
 
     def __init__(self, graph, candidates, ratio):
-        self._graph, self._chosen = graph, []
+        self._graph, chosen = graph, []
         self.size = sum(c.size for c in candidates)
         for candidate in candidates:
             candidate.take_share(ratio)
-            self._chosen.append(candidate.classes[candidate.chosen])
-        self.count = sum(map(len, self._chosen))
-
-    def zeros(self):
-        """`(variable, value)` for each variable of which something goes."""
-        gone = self._graph.gone(self._chosen)
-        found = []
-        for pieces in self._graph.by_variable.values():
-            variable = pieces[0].variable
-            kept = kept_axes(variable, pieces, gone)
-            if any(indices is not None for indices in kept):
-                value = zeroed(numbers_of(variable), kept)
-                found.append((variable, keras.ops.convert_to_tensor(value, dtype=variable.dtype)))
-        return found
-
-
-# -- measuring -------------------------------------------------------------------------------------
-
-
-class _Data:
-    """Data that are gone through several times."""
-
-    def __init__(self, model, data):
-        if isinstance(data, collections.abc.Iterator):
-            raise DataError(
-                "data: expected (x, y) or batches that can be gone through several times, "
-                f"received: an iterator ({type(data).__name__}), which ends. Make it a list"
-            )
-        self._model, self._data = model, data
-        self.first = next(iter(self))
-        if self.first.y is None:
-            raise DataError("data: expected labels to measure by, (x, y), received: x alone")
-
-    def __iter__(self):
-        return batches(self._model, self._data)
-
-
-class _Meter:
-    """The loss and the metrics of a compiled model, for one choice of its variables' values after
-    the other.
-
-    Attributes:
-        names: of the loss and the metrics.
-    """
-
-    def __init__(self, model, batch):
-        if not model.compiled:
-            raise DataError(
-                f"model {model.name!r} is not compiled: call model.compile(loss=…, metrics=[…]) "
-                "to say what is to be measured"
-            )
-        self.model = model
-        # Who overrides compute_loss may know no `training`, which Keras got later.
-        self._training = {"training": False} if accepts(model.compute_loss, "training") else {}
-        self.names = [*self._built(batch)]
-
-    def _built(self, batch):
-        """What the metrics say of a batch: metrics are built at first use, which is not to be
-        within a scope. They are left as they were."""
-        before = {id(v): numbers_of(v).copy() for v in self.model.metrics_variables}
-        with without_gradients():
-            found = self._metrics(batch, self.model(batch.x, training=False))
-        for metric in self.model.metrics:
-            if any(id(v) not in before for v in metric.variables):
-                metric.reset_state()
-            for variable in metric.variables:
-                if id(variable) in before:
-                    variable.assign(before[id(variable)])
-        return found
-
-    def name(self, asked):
-        """The metric to rank by."""
-        if asked is None:
-            return next((name for name in self.names if name != "loss"), "loss")
-        if asked not in self.names:
-            raise OptionError(
-                f"metric: expected one of {', '.join(map(repr, self.names))}, received: {asked!r}"
-            )
-        return asked
-
-    def measured(self, replay, changes, given):
-        """For each change, a list of `(variable, value)`, the loss and the metrics."""
-        variables = [v for metric in self.model.metrics for v in metric.variables]
-        # Their values for the penalty are taken from the scope, or not found.
-        penalised = [(v, v.value) for v in self.model.trainable_variables if v.regularizer]
-        states: list = [None] * len(changes)
-        results: list[dict] = [{}] * len(changes)
-        losses, count = np.zeros(len(changes)), 0
-        with without_gradients():
-            for batch in given:
-                size = len(batch.inputs[0])
-                count += size
-                with keras.StatelessScope(collect_losses=True) as once:
-                    begun = replay.begin(batch.inputs)
-                for index, change in enumerate(changes):
-                    values = [*penalised, *change, *(states[index] or ())]
-                    with keras.StatelessScope(values, collect_losses=True) as scope:
-                        scope.losses.extend(once.losses)
-                        if states[index] is None:
-                            self.model.reset_metrics()
-                        found = self._metrics(batch, replay.finish(begun))
-                        found_states = [(v, scope.get_current_value(v)) for v in variables]
-                        states[index] = [(v, x) for v, x in found_states if x is not None]
-                    losses[index] += size * float(numbers_of(found["loss"]))
-                    results[index] = found
-        return [
-            {**{key: float(numbers_of(x)) for key, x in found.items()}, "loss": loss / count}
-            for found, loss in zip(results, losses, strict=True)
+            chosen.append(candidate.classes[candidate.chosen])
+        self.count = sum(map(len, chosen))
+        self._gone = graph.gone(chosen)
+        touched = graph.gone([candidate.classes for candidate in candidates])
+        self.variables = [
+            pieces[0].variable
+            for pieces in graph.by_variable.values()
+            if any(touched[piece.ids].any() for piece in pieces)
         ]
 
-    def _metrics(self, batch, outputs):
-        loss = self.model.compute_loss(
-            x=batch.x, y=batch.y, y_pred=outputs, sample_weight=batch.sample_weight,
-            **self._training,
-        )  # fmt: skip
-        metrics = self.model.compute_metrics(batch.x, batch.y, outputs, batch.sample_weight)
-        return {"loss": loss, **{k: v for k, v in metrics.items() if k != "loss"}}
+    def zeros(self):
+        """What the variables hold when the channels are zero."""
+        found = []
+        for variable in self.variables:
+            kept = kept_axes(variable, self._graph.by_variable[id(variable)], self._gone)
+            value = zeroed(numbers_of(variable), kept)
+            found.append(keras.ops.convert_to_tensor(value, dtype=variable.dtype))
+        return found
 
 
 # -- going on where it ended -----------------------------------------------------------------------
@@ -390,7 +283,7 @@ class _Journal:
     """The file in which a result grows."""
 
     def __init__(self, path, fingerprint):
-        self.path = None if path is None else pathlib.Path(path)
+        self.path = None if path is None else checked(path)
         self._fingerprint = fingerprint
 
     def load(self, result):

@@ -5,7 +5,7 @@ import warnings
 
 from keras_iplt import criteria
 from keras_iplt import keras_private as private
-from keras_iplt.callbacks.progress import Progress, WayBack
+from keras_iplt.callbacks.progress import Progress, WayBack, check_names
 from keras_iplt.callbacks.scheduled import ScheduledCallback
 from keras_iplt.callbacks.waiting import Stopwatch
 from keras_iplt.errors import OptionError, WeightsError
@@ -74,6 +74,7 @@ class IPLTCallback(ScheduledCallback):
         **plan_options,
     ):  # fmt: skip
         super().__init__(target, step, every, guard, backup_dir, verbose)
+        check_names(plan_options)
         if mode not in _MODES:
             raise OptionError(f"mode: expected one of {_MODES}, received: {mode!r}")
         if soft_epochs is not None and mode != "soft":
@@ -245,7 +246,8 @@ class IPLTCallback(ScheduledCallback):
 
     def _summary(self):
         figures = self._figures()
-        of = {"filters": "filters", "params": "parameters", "flops": "FLOPs"}[self.progress.of]
+        names = {"filters": "filters", "params": "parameters", "flops": "FLOPs"}
+        of = names.get(self.progress.of, "latency")
         gone = "at zero" if self._soft_share > self.progress.ratio else "gone"
         text = f"{figures['ratio']:.1%} of the {of} {gone}, {figures['params']:,} parameters left"
         return text if "flops" not in figures else f"{text}, {figures['flops'] / 1e6:,.2f} MFLOPs"

@@ -11,20 +11,31 @@ from keras_iplt.cost import flops, parameters
 from keras_iplt.errors import DataError, OptionError
 from keras_iplt.graph.trace import trace
 from keras_iplt.graph.weights import kept_axes, numbers_of, take, zeroed
+from keras_iplt.naming import as_dict, as_list, name_of
 from keras_iplt.plan import Plan, bound
-from keras_iplt.selection import MEASURES, Past, as_dict, as_list, countable, decide, name_of
+from keras_iplt.selection import Past, countable, decide, described, measure_of, measured
 from keras_iplt.selection import plan as make_plan
 from keras_iplt.surgery.mask import mask
 from keras_iplt.surgery.rewriter import Rewriter
 from keras_iplt.surgery.shrink import shrunk
 
-__all__ = ["Progress", "WayBack"]
+__all__ = ["Progress", "WayBack", "check_names"]
 
 _DEFAULTS = {
     name: parameter.default
     for name, parameter in inspect.signature(make_plan).parameters.items()
     if name not in ("model", "ratio", "data")
 } | {"approximate": False}  # that one is of `trace`
+
+
+def check_names(options):
+    """Refuses what is no option of `keras_iplt.plan`."""
+    if unknown := sorted(set(options) - set(_DEFAULTS)):
+        hint = ". The share that goes is called target here" if "ratio" in unknown else ""
+        raise OptionError(
+            f"expected options of keras_iplt.plan ({', '.join(_DEFAULTS)}), received: "
+            f"{', '.join(map(repr, unknown))}{hint}"
+        )
 
 
 class Progress:
@@ -46,13 +57,8 @@ class Progress:
     """
 
     def __init__(self, model, target, options=None, data=None):
+        check_names(options or {})
         options = {**_DEFAULTS, **(options or {})}
-        unknown = set(options) - set(_DEFAULTS)
-        if unknown:
-            raise OptionError(
-                f"expected options of keras_iplt.plan ({', '.join(_DEFAULTS)}), received: "
-                + ", ".join(map(repr, sorted(unknown)))
-            )
         self.model, self.target, self.data = model, target, data
         if criteria.get(options["criterion"]).needs_data and data is None:
             raise DataError(
@@ -76,18 +82,13 @@ class Progress:
             float(counts[group.index].sum()) if group.index in counts else 0.0
             for group in self.graph.groups
         ]
-        self._whole = {"params": parameters(self.graph), "flops": _flops(self.graph)}
-        if self.of == "flops":
-            flops(self.graph)  # raises where they cannot be counted
+        self._flops = _flops(self.graph)
+        self.of, self._round_to = measured(self.graph, options["of"], options["round_to"])
+        self._whole = 0.0 if self.of == "filters" else measure_of(self.of)(self.graph)
 
     def _counts(self):
         options = self.options
         return countable(self.graph, options["ignore"], options["convolutions_only"])
-
-    @property
-    def of(self):
-        """What shares are shares of."""
-        return self.options["of"]
 
     @property
     def criterion(self):
@@ -110,7 +111,7 @@ class Progress:
         """The share that is gone once a plan is carried out."""
         if self.of != "filters":
             gone = None if plan is None else plan.gone
-            return 1 - MEASURES[self.of](self.graph, gone) / self._whole[self.of]
+            return 1 - measure_of(self.of)(self.graph, gone) / self._whole
         left = 0
         for index, counts in self._counts().items():
             left += int(counts.sum())
@@ -130,7 +131,7 @@ class Progress:
 
     def share_left(self, plan):
         """The share of the work that is done now, with zeros, that a plan leaves to do."""
-        measure = flops if self._whole["flops"] is not None else parameters
+        measure = flops if self._flops is not None else parameters
         return measure(self.graph, plan.gone) / measure(self.graph)
 
     def described(self):
@@ -140,6 +141,7 @@ class Progress:
             "criterion": self.criterion.name,
             "ignore": [name_of(key) for key in self.options["ignore"]],
             "per_layer": per_layer,
+            **described(self.of, self._round_to),
         }
 
     # -- deciding --
@@ -152,7 +154,7 @@ class Progress:
             criterion: another one than that of the options.
             masked: whether what is zero has to go first.
         """
-        options = dict(self.options)
+        options = self.options | {"of": self.of, "round_to": self._round_to}
         share = min(1.0, ratio / self.target) if self.target else 0.0
         options["per_layer"] = {k: p * share for k, p in options["per_layer"].items()}
         if criterion is not None:
@@ -160,7 +162,7 @@ class Progress:
         past = Past(
             sizes=self._sizes,
             filters=self._filters,
-            whole=self._whole.get(self.of, 0),
+            whole=self._whole,
             masked=self.masked.removed if masked and self.masked is not None else (),
         )
         return decide(self.graph, ratio=ratio, data=self.data, past=past, **options)

@@ -1,26 +1,28 @@
 """Writing a model, and checking it, before it takes its place."""
 
-import contextlib
 import dataclasses
 import gzip
-import os
 import pathlib
-import shutil
-import tempfile
 
 import keras
 import numpy as np
 
 from keras_iplt import keras_private as private
-from keras_iplt.errors import DataError, ExportError, ModelError, OptionError
-from keras_iplt.observe import batches
+from keras_iplt.errors import ExportError, ModelError, OptionError, WeightsError
+from keras_iplt.files import beside, put_in_place
+from keras_iplt.graph.weights import numbers_of
+from keras_iplt.shipping.comparing import difference_of, expected_of, found_by, to_compare
+from keras_iplt.shipping.examples import examples
 from keras_iplt.shipping.formats import FORMATS, PRECISIONS, io_names, write
-from keras_iplt.shipping.runtimes import load, outputs_of
+from keras_iplt.shipping.onnx_files import check_installed
+from keras_iplt.shipping.precision import in_float32, precisions_of
 
 __all__ = ["Export", "export"]
 
-# How far outputs may be off, relative to the largest.
+# How far outputs may be off, relative to the largest: by how weights are written, and by what the
+# Keras model itself computes in.
 _TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "dynamic": 0.1, "int8": 0.2}
+_OWN_TOLERANCES = {"float16": 1e-2, "bfloat16": 0.1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Export:
         path, format, precision: what was written where.
         size, gzip: bytes, as it is and compressed.
         difference, tolerance: how far its outputs are from those of the Keras model, relative to
-            the largest, and how far they might have been.
-        latency: seconds that one example takes, on one thread in TFLite.
+            the largest of that output, and how far they might have been.
+        latency: seconds that one example takes, in TFLite and onnxruntime on one thread.
         runtime: what ran it.
         inputs, outputs: shapes by name.
     """
@@ -70,23 +72,28 @@ class Export:
         ])  # fmt: skip
 
 
-def export(model, path, format=None, precision="float32", data=None, batch_size=1, tolerance=None):
-    """Writes a model for use elsewhere: as .tflite, SavedModel or .keras.
+def export(
+    model, path, format=None, precision="float32", data=None, batch_size="auto", tolerance=None
+):
+    """Writes a model for use elsewhere: as .tflite, .onnx, SavedModel or .keras.
 
     The model is written beside its place, loaded in the runtime that it is for, and compared with
     the Keras model on the same examples. Only then does it take its place; if anything goes wrong
     an error says so, and what was there before is as it was.
 
+    A model of mixed precision is written in float32, and only as .keras as it is.
+
     Args:
         model: a Functional or Sequential model.
-        path: where: `.tflite`, `.keras`, or a directory for a SavedModel.
-        format: `"tflite"`, `"saved_model"` or `"keras"`; by default, what the path says.
+        path: where: `.tflite`, `.onnx`, `.keras`, or a directory for a SavedModel.
+        format: `"tflite"`, `"onnx"`, `"saved_model"` or `"keras"`; by default, what the path says.
         precision: of the weights, for .tflite: `"float32"`; `"float16"`; `"dynamic"`, int8 weights
             and float32 activations; `"int8"`, both, with inputs and outputs in float32.
         data: examples: `x`, `(x, y)` or batches of these. `"int8"` measures ranges on them (100 are
             enough); for the others random numbers do, if all sizes are known.
-        batch_size: of what is written, for .tflite: a fixed one lets runtimes plan ahead; None for
-            any. A SavedModel takes any, unless the model says otherwise.
+        batch_size: of what is written: a number, None for any, or `"auto"`, which is any but for
+            .tflite, where it is 1, since phones plan ahead for a size that they know. What the
+            inputs of the model say comes first.
         tolerance: how far outputs may be off, relative to the largest; by default 1e-4, and for
             less precise weights 1e-2, 0.1 and 0.2.
 
@@ -105,29 +112,34 @@ def export(model, path, format=None, precision="float32", data=None, batch_size=
     >>> done.inputs, done.outputs, done.size == os.path.getsize(path)
     ({'x': (None, 4)}, {'scores': (None, 2)}, True)
     """
-    path, format = pathlib.Path(path), _format(path, format)
-    _check(model, path, format, precision, batch_size, tolerance)
-    batch_size = batch_size if format == "tflite" else None
+    path, format = _path(path), _format(path, format)
+    _check(model, path, format, precision, tolerance)
+    batch_size = _batch_size(model, format, batch_size)
+    tolerance = _tolerance(model, precision) if tolerance is None else float(tolerance)
     quantized = precision == "int8"
-    samples = _samples(model, data, 100 if quantized else 4, needed=quantized)
-    tolerance = _TOLERANCES[precision] if tolerance is None else float(tolerance)
-    with _beside(path) as partial:
-        write(model, partial, format, precision, batch_size, samples)
-        runtime = load(model, partial, format)
-        difference = _difference(model, runtime, samples[:8], batch_size or 1)
+    samples = examples(model, data, 100 if quantized else 4, needed=quantized)
+    given = to_compare(samples[:8], batch_size)
+    expected = expected_of(model, given, data)
+    shipped = model if format == "keras" else in_float32(model)
+    with beside(path, ExportError) as partial:
+        write(shipped, partial, format, precision, batch_size, samples)
+        runtime, found = found_by(shipped, partial, format, given)
+        difference = difference_of(expected, found)
         if not difference <= tolerance:
             raise ExportError(
                 f"{path}: expected outputs within {tolerance:g} of those of model {model.name!r}, "
                 f"received: {difference:.3g} as {format}, {precision}. Nothing was written"
             )
-        latency = runtime.latency(samples[0]) if batch_size in (None, 1) else runtime.latency(
-            _repeated(samples[0], batch_size)) / batch_size  # fmt: skip
+        latency = runtime.latency(given[0]) / (batch_size or 1)
         size, compressed = _sizes(partial)
-        _put_in_place(partial, path)
-    names, tensors = io_names(model), (model.inputs, model.outputs)
+        put_in_place(partial, path)
     inputs, outputs = (
-        {name: (batch_size, *x.shape[1:]) for name, x in zip(*pair, strict=True)}
-        for pair in zip(names, map(keras.tree.flatten, tensors), strict=True)
+        {name: (batch_size, *x.shape[1:]) for name, x in zip(names, tensors, strict=True)}
+        for names, tensors in zip(
+            io_names(shipped),
+            map(keras.tree.flatten, (shipped.inputs, shipped.outputs)),
+            strict=True,
+        )
     )
     return Export(
         str(path), format, precision, size, compressed, difference, tolerance, latency,
@@ -135,7 +147,14 @@ def export(model, path, format=None, precision="float32", data=None, batch_size=
     )  # fmt: skip
 
 
-# -- checks --
+# -- what is asked for --
+
+
+def _path(path):
+    try:
+        return pathlib.Path(path)
+    except TypeError as error:
+        raise OptionError(f"path: expected a path, received: {path!r}") from error
 
 
 def _format(path, format):
@@ -144,16 +163,16 @@ def _format(path, format):
         suffix = pathlib.Path(path).suffix
         known = {end: name for name, end in FORMATS.items()}
         format = known.get(suffix)
-    if format not in FORMATS:
+    if format not in [*FORMATS]:
         raise OptionError(
-            f"path: expected one that ends with .tflite or .keras, or a directory for a "
+            f"path: expected one that ends with .tflite, .onnx or .keras, or a directory for a "
             f"SavedModel (or format={', '.join(map(repr, FORMATS))}), received: {str(path)!r}"
             + ("" if format is None else f" with format={format!r}")
         )
     return format
 
 
-def _check(model, path, format, precision, batch_size, tolerance):
+def _check(model, path, format, precision, tolerance):
     if not isinstance(model, (keras.Sequential, private.Functional)) or not model.built:
         raise ModelError(
             f"model: expected a built Functional or Sequential model, received: {model!r}. A "
@@ -163,11 +182,8 @@ def _check(model, path, format, precision, batch_size, tolerance):
         raise OptionError(f"precision: expected one of {PRECISIONS}, received: {precision!r}")
     if precision != "float32" and format != "tflite":
         raise OptionError(
-            f"precision: expected 'float32' for format {format!r}, received: {precision!r}"
-        )
-    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
-        raise OptionError(
-            f"batch_size: expected a positive integer or None, received: {batch_size!r}"
+            f"precision: expected 'float32' for format {format!r}, received: {precision!r}; only "
+            ".tflite has others"
         )
     if tolerance is not None and not (isinstance(tolerance, (int, float)) and tolerance >= 0):
         raise OptionError(
@@ -183,86 +199,49 @@ def _check(model, path, format, precision, batch_size, tolerance):
             )
     elif path.is_dir():
         raise OptionError(f"path: expected a file, received: the directory {str(path)!r}")
-
-
-# -- examples --
-
-
-def _samples(model, data, most, needed):
-    """Up to so many examples: lists of arrays with a batch axis of 1, one per input."""
-    if data is not None:
-        found = []
-        for batch in batches(model, data):
-            arrays = [keras.ops.convert_to_numpy(x) for x in batch.inputs]
-            found += [[x[i : i + 1] for x in arrays] for i in range(len(arrays[0]))]
-            if len(found) >= most:
-                break
-        return found[:most]
-    if needed:
-        raise DataError("data: expected examples to measure ranges on for 'int8', received: None")
-    random = np.random.default_rng(0)
-    return [[_random(random, x) for x in keras.tree.flatten(model.inputs)] for _ in range(4)]
-
-
-def _random(random, x):
-    shape = (1, *x.shape[1:])
-    if None in shape:
-        raise DataError(
-            f"data: expected examples, since input {x.name!r} has no fixed size: "
-            f"{tuple(x.shape)}; received: None"
+    if format != "keras" and keras.backend.backend() != "tensorflow":
+        raise OptionError(
+            f"format {format!r}: expected the TensorFlow backend, received: "
+            f"{keras.backend.backend()!r}. Export a .keras file, and from there with "
+            "KERAS_BACKEND=tensorflow"
         )
-    if "int" in x.dtype or x.dtype == "bool":
-        return random.integers(0, 2, shape).astype(x.dtype)
-    return random.normal(size=shape).astype(x.dtype)
+    if format == "onnx":
+        check_installed()
+    for layer in private.all_layers(model):
+        if getattr(layer, "stateful", False):
+            raise ModelError(
+                f"layer {layer.name!r}: expected stateful=False, since no format keeps what a "
+                "layer remembers from one call to the next"
+            )
+    for variable in model.variables:
+        numbers = numbers_of(variable)
+        if numbers.dtype.kind == "f" and np.isnan(numbers).any():
+            raise WeightsError(f"weights: expected numbers, received NaN in {variable.path}")
 
 
-def _repeated(sample, batch_size):
-    return [np.repeat(x, batch_size, axis=0) for x in sample]
+def _batch_size(model, format, batch_size):
+    """What is asked for, or what the inputs of the model say, or what suits the format."""
+    valid = batch_size in ("auto", None) or (type(batch_size) is int and batch_size > 0)
+    if not valid:
+        raise OptionError(
+            f"batch_size: expected a positive integer, None or 'auto', received: {batch_size!r}"
+        )
+    fixed = {x.shape[0] for x in keras.tree.flatten(model.inputs)} - {None}
+    own = min(fixed, default=None)
+    if batch_size == "auto":
+        return 1 if own is None and format == "tflite" else own
+    if batch_size != own and (fixed or format == "keras"):
+        raise OptionError(
+            f"batch_size: expected that of the model's inputs, {own}"
+            + (", which a .keras file keeps" if format == "keras" else "")
+            + f"; received: {batch_size!r}"
+        )
+    return batch_size
 
 
-def _difference(model, runtime, samples, batch_size):
-    """How far outputs are apart, relative to the largest there is of each."""
-    largest, apart = 1e-6, 0.0
-    for sample in samples:
-        given = _repeated(sample, batch_size)
-        for a, b in zip(outputs_of(model, given), runtime(given), strict=True):
-            if a.shape != b.shape or not np.isfinite(b[np.isfinite(a)]).all():
-                return float("inf")
-            largest = max(largest, float(np.abs(a).max()))
-            apart = max(apart, float(np.abs(a - b).max()))
-    return apart / largest
-
-
-# -- files --
-
-
-@contextlib.contextmanager
-def _beside(path):
-    """A place next to `path` that is gone afterwards."""
-    try:
-        directory = tempfile.mkdtemp(prefix=".export-", dir=path.parent)
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be written: {error}") from error
-    try:
-        yield pathlib.Path(directory) / path.name
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _put_in_place(partial, path):
-    """Replaces what is at `path`; a directory is first moved aside, and back if that fails."""
-    if not path.is_dir():
-        os.replace(partial, path)
-        return
-    old = partial.with_name("old")
-    os.replace(path, old)
-    try:
-        os.replace(partial, path)
-    except OSError:
-        os.replace(old, path)
-        raise
+def _tolerance(model, precision):
+    own = [_OWN_TOLERANCES.get(dtype, 0) for dtype in precisions_of(model)]
+    return max(_TOLERANCES[precision], *own, 0)
 
 
 def _sizes(path):

@@ -1,5 +1,6 @@
 """Writing a model in a format, with inputs and outputs that have names."""
 
+import os
 import re
 import tempfile
 import warnings
@@ -7,12 +8,13 @@ import warnings
 import keras
 
 from keras_iplt import keras_private as private
-from keras_iplt.errors import ExportError, OptionError
+from keras_iplt.errors import ExportError
+from keras_iplt.shipping.onnx_files import onnx_content
 
-__all__ = ["FORMATS", "PRECISIONS", "io_names", "write"]
+__all__ = ["FORMATS", "PRECISIONS", "io_names", "one_line", "write"]
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
-FORMATS = {"tflite": ".tflite", "saved_model": "", "keras": ".keras"}
+FORMATS = {"tflite": ".tflite", "onnx": ".onnx", "saved_model": "", "keras": ".keras"}
 
 
 def write(model, path, format, precision, batch_size, samples):
@@ -21,35 +23,51 @@ def write(model, path, format, precision, batch_size, samples):
     Args:
         model: a Functional or Sequential model.
         path: a file, or for a SavedModel a directory, that is not there yet.
-        format, precision, batch_size: see `keras_iplt.export`.
+        format, precision, batch_size: see `keras_iplt.export`; None for any number of examples.
         samples: a list of lists of arrays, one per input, each of one example.
     """
-    if format == "keras":
-        model.save(path)
-        return
-    if keras.backend.backend() != "tensorflow":
-        raise OptionError(
-            f"format {format!r}: expected the TensorFlow backend, received: "
-            f"{keras.backend.backend()!r}. Export a .keras file, and from there with "
-            "KERAS_BACKEND=tensorflow"
-        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # converters warn of themselves
             _WRITERS[format](model, str(path), precision, batch_size, samples)
+    except OSError:  # a full disk is not the model's fault
+        raise
     except Exception as error:  # converters raise whatever they like
         raise ExportError(
             f"model {model.name!r} cannot be converted to {format!r}, {precision}: "
-            f"{type(error).__name__}: {str(error).strip()[:500]}"
+            f"{one_line(error)}"
         ) from error
 
 
+def one_line(error):
+    """What sort of error it is, and what it says: colours, line breaks and most of a novel left
+    out."""
+    text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
+    return f"{type(error).__name__}: {text[:400]}"
+
+
+# -- names --
+
+
 def io_names(model):
-    """Names of inputs and of outputs (those of their layers) as they stand in what is written,
-    numbered where several would be called the same."""
+    """Names of inputs and of outputs as they stand in what is written: keys where the model has
+    a dict of them, else the names of input tensors and output layers; numbered where several would
+    be called the same."""
     function = private.function_of(model)
-    outputs = [private.producer_of(x) for x in keras.tree.flatten(function.outputs)]
-    return _apart(x.name for x in function.inputs), _apart(layer.name for layer in outputs)
+    inputs = _named(private.input_structure(function), [x.name for x in function.inputs])
+    layers = [private.producer_of(x).name for x in keras.tree.flatten(function.outputs)]
+    outputs = _named(private.output_structure(function), layers)
+    names = _apart(inputs + outputs)  # ONNX wants them all to differ
+    return names[: len(inputs)], names[len(inputs) :]
+
+
+def _named(structure, names):
+    """The names, or the keys of a dict in their place."""
+    if not isinstance(structure, dict):
+        return names
+    positions = keras.tree.pack_sequence_as(structure, list(range(len(names))))
+    keys = {i: key for key, i in positions.items() if isinstance(i, int)}
+    return [str(keys.get(i, name)) for i, name in enumerate(names)]
 
 
 def _apart(names):
@@ -67,8 +85,11 @@ def _identifier(name):
     return name if name[:1].isalpha() else f"x_{name}"
 
 
+# -- writers --
+
+
 def _serving(model, batch_size):
-    """A `tf.Module` that holds the weights, and a function of it with names."""
+    """A `tf.Module` that holds the weights, with a function `serve` that has names."""
     import tensorflow as tf
 
     names, output_names = io_names(model)
@@ -87,26 +108,37 @@ def _serving(model, batch_size):
     module = tf.Module()
     module.held = [variable.value for variable in model.variables]
     module.serve = tf.function(serve, input_signature=specs, autograph=False)
-    return module, module.serve.get_concrete_function()
+    return module
 
 
 def _saved_model(model, path, precision, batch_size, samples):
     import tensorflow as tf
 
-    module, function = _serving(model, batch_size)
+    module = _serving(model, batch_size)
+    function = module.serve.get_concrete_function()
     tf.saved_model.save(module, path, signatures={"serving_default": function})
 
 
 def _tflite(model, path, precision, batch_size, samples):
     import tensorflow as tf
 
+    if precision == "int8" and _loops(_serving(model, batch_size).serve):
+        raise ValueError(  # before TensorFlow's converter kills the process
+            "it has a loop, the ranges in which TensorFlow cannot measure. Build recurrent layers "
+            "with unroll=True, or choose precision 'dynamic'"
+        )
     # By way of a SavedModel: only then are there signatures in every case.
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as directory:
         _saved_model(model, directory, precision, batch_size, samples)
         converter = tf.lite.TFLiteConverter.from_saved_model(directory)
         content = _converted(converter, precision, io_names(model)[0], samples)
-    with open(path, "wb") as file:
-        file.write(content)
+    _write_bytes(path, content)
+
+
+def _loops(function):
+    graph = function.get_concrete_function().graph.as_graph_def()
+    inner = (node for inner in graph.library.function for node in inner.node_def)
+    return any(node.op in ("While", "StatelessWhile") for node in (*graph.node, *inner))
 
 
 def _converted(converter, precision, names, samples):
@@ -123,4 +155,17 @@ def _converted(converter, precision, names, samples):
     return converter.convert()
 
 
-_WRITERS = {"saved_model": _saved_model, "tflite": _tflite}
+def _onnx(model, path, precision, batch_size, samples):
+    _write_bytes(path, onnx_content(_serving(model, batch_size).serve, batch_size))
+
+
+def _keras(model, path, precision, batch_size, samples):
+    model.save(path)
+
+
+def _write_bytes(path, content):
+    with open(path, "wb") as file:
+        file.write(content)
+
+
+_WRITERS = {"saved_model": _saved_model, "tflite": _tflite, "onnx": _onnx, "keras": _keras}

@@ -11,7 +11,7 @@ from keras_iplt import keras_private as private
 from keras_iplt.errors import ModelError, NothingToPruneError, OptionError
 from keras_iplt.filters import check_finite
 from keras_iplt.graph.weights import numbers_of
-from keras_iplt.selection import as_list, name_of
+from keras_iplt.naming import as_list, name_of
 from keras_iplt.sparsity.prune_registry import prunable_weights
 
 __all__ = ["Prunable", "pool_of"]

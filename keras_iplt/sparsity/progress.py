@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from keras_iplt import keras_private as private
+from keras_iplt.checks import check_share
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.weights import numbers_of
-from keras_iplt.selection import check_share
 from keras_iplt.sparsity import allocation as allocations
 from keras_iplt.sparsity import patterns
 from keras_iplt.sparsity.hold import Hold, mask_variable

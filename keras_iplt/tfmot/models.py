@@ -8,7 +8,7 @@ from keras_iplt.cloning import cloned
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import SOLID
 from keras_iplt.graph.trace import trace
-from keras_iplt.selection import as_list, name_of, paths_of
+from keras_iplt.naming import as_list, name_of, paths_of
 from keras_iplt.surgery.compile import carry_compilation
 from keras_iplt.surgery.dead import plan_without, zero_channels
 from keras_iplt.surgery.rewrite import rewrite

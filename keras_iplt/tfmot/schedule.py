@@ -3,8 +3,8 @@
 import keras
 
 from keras_iplt import schedules
+from keras_iplt.checks import check_count
 from keras_iplt.errors import OptionError
-from keras_iplt.selection import check_count
 from keras_iplt.tfmot.door import PruningSchedule
 
 __all__ = ["EpochSchedule"]

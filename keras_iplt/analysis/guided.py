@@ -1,0 +1,238 @@
+"""One layer at a time: prune, retrain, look, and take back what went too far.
+
+The way in which Hubens et al., "An Experimental Study of the Impact of Pre-training on the Pruning
+of a Convolutional Neural Network", prune: the least sensitive layer gives up filters as long as
+the accuracy recovers, then the next one does.
+"""
+
+import collections.abc
+import dataclasses
+from typing import Any
+
+from keras_iplt.analysis.profile import aligned, thousands
+from keras_iplt.analysis.sensitivity import sensitivity as analyse
+from keras_iplt.checks import check_share
+from keras_iplt.errors import DataError, OptionError
+from keras_iplt.files import checked, replacing
+from keras_iplt.graph.trace import trace
+from keras_iplt.monitor import less_is_better
+from keras_iplt.naming import as_list, by_layer
+from keras_iplt.selection import countable, plan
+from keras_iplt.surgery.rewrite import rewrite
+
+__all__ = ["Guided", "GuidedStep", "prune_guided"]
+
+
+@dataclasses.dataclass(frozen=True)
+class GuidedStep:
+    """One attempt: the layer, how many channels it was to keep of how many it had at first, the
+    metric after retraining, the model's parameters, and whether that was good enough."""
+
+    layer: str
+    left: int
+    size: int
+    value: float
+    params: int
+    kept: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Guided:
+    """What came of pruning one layer at a time. Print it for a table.
+
+    Attributes:
+        model: the pruned model, as it was after the last step that was good enough.
+        metric, baseline: what was watched, and its value before anything was removed.
+        value: its value for `model`.
+        params: the parameters before anything was removed.
+        steps: a `GuidedStep` per attempt.
+    """
+
+    model: Any
+    metric: str
+    baseline: float
+    value: float
+    params: int
+    steps: tuple[GuidedStep, ...]
+
+    def __str__(self):
+        rows = [("layer", "channels", self.metric, "params", "")]
+        rows.append(("", "", f"{self.baseline:.4f}", thousands(self.params), ""))
+        for step in self.steps:
+            rows.append((step.layer, f"{step.left} of {step.size}", f"{step.value:.4f}",
+                         thousands(step.params), "" if step.kept else "taken back"))  # fmt: skip
+        return aligned(rows, left=1)
+
+
+def prune_guided(
+    model,
+    train,
+    validation,
+    step=0.25,
+    tolerance=0.01,
+    epochs=5,
+    criterion="l1",
+    metric=None,
+    layers=None,
+    ignore=(),
+    convolutions_only=False,
+    path=None,
+    verbose=1,
+    **fit_options,
+):
+    """Prunes one layer at a time, as far as a metric recovers. The model is left as it is.
+
+    The least sensitive layer loses a share of its filters and the whole model is retrained for a
+    few epochs. As long as the metric is within the tolerance of what it was at first, the same
+    layer loses more; if not, the step is taken back, weights included, and the next layer's turn
+    comes.
+
+    Args:
+        model: a compiled and trained Functional or Sequential model. Retraining begins with the
+            learning rate that its optimizer has now: set it to the lowest of the training.
+        train: what to retrain on: `(x, y)`, `(x, y, sample_weight)` or a dataset for `fit`.
+        validation: what to judge by, in the same forms, but to be gone through several times.
+        step: the share of a layer's filters, of those that it had at first, that go in a step.
+        tolerance: how much worse the metric may be than at first; 0.01 is one point of accuracy.
+        epochs: of retraining after each step.
+        criterion: which filters of the layer go: see `keras_iplt.plan`. Not one that needs data.
+        metric: the name of what to watch, as in the logs of `evaluate`; by default the first
+            metric that the model was compiled with, else the loss.
+        layers: names of the layers to prune, in this order; by default those of a `sensitivity`
+            analysis on `validation`, the least sensitive first.
+        ignore, convolutions_only: what to leave out of these: see `keras_iplt.plan`.
+        path: a `.keras` file that holds the best model so far, written after each step.
+        verbose: 0 for silence, 1 for a line at each step.
+        **fit_options: other arguments of `fit`, such as `batch_size`.
+
+    Returns:
+        A `Guided`, with the pruned model (the one given, if no step was good enough). Print it
+        for a table.
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> import keras_iplt as iplt
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)), keras.layers.Dense(8, activation="relu", name="hidden"),
+    ...     keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> x = np.random.default_rng(0).normal(size=(64, 4))
+    >>> y = x[:, :1]
+    >>> found = iplt.prune_guided(
+    ...     model, (x, y), (x, y), step=0.5, tolerance=10.0, epochs=1, verbose=0)
+    >>> [(step.layer, step.left, step.kept) for step in found.steps], found.model.layers[0].units
+    ([('hidden', 4, True)], 4)
+    """
+    share, epochs = _checked(step, tolerance, epochs)
+    path = None if path is None else checked(path)
+    sizes = _sizes(model, ignore, convolutions_only)
+    before = _evaluated(model, validation)
+    metric = _metric(before, metric)
+    value = baseline = before[metric]
+    params = model.count_params()
+    if layers is None:
+        layers = analyse(
+            model, validation, criterion=criterion, metric=metric, ignore=ignore,
+            convolutions_only=convolutions_only, verbose=verbose,
+        ).ranking()  # fmt: skip
+    for name in layers:
+        if name not in sizes:
+            raise OptionError(
+                f"layers: expected some of {', '.join(map(repr, sizes))}, received: {name!r}"
+            )
+    steps: list[GuidedStep] = []
+    for name in layers:
+        left, kept = sizes[name], True
+        while kept and left > share * sizes[name]:
+            less = {name: share * sizes[name] / left}
+            chosen = plan(model, 0, per_layer=less, criterion=criterion)
+            if not chosen.fpr:
+                break  # what is left has to stay
+            left -= sum(map(len, chosen.removed))
+            smaller = rewrite(model, chosen)
+            _trained(smaller, train, epochs, fit_options)
+            found = _evaluated(smaller, validation)[metric]
+            worse = found - baseline if less_is_better(metric) else baseline - found
+            kept = worse <= tolerance + 1e-9
+            steps.append(GuidedStep(name, left, sizes[name], found, smaller.count_params(), kept))
+            if verbose:
+                print(_line(steps[-1], metric, baseline))
+            if kept:
+                model, value = smaller, found
+                if path is not None:
+                    with replacing(path) as partial:
+                        model.save(partial)
+    return Guided(model, metric, baseline, value, params, tuple(steps))
+
+
+def _checked(step, tolerance, epochs):
+    share = check_share("step", step)
+    if not share:
+        raise OptionError(f"step: expected a number in (0, 1), received: {step!r}")
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not tolerance >= 0:
+        raise OptionError(
+            f"tolerance: expected a number that is not negative, received: {tolerance!r}"
+        )
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+        raise OptionError(f"epochs: expected a positive integer, received: {epochs!r}")
+    return share, epochs
+
+
+def _sizes(model, ignore, convolutions_only):
+    """How many channels each layer has."""
+    graph = trace(model)
+    found = by_layer(graph, countable(graph, as_list(ignore), convolutions_only))
+    return {name: sum(graph.groups[i].size for i in indices) for name, indices in found.items()}
+
+
+def _metric(found, asked):
+    """The name of what to watch."""
+    if asked is None:
+        return next((name for name in found if name != "loss"), "loss")
+    if asked not in found:
+        raise OptionError(
+            f"metric: expected one of {', '.join(map(repr, found))}, received: {asked!r}"
+        )
+    return asked
+
+
+def _trained(model, data, epochs, options):
+    arrays, named = _arguments("train", data)
+    model.fit(*arrays, epochs=epochs, verbose=0, **named, **options)
+
+
+def _evaluated(model, data):
+    if not model.compiled:
+        raise DataError(
+            f"model {model.name!r} is not compiled: call model.compile(loss=…, metrics=[…]) to "
+            "say what it is to be trained for and judged by"
+        )
+    if isinstance(data, collections.abc.Iterator):
+        raise DataError(
+            "validation: expected (x, y) or a dataset that can be gone through several times, "
+            f"received: an iterator ({type(data).__name__}), which ends"
+        )
+    arrays, named = _arguments("validation", data)
+    return model.evaluate(*arrays, verbose=0, return_dict=True, **named)
+
+
+def _arguments(name, data):
+    """What `fit` and `evaluate` take for `(x, y)`, `(x, y, sample_weight)` or a dataset."""
+    if not isinstance(data, tuple):
+        return (data,), {}
+    if len(data) not in (2, 3):
+        raise DataError(
+            f"{name}: expected (x, y), (x, y, sample_weight) or a dataset, received: a tuple of "
+            f"{len(data)}"
+        )
+    return data[:2], dict(zip(("sample_weight",), data[2:], strict=False))
+
+
+def _line(step, metric, baseline):
+    done = "" if step.kept else ": taken back"
+    return (
+        f"{step.layer}: {step.left} of {step.size} channels, {metric} {step.value:.4f} "
+        f"(at first {baseline:.4f}), {step.params:,} parameters{done}"
+    )

@@ -1,0 +1,293 @@
+"""The seconds that a model takes, as a function of the channels that are left.
+
+    seconds = layers that are measured by themselves + everything else
+
+Everything else (additions, pooling, products of other kinds) is the difference to the whole model,
+which is measured too. It shrinks as its tensors do.
+"""
+
+import collections
+import dataclasses
+import json
+import math
+import pathlib
+import tempfile
+
+import keras
+import numpy as np
+
+from keras_iplt import keras_private as private
+from keras_iplt.errors import OptionError
+from keras_iplt.graph.flow import channels_in
+from keras_iplt.graph.weights import kept_lengths
+from keras_iplt.latency.probes import Shape, Stairs, seconds, shortest, stairs
+from keras_iplt.plan import as_graph
+from keras_iplt.shipping.formats import write
+from keras_iplt.shipping.runtimes import tflite_runtime
+
+__all__ = ["Entry", "LatencyTable", "latency_table"]
+
+_FORMAT = "keras_iplt.latency/1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What one product, a layer applied once, takes.
+
+    Attributes:
+        path, kind: the layer, and which `Stairs` are its.
+        inputs, outputs: how many channels it had when it was measured.
+        half, whole: seconds with half of the inputs, and with all.
+    """
+
+    path: str
+    kind: str
+    inputs: int
+    outputs: int
+    half: float
+    whole: float
+
+    def seconds(self, stairs, inputs, outputs):
+        """What it takes with other numbers of channels."""
+        slope = (self.whole - self.half) / (self.inputs - self.inputs // 2)
+        time = max(0.0, self.whole - slope * (self.inputs - inputs))
+        return time * stairs(outputs) / stairs(self.outputs)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LatencyTable:
+    """What a model and its layers take in TFLite's interpreter, measured on this machine, and what
+    they will take with fewer channels: `of` and `round_to` of `keras_iplt.plan` take it.
+
+    Attributes:
+        model: its name.
+        runtime, threads: what was measured.
+        seconds: of the whole model, for one example.
+        entries: per product in the graph an `Entry`, or None where it is of a kind that is not
+            measured by itself.
+        stairs: the `Stairs` of each kind.
+        elements: how many numbers everything else computed.
+    """
+
+    model: str
+    runtime: str
+    threads: int
+    seconds: float
+    entries: tuple
+    stairs: dict
+    elements: int
+
+    @property
+    def layers(self):
+        """Seconds of all that was measured by itself; not more than the whole."""
+        return min(self.seconds, sum(entry.whole for entry in self.entries if entry is not None))
+
+    def cost(self, graph, gone=None):
+        """The seconds for one example when the ids marked in `gone` go."""
+        works = _products(graph)
+        fits = len(works) == len(self.entries) and all(
+            entry is None or entry.path == work.path
+            for entry, work in zip(self.entries, works, strict=True)
+        )
+        if not fits:
+            raise OptionError(
+                f"expected a latency table of model {graph.model.name!r}, received: one of "
+                f"{self.model!r}, which is another. Make one with keras_iplt.latency_table"
+            )
+        alone = measured = 0.0
+        for entry, work in zip(self.entries, works, strict=True):
+            if entry is not None:
+                lengths = [_left(ids, gone) for ids in work.axes]
+                alone += entry.whole
+                measured += entry.seconds(self.stairs[entry.kind], lengths[0], lengths[-1])
+        rest = (self.seconds - self.layers) * _elements(graph, self.entries, gone)
+        return measured * (self.layers / alone if alone else 0) + rest / max(1, self.elements)
+
+    def multiple(self, graph, group):
+        """What the width of a group is best rounded to: the blocks that a processor computes, as
+        far as the group has several."""
+        paths = {producer.path for producer in group.producers}
+        kinds = {entry.kind for entry in self.entries if entry is not None and entry.path in paths}
+        step = max((self.stairs[kind].step for kind in kinds), default=1)
+        while step > 1 and step > group.size // 2:
+            step //= 2
+        return step
+
+    def to_json(self):
+        """The table as text that `from_json` reads."""
+        return json.dumps({"format": _FORMAT, **dataclasses.asdict(self)})
+
+    @classmethod
+    def from_json(cls, text):
+        """A table from the text that `to_json` wrote."""
+        try:
+            content = json.loads(text)
+            if content.pop("format") != _FORMAT:
+                raise ValueError("of another format")
+            content["entries"] = tuple(e and Entry(**e) for e in content["entries"])
+            content["stairs"] = {
+                kind: Stairs(tuple(found["times"])) for kind, found in content["stairs"].items()
+            }
+            return cls(**content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise OptionError(
+                f"expected the JSON text of a latency table ({_FORMAT}); "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def __str__(self):
+        times: dict[str, float] = collections.defaultdict(float)
+        for entry in self.entries:
+            if entry is not None:
+                times[entry.kind] += entry.whole
+        times["everything else"] = self.seconds - self.layers
+        lines = [f"{1e3 * self.seconds:.2f} ms in {self.runtime}, threads: {self.threads}"]
+        for kind, time in times.items():
+            step = f", in blocks of {self.stairs[kind].step}" if kind in self.stairs else ""
+            lines.append(f"{1e3 * time:10.2f} ms  {kind}{step}")
+        return "\n".join(lines)
+
+
+def latency_table(model, threads=1, verbose=1):
+    """Measures what a model and its layers take in TFLite's interpreter, on this machine.
+
+    Each layer shape is measured twice, and each kind of layer at sixteen widths: some ten seconds
+    for MobileNet, half a minute for InceptionV3. Another processor needs a table of its own.
+
+    Args:
+        model: a Keras model with inputs of fixed size, or its `Graph`.
+        threads: how many threads to compute with.
+        verbose: 0 for no progress bar.
+
+    Returns:
+        A `LatencyTable`. Print it for a summary.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_iplt as iplt
+    >>> model = keras.Sequential([
+    ...     keras.Input((16, 16, 8)), keras.layers.Conv2D(64, 3), keras.layers.Conv2D(64, 3)])
+    >>> table = iplt.latency_table(model, verbose=0)
+    >>> small = iplt.plan(model, ratio=0.4, of=table)
+    >>> bool(0.3 < 1 - table.cost(small.graph, small.gone) / table.cost(small.graph) < 0.6)
+    True
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise OptionError(
+            "latency: expected the TensorFlow backend, which writes .tflite, received: "
+            f"{keras.backend.backend()!r}. Make the table with KERAS_BACKEND=tensorflow, keep it "
+            "by to_json, and read it here"
+        )
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise OptionError(f"threads: expected a positive integer, received: {threads!r}")
+    graph = as_graph(model)
+    if any(None in x.shape[1:] for x in graph.function.inputs):
+        raise OptionError(
+            f"the latency of model {graph.model.name!r} cannot be measured: its inputs have no "
+            "fixed size. Build it with one, or use of='params'"
+        )
+    works = _products(graph)
+    shapes = _shapes(graph, works)
+    bar = keras.utils.Progbar(len(works) + 1, verbose=verbose, unit_name="layer")
+    entries, found = [], {}
+    for work, shape in zip(works, shapes, strict=True):
+        entry = None
+        if shape is not None:
+            entry = _measured(work, shape, threads)
+            if shape.kind not in found:
+                found[shape.kind] = stairs(shape, entry.inputs, threads)
+        entries.append(entry)
+        bar.update(len(entries))
+    runtime, whole = _whole(graph.model, threads)
+    bar.update(len(works) + 1)
+    return LatencyTable(
+        graph.model.name, runtime, threads, whole, tuple(entries), found,
+        _elements(graph, entries, None),
+    )  # fmt: skip
+
+
+# -- measuring -------------------------------------------------------------------------------------
+
+
+def _measured(work, shape, threads):
+    inputs, outputs = len(work.axes[0]), len(work.axes[-1])
+    whole = half = seconds(shape, inputs, outputs, threads)
+    if shape.kind != "depthwise" and inputs > 1:
+        half = seconds(shape, inputs // 2, outputs, threads)
+    return Entry(work.path, shape.kind, inputs, outputs, min(half, whole), whole)
+
+
+def _whole(model, threads):
+    """What ran it, and the seconds for one example."""
+    random = np.random.default_rng(0)
+    inputs = [
+        random.uniform(0, 2, (1, *x.shape[1:])).astype(x.dtype)
+        for x in private.function_of(model).inputs
+    ]
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory) / "model.tflite"
+        write(model, path, "tflite", "float32", 1, [inputs])
+        runtime = tflite_runtime(str(path), threads)
+        return runtime.name, shortest(runtime.ready(inputs))
+
+
+# -- what there is to measure ----------------------------------------------------------------------
+
+
+def _products(graph):
+    """Multiply-adds, in order."""
+    return [work for work in graph.works if not work.adds]
+
+
+def _shapes(graph, works):
+    """Per product, its `Shape`, or None where it is of a kind that is not measured by itself."""
+    calls, own = collections.defaultdict(list), collections.defaultdict(list)
+    for call in graph.calls.values():
+        calls[call.path].append(call)
+    for index, work in enumerate(works):
+        own[work.path].append(index)
+    found: list[Shape | None] = [None] * len(works)
+    for path, indices in own.items():
+        several = calls[path]
+        each = len(indices) // max(1, len(several))
+        for n, index in enumerate(indices):
+            if each and len(several) * each == len(indices):
+                found[index] = _shape(several[n // each], works[index])
+    return found
+
+
+def _shape(call, work):
+    layer, kinds = call.operation, keras.layers
+    flat = [x for x in keras.tree.flatten(call.specs) if isinstance(x, keras.KerasTensor)]
+    if type(layer) is kinds.Dense:
+        return Shape("dense", (math.prod(flat[0].shape[1:-1]),))
+    depthwise = type(layer) is kinds.DepthwiseConv2D
+    if not depthwise and not (type(layer) is kinds.Conv2D and layer.groups == 1):
+        return None
+    size = flat[0].shape[1:3] if layer.data_format == "channels_last" else flat[0].shape[2:4]
+    point = layer.kernel_size == (1, 1)
+    kind = "depthwise" if depthwise else "pointwise" if point else "convolution"
+    return Shape(
+        kind, tuple(size), tuple(layer.kernel_size), tuple(layer.strides),
+        tuple(layer.dilation_rate), layer.padding,
+    )  # fmt: skip
+
+
+def _elements(graph, entries, gone):
+    """How many numbers are computed by all that is not measured by itself."""
+    alone = {entry.path for entry in entries if entry is not None}
+    total = 0
+    for work, entry in zip(_products(graph), entries, strict=True):
+        if entry is None:
+            total += work.factor * math.prod(_left(ids, gone) for ids in work.axes)
+    for call in graph.calls.values():
+        if call.path not in alone and call.carry != "model" and call.inner is None:
+            for x in channels_in(call.outputs):
+                shape = x.shape if gone is None else kept_lengths(x, gone)
+                total += math.prod(shape[1:])
+    return total
+
+
+def _left(ids, gone):
+    return len(ids) if gone is None else int(np.count_nonzero(~gone[ids]))

@@ -1,0 +1,610 @@
+"""The command line: what it prints where, how it ends, and what it leaves behind."""
+
+import io
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import types
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from training import BACKEND
+
+import keras_iplt as iplt
+from keras_iplt.cli import main, recipe, work
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(40, 8, 8, 3)).astype("float32")
+Y = RANDOM.integers(0, 4, 40)
+HOUSE = pathlib.Path(iplt.__file__).parents[1]
+COMMANDS = ["inspect", "prune", "sensitivity", "compare", "export", "report", "recipe"]
+
+
+def net(activation=None, name="net"):
+    return keras.Sequential(
+        [keras.Input((8, 8, 3), name="image"), layers.Conv2D(8, 3, activation="relu", name="one"),
+         layers.Conv2D(6, 3, activation="relu", name="two"), layers.Flatten(),
+         layers.Dense(4, activation=activation, name="scores")], name=name
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """Files that tests copy from."""
+    folder = tmp_path_factory.mktemp("stored")
+    keras.utils.set_random_seed(0)
+    net().save(folder / "model.keras")
+    np.savez(folder / "data.npz", x=X, y=Y)
+    return folder
+
+
+@pytest.fixture
+def here(stored, tmp_path, monkeypatch):
+    """A directory to work in, with a model and data."""
+    for file in stored.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def call(capsys):
+    """Runs a command; returns its exit code, standard output and standard error."""
+
+    def run(*arguments):
+        try:
+            code = main([str(a) for a in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def succeed(result):
+    """Its standard output."""
+    code, out, err = result
+    assert code == 0, err
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", err), "control characters"
+    return out
+
+
+def fail(result, *patterns):
+    """One line about the error, after lines about the work."""
+    code, out, err = result
+    assert code == 1 and not out
+    assert "Traceback" not in err
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("keras-iplt: error: "), err
+    for pattern in patterns:
+        assert pattern in last
+    return last
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+@pytest.mark.any_backend
+def test_inspect(here, call):
+    """Groups, what is frozen and why, and costs."""
+    out = succeed(call("inspect", "model.keras"))
+    for text in ("one", "frozen: it is an output of the model", "total", "FLOPs"):
+        assert text in out
+    found = json.loads(succeed(call("inspect", "model.keras", "--json")))
+    assert [group["size"] for group in found["groups"]] == [8, 6]
+    assert found["groups"][0]["producers"] == ["one"]
+    assert found["frozen"] == [
+        {"operation": "scores", "channels": 4, "reason": "it is an output of the model"}
+    ]
+    assert found["profile"]["params"] == net().count_params()
+
+
+@pytest.mark.any_backend
+def test_prune_and_compare(here, call):
+    """The smaller model is there; both commands tell the same."""
+    code, out, err = call("prune", "model.keras", "-o", "small.keras", "--ratio", "0.5")
+    assert code == 0 and "written to small.keras" in out and "loading model.keras" in err
+    small = keras.saving.load_model("small.keras")
+    assert small.get_layer("one").filters + small.get_layer("two").filters == 7
+    table = succeed(call("compare", "model.keras", "small.keras"))
+    assert table.strip() in out and "50.0%" in table
+    found = json.loads(succeed(call("compare", "model.keras", "small.keras", "--json")))
+    assert found["fpr"] == 0.5 and found["after"]["params"] == small.count_params()
+
+
+def test_options_of_planning(here, call):
+    """They arrive at `keras_iplt.plan`, and its defaults are its own."""
+    options = (
+        "--scope layer --of params --ratio 0.3 --criterion l1 --per-layer one=0.25 --ignore two "
+        "--min-channels 2 --round-to 2 --max-ratio 0.9 --convolutions-only"
+    )
+    succeed(call("prune", "model.keras", "-o", "a.keras", "--plan-out", "p.json", *options.split()))
+    assert dict(iplt.Plan.from_json(pathlib.Path("p.json").read_text()).options) == {
+        "ratio": 0.3, "of": "params", "scope": "layer", "criterion": "l1", "ignore": ["two"],
+        "per_layer": {"one": 0.25}, "min_channels": 2, "round_to": 2, "max_ratio": 0.9,
+        "convolutions_only": True, "approximate": False,
+    }  # fmt: skip
+    succeed(call("prune", "model.keras", "-o", "b.keras", "--plan-out", "q.json"))
+    ours = iplt.plan(keras.saving.load_model("model.keras"))
+    assert iplt.Plan.from_json(pathlib.Path("q.json").read_text()).options == ours.options
+
+
+@pytest.mark.any_backend
+def test_a_plan_is_carried_out_again(here, call):
+    """The same model comes out; on another, it is refused."""
+    succeed(call("prune", "model.keras", "-o", "a.keras", "--plan-out", "p.json", "--ratio", ".4"))
+    found = json.loads(
+        succeed(call("prune", "model.keras", "-o", "b.keras", "--plan", "p.json", "--json"))
+    )
+    assert found["output"] == "b.keras"
+    one, other = (keras.saving.load_model(f"{x}.keras").predict(X, verbose=0) for x in "ab")
+    np.testing.assert_array_equal(one, other)
+    fail(call("prune", "a.keras", "-o", "c.keras", "--plan", "p.json"), "another architecture")
+    pathlib.Path("p.json").write_text("{}")
+    fail(call("prune", "model.keras", "-o", "c.keras", "--plan", "p.json"), "JSON text of a")
+    assert not pathlib.Path("c.keras").exists()
+
+
+@pytest.mark.any_backend
+def test_data_for_criteria(here, call):
+    """Criteria that need a loss get one, and it is said which."""
+    arguments = ("prune", "model.keras", "-o", "a.keras", "--criterion", "taylor")
+    fail(call(*arguments), "data=")
+    code, _, err = call(*arguments, "--data", "data.npz", "--take", 20)
+    assert code == 0
+    assert "data: x (20, 8, 8, 3), y (20,) of data.npz" in err
+    assert "net is not compiled: taking SparseCategoricalCrossentropy of logits" in err
+
+
+@pytest.mark.parametrize(
+    ("activation", "units", "y", "loss", "logits"),
+    [
+        ("softmax", 4, Y, "SparseCategoricalCrossentropy", False),
+        (None, 4, Y[:, None], "SparseCategoricalCrossentropy", True),
+        ("softmax", 4, np.eye(4)[Y], "CategoricalCrossentropy", False),
+        ("sigmoid", 4, np.eye(4)[Y], "BinaryCrossentropy", False),
+        ("sigmoid", 1, Y % 2, "BinaryCrossentropy", False),
+        ("linear", 1, Y[:, None] % 2, "BinaryCrossentropy", True),
+    ],
+)
+def test_the_loss_is_guessed(activation, units, y, loss, logits):
+    """From the labels and the last activation, a nested model's too; what is compiled stays."""
+    inner = keras.Sequential([keras.Input((6,)), layers.Dense(units, activation)])
+    outer = keras.Sequential([keras.Input((6,)), layers.Dense(6), inner])
+    found = types.SimpleNamespace(y=y)
+    for model in (inner, outer):
+        work.compiled(model, found)
+        assert type(model.loss).__name__ == loss
+        assert model.loss.get_config()["from_logits"] is logits
+    model.compile(loss="mse")
+    assert work.compiled(model, found).loss == "mse"
+
+
+def test_a_loss_that_cannot_be_guessed(here, call):
+    np.savez("odd.npz", x=X, y=RANDOM.normal(size=(40, 2)))
+    fail(call("sensitivity", "model.keras", "--data", "odd.npz"), "cannot be guessed", "(40, 2)")
+    np.savez("odd.npz", x=X, y=Y + 1)
+    fail(call("sensitivity", "model.keras", "--data", "odd.npz"), "between 1 and 4")
+    np.savez("odd.npz", x=X)
+    fail(call("sensitivity", "model.keras", "--data", "odd.npz"), "expected labels as well as 'x'")
+
+
+@pytest.mark.any_backend
+def test_sensitivity(here, call):
+    """A table, a file and a picture; the file is gone on with."""
+    pytest.importorskip("matplotlib")
+    command = ("sensitivity", "model.keras", "--data", "data.npz", "--ratios", "0.25,0.5")
+    out = succeed(call(*command, "-o", "found.json", "--plot", "found.png"))
+    assert "accuracy" in out and "50%" in out and "written to found.png" in out
+    assert pathlib.Path("found.png").read_bytes().startswith(b"\x89PNG")
+    result = iplt.Sensitivity.from_json(pathlib.Path("found.json").read_text())
+    assert result.layers == ("one", "two") and result.ratios == (0.25, 0.5)
+    code, again, err = call(*command, "-o", "found.json", "--json")
+    assert code == 0 and "going on with found.json" in err
+    assert json.loads(again)["values"] == result.to_plain()["values"]
+    other = ("sensitivity", "model.keras", "--data", "data.npz", "--ratios", "0.75")
+    fail(call(*other, "-o", "found.json"), "found.json")
+    assert "75%" in succeed(call(*other, "-o", "found.json", "--force"))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow converts")
+def test_export(here, call):
+    """As text and as JSON; an existing file is kept unless told otherwise."""
+    assert "6,7" not in succeed(call("export", "model.keras", "-o", "m.tflite"))
+    fail(call("export", "model.keras", "-o", "m.tflite"), "it exists; --force")
+    found = json.loads(
+        succeed(
+            call("export", "model.keras", "-o", "m.tflite", "--precision", "int8",
+                 "--data", "data.npz", "--json", "--force")
+        )
+    )  # fmt: skip
+    assert found["precision"] == "int8" and found["size"] == os.path.getsize("m.tflite")
+    fail(call("export", "model.keras", "-o", "m.onx"), "expected one that ends with .tflite")
+    fail(call("export", "model.keras", "-o", "n.tflite", "--precision", "int8"), "examples")
+    fail(call("export", "model.keras", "-o", "n.tflite", "--precision", "int3"), "int3")
+
+
+def test_report(here, call, monkeypatch):
+    """Everything that is named arrives, and the page says how it was made."""
+    pytest.importorskip("matplotlib")
+    succeed(call("prune", "model.keras", "-o", "a.keras", "--plan-out", "p.json"))
+    command = ("report", "model.keras", "a.keras", "-o", "r.html", "--plan", "p.json")
+    assert succeed(call(*command)) == "written to r.html\n"
+    page = pathlib.Path("r.html").read_text()
+    assert "<html" in page and " ".join(["keras-iplt", *command]) in page
+    seen = {}
+    monkeypatch.setattr(iplt, "report", lambda *paths, **options: seen.update(options))
+    assert json.loads(succeed(call(*command, "--force", "--json"))) == {"output": "r.html"}
+    assert isinstance(seen["plan"], iplt.Plan) and isinstance(seen["after"], keras.Model)
+    succeed(call("report", "model.keras", "-o", "s.html"))
+    assert seen["after"] is None and seen["plan"] is None
+
+
+def test_recipes(call, monkeypatch):
+    """They are listed with their first lines, and get all that follows their names."""
+    assert re.search(r"^demo +Pruning in ", succeed(call("recipe")), re.MULTILINE)
+    assert "demo" in json.loads(succeed(call("recipe", "--json")))
+    fail(call("recipe", "nothing"), "no recipe 'nothing'", "demo")
+    seen = []
+    module = types.SimpleNamespace(main=lambda given: seen.append(given) or print("done"))
+    monkeypatch.setattr(recipe, "recipes", lambda: {"mine": "A recipe."})
+    monkeypatch.setitem(sys.modules, "recipes.mine", module)
+    assert succeed(call("recipe", "mine", "a", "--json", "b", "--help")) == "done\n"
+    assert seen == [["a", "--json", "b", "--help"]]
+
+
+def test_what_a_recipe_returns_is_its_json(call, monkeypatch):
+    """What it prints goes elsewhere then; how it ends is how the command ends."""
+
+    def run(given):
+        print("talk")
+        if given == ["--fail"]:
+            raise SystemExit("error: no luck")
+        if given:
+            raise SystemExit(2)
+        return {"nan": float("nan"), "array": np.arange(2)}
+
+    monkeypatch.setattr("recipes.demo.main", run)
+    code, out, err = call("demo", "--json")
+    assert code == 0 and json.loads(out) == {"nan": None, "array": [0, 1]} and "talk" in err
+    assert succeed(call("demo")) == "talk\n"
+    code, out, err = call("demo", "--fail")
+    assert code == 1 and err == "keras-iplt: error: no luck\n"
+    assert call("demo", "--other")[0] == 2
+
+
+# -- options ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples(call, command):
+    out = succeed(call(command, "--help"))
+    assert f"examples:\n  keras-iplt {command}" in out and "--json" in out
+
+
+def test_help_and_version(call):
+    out = succeed(call("--help"))
+    assert all(f"\n    {command}" in out for command in [*COMMANDS, "demo"])
+    assert succeed(call("--version")) == f"keras-iplt {iplt.__version__}\n"
+    assert "--epochs" in succeed(call("demo", "--help"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "COMMAND"),
+        ("prnue", "invalid choice: 'prnue'"),
+        ("prune model.keras", "-o"),
+        ("prune -o a.keras", "MODEL"),
+        ("prune model.keras -o a.keras --ratio half", "--ratio: invalid float value: 'half'"),
+        ("prune model.keras -o a.keras --of weights", "--of: invalid choice: 'weights'"),
+        ("prune model.keras -o a.keras --round-to x", "--round-to: invalid"),
+        ("prune model.keras -o a.keras --per-layer one", "expected NAME=RATIO, received: 'one'"),
+        ("prune model.keras -o a.keras --per-layer one=x", "expected a number, received: 'x'"),
+        ("prune model.keras -o a.keras --take 0", "expected a positive number, received: '0'"),
+        ("prune model.keras -o a.keras --plan p.json --ratio 0.5", "--plan takes no options"),
+        ("prune model.keras -o a.keras --rat 0.5", "unrecognized arguments: --rat"),
+        ("inspect model.keras more.keras", "unrecognized arguments: more.keras"),
+        ("sensitivity model.keras", "--data"),
+        ("sensitivity model.keras --data data.npz --ratios 1,x", "received: 'x'"),
+        ("recipe --bogus", "unrecognized arguments: --bogus"),
+    ],
+)
+def test_wrong_options(here, call, arguments, message):
+    """Exit code 2, the usage and what is wrong."""
+    code, out, err = call(*arguments.split())
+    assert code == 2 and not out and message in err and "usage: keras-iplt" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("inspect none.keras", "none.keras: no such file"),
+        ("inspect data.npz", "data.npz: an .npz file of arrays"),
+        ("compare model.keras data.npz", "data.npz"),
+        ("prune model.keras -o a.keras --ratio 1.5", "ratio: expected a number in [0, 1)"),
+        ("prune model.keras -o a.keras --ignore oen", "no layer 'oen'. Close to it: 'one'"),
+        ("prune model.keras -o a.keras --criterion best", "criterion"),
+        ("prune model.keras -o a.h5", "a.h5: expected a path that ends with .keras"),
+        ("prune model.keras -o a.keras --data none.npz", "none.npz: no such file"),
+        ("prune model.keras -o a.keras --plan none.json", "none.json: cannot be read"),
+        ("prune model.keras -o a.keras --plan data.npz", "data.npz: expected text"),
+        ("report model.keras -o a.html --sensitivity none.json", "none.json: cannot be read"),
+        ("inspect model.keras --import no_such_module", "--import no_such_module"),
+        ("inspect model.keras --import ./mine/layers.py", "such as mine.layers"),
+    ],
+)
+def test_what_cannot_be_done(here, call, arguments, message):
+    """Exit code 1 and one line; nothing is written."""
+    before = files(here)
+    fail(call(*arguments.split()), message)
+    assert files(here) == before
+
+
+def test_debugging(here, call):
+    """The same, after a traceback."""
+    code, out, err = call("inspect", "none.keras", "--debug")
+    assert code == 1 and not out and "Traceback" in err
+    assert err.strip().splitlines()[-1] == "keras-iplt: error: none.keras: no such file"
+
+
+def test_a_layer_of_ones_own(here, call, monkeypatch):
+    """Without its module an error tells of `--import`; with it, it is found where one works."""
+    (here / "my_layers.py").write_text(
+        "import keras\n\n\n"
+        "@keras.saving.register_keras_serializable('mine')\n"
+        "class Twice(keras.layers.Layer):\n"
+        "    def call(self, x):\n"
+        "        return 2 * x\n"
+    )
+    monkeypatch.setattr(sys, "path", [str(here), *sys.path])
+    twice = __import__("my_layers").Twice()
+    keras.Sequential([keras.Input((4,)), layers.Dense(3), twice, layers.Dense(2)]).save("m.keras")
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(here)])
+    keras.saving.get_custom_objects().pop("mine>Twice")
+    monkeypatch.delitem(sys.modules, "my_layers")
+    fail(
+        call("inspect", "m.keras"), "the class 'Twice' of module 'my_layers'", "--import my_layers"
+    )
+    assert "dense" in succeed(call("inspect", "m.keras", "--import", "my_layers"))
+    keras.saving.get_custom_objects().pop("mine>Twice")
+
+
+def test_code_in_a_model(here, call, monkeypatch):
+    """Runs if the user says so, and only then."""
+    monkeypatch.setenv("MARKER", str(here / "marker"))
+    touch = layers.Lambda(lambda x: (open(__import__("os").environ["MARKER"], "a").close(), x)[1])
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3), touch, layers.Dense(2)])
+    model.save("m.keras")
+    (here / "marker").unlink()
+    for command in (["inspect"], ["prune", "-o", "a.keras"], ["export", "-o", "b.keras"]):
+        fail(call(*command, "m.keras"), "Lambda", "--unsafe", "can do anything")
+    assert not (here / "marker").exists() and not (here / "a.keras").exists()
+    succeed(call("inspect", "m.keras", "--unsafe"))
+    assert (here / "marker").exists()
+
+
+# -- where results go ------------------------------------------------------------------------------
+
+
+WRITERS = [
+    ("prune", "model.keras", "-o"),
+    ("prune", "model.keras", "-o", "new.keras", "--plan-out"),
+    ("sensitivity", "model.keras", "--data", "data.npz", "-o"),
+    ("sensitivity", "model.keras", "--data", "data.npz", "--plot"),
+    ("export", "model.keras", "-o"),
+    ("report", "model.keras", "-o"),
+]
+
+
+@pytest.mark.parametrize("command", WRITERS, ids=lambda c: " ".join(c))
+def test_places_that_are_refused(here, call, monkeypatch, command):
+    """Before anything is loaded: what is read, what is there, what cannot be written to."""
+    monkeypatch.setattr(work, "loaded", pytest.fail)
+    (here / "folder").mkdir()
+    (here / "there.keras").write_text("mine")
+    (here / "link.keras").symlink_to("model.keras")
+    os.link("model.keras", "hard.keras")
+    before = files(here)
+    for path, message in [
+        ("model.keras", "this very file is read"),
+        ("folder/../model.keras", "this very file is read"),
+        ("link.keras", "this very file is read"),
+        ("hard.keras", "this very file is read"),
+        ("there.keras", "there.keras: it exists; --force overwrites it"),
+        ("folder", "it exists"),
+        ("none/a.keras", "is not a directory that exists"),
+        ("model.keras/a.keras", "is not a directory that exists"),
+        ("/proc/a.keras", "/proc/a.keras: cannot be written"),
+    ]:
+        fail(call(*command, path), message)
+    for path in ("model.keras", "link.keras", "hard.keras"):
+        fail(call(*command, path, "--force"), "this very file is read")
+    assert files(here) == before
+
+
+def test_two_results_in_one_place(here, call):
+    fail(call("prune", "model.keras", "-o", "a.keras", "--plan-out", "./a.keras"), "two results")
+
+
+def test_force(here, call):
+    """Other files are overwritten, directories are not."""
+    (here / "a.keras").write_text("mine")
+    succeed(call("prune", "model.keras", "-o", "a.keras", "--force"))
+    assert keras.saving.load_model("a.keras").count_params() < net().count_params()
+    (here / "b.keras").mkdir()
+    fail(call("prune", "model.keras", "-o", "b.keras", "--force"), "the directory")
+
+
+def test_a_full_disk(here, call, monkeypatch):
+    """What was there is still there, and nothing else."""
+    (here / "a.keras").write_text("mine")
+    before = files(here)
+
+    def save(model, path):
+        pathlib.Path(path).write_text("half a mod")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keras.Sequential, "save", save)
+    monkeypatch.setattr(keras.Model, "save", save)
+    arguments = ("prune", "model.keras", "-o", "a.keras", "--plan-out", "p.json", "--force")
+    fail(call(*arguments), "a.keras: cannot be written", "No space left")
+    assert files(here) == before
+
+
+def test_a_disk_that_is_full_for_the_second_file(here, call, monkeypatch):
+    """The model is safe; the plan is not there."""
+
+    def full(path, *arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pathlib.Path, "write_text", full)
+    fail(call("prune", "model.keras", "-o", "a.keras", "--plan-out", "p.json"), "p.json: cannot")
+    assert set(files(here)) == {"model.keras", "data.npz", "a.keras"}
+
+
+# -- interruptions ---------------------------------------------------------------------------------
+
+
+def interrupted(*arguments, **options):
+    for path in arguments:
+        if isinstance(path, pathlib.Path) and path.name != "model.keras":
+            path.write_text("half of it")
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("step", "command"),
+    [
+        ("keras_iplt.loading.load_model", ("inspect", "model.keras")),
+        ("keras_iplt.rewrite", ("prune", "model.keras", "-o", "a.keras")),
+        ("keras.Model.save", ("prune", "model.keras", "-o", "a.keras", "--plan-out", "p.json")),
+        ("keras_iplt.Plan.to_json", ("prune", "model.keras", "-o", "b.keras", "--plan-out", "p")),
+        ("keras_iplt.shipping.exporter.write", ("export", "model.keras", "-o", "a.keras")),
+        ("keras_iplt.sensitivity", ("sensitivity", "model.keras", "--data", "data.npz")),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_ctrl_c(here, call, monkeypatch, step, command):
+    """Exit code 130, one line, and no half-written file."""
+    before = files(here)
+    monkeypatch.setattr(step, interrupted)
+    code, out, err = call(*command)
+    assert code == 130 and not out and err.splitlines()[-1] == "keras-iplt: interrupted"
+    assert "Traceback" not in err
+    after = files(here)
+    after.pop("b.keras", None)  # written before the plan, and whole
+    assert after == before
+
+
+def test_ctrl_c_keeps_what_was_measured(here, call, monkeypatch):
+    """The same command goes on from there."""
+    from keras_iplt.analysis import sensitivity as module
+
+    command = ("sensitivity", "model.keras", "--data", "data.npz", "-o", "s.json")
+    original, calls = module.Replay, []
+
+    def second(*arguments):
+        calls.append(arguments)
+        return interrupted() if len(calls) == 3 else original(*arguments)
+
+    monkeypatch.setattr(module, "Replay", second)
+    code, _, err = call(*command)
+    assert code == 130 and "the same command goes on" in err
+    assert json.loads(pathlib.Path("s.json").read_text())["done"] == 1
+    monkeypatch.setattr(module, "Replay", original)
+    assert "two" in succeed(call(*command))
+
+
+def test_who_reads_stops_reading(here, call, monkeypatch, capsys):
+    """As with `| head`: no complaint."""
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        code = main(["inspect", "model.keras"])
+        monkeypatch.undo()
+    assert code == 141
+    assert "Broken" not in capsys.readouterr().err
+
+
+def test_results_that_cannot_be_printed(here, monkeypatch, capsys):
+    """Standard output on a full disk: an error, not a truncated table and success."""
+
+    class Full(io.StringIO):
+        def flush(self):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert main(["inspect", "model.keras"]) == 1
+    assert "keras-iplt: error: OSError: [Errno 28] No space" in capsys.readouterr().err
+
+
+# -- as a program ----------------------------------------------------------------------------------
+
+
+def started(*arguments, **options):
+    environment = {**os.environ, "PYTHONPATH": str(HOUSE), "PYTHONWARNINGS": "ignore"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "keras_iplt", *map(str, arguments)],
+        env=environment, text=True, stderr=subprocess.PIPE,
+        **{"stdout": subprocess.PIPE, **options},
+    )  # fmt: skip
+
+
+def test_asking_for_help_loads_nothing():
+    """The parser needs neither Keras nor NumPy. (What importing the package itself brings is left
+    out here: a bare package stands in for it.)"""
+    code = f"""
+import sys, types
+sys.path.insert(0, {str(HOUSE)!r})
+sys.modules["keras_iplt"] = package = types.ModuleType("keras_iplt")
+package.__path__ = [{str(HOUSE / "keras_iplt")!r}]
+from keras_iplt.cli import main
+for arguments in (["--help"], ["prune", "--help"], ["prune"], ["recipe"]):
+    try:
+        main(arguments)
+    except SystemExit:
+        pass
+print([name for name in ("keras", "numpy", "tensorflow", "jax") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_json_is_alone_on_standard_output(here):
+    """Whatever else is said, by TensorFlow's libraries too."""
+    process = started("prune", "model.keras", "-o", "a.keras", "--json")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert json.loads(out)["fpr"] == 0.5
+    assert "loading model.keras" in err
+
+
+def test_a_signal_in_the_middle_of_the_work(here):
+    """Ctrl-C while layers are measured."""
+    np.savez("much.npz", x=np.tile(X, (2000, 1, 1, 1)), y=np.tile(Y, 2000))
+    command = ("sensitivity", "model.keras", "--data", "much.npz", "-o", "s.json")
+    process = started(*command)
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if "is not compiled" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    err = "".join(seen) + process.stderr.read()
+    process.stderr.close()
+    process.stdout.close()
+    assert process.wait(120) == 130, err
+    assert "Traceback" not in err and err.splitlines()[-1].startswith("keras-iplt: interrupted")
+    assert {p.name for p in here.iterdir()} <= {"model.keras", "data.npz", "much.npz", "s.json"}

@@ -1,0 +1,145 @@
+"""One layer at a time: what is good enough stays, and the step that was not is undone."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_iplt as iplt
+from keras_iplt.analysis import guided
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(64, 6)).astype("float32")
+Y = (X[:, 0] > 0).astype("int64")
+
+
+def network():
+    keras.utils.set_random_seed(1)
+    i = keras.Input((6,))
+    x = layers.Dense(16, "relu", name="wide")(i)
+    x = layers.Dense(8, "relu", name="narrow")(x)
+    model = keras.Model(i, layers.Dense(2, name="head")(x))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
+    return model
+
+
+def guided_by(values, monkeypatch, **options):
+    """Pruned while the accuracies that evaluation finds are these, one after the other."""
+    values, seen = iter(values), []
+
+    def evaluated(model, data):
+        seen.append({layer.name: layer.units for layer in model.layers[1:]})
+        return {"loss": 1.0, "accuracy": next(values)}
+
+    monkeypatch.setattr(guided, "_evaluated", evaluated)
+    monkeypatch.setattr(guided, "_trained", lambda *arguments: None)
+    found = iplt.prune_guided(network(), (X, Y), (X, Y), verbose=0, **options)
+    return found, seen
+
+
+def test_a_layer_gives_up_filters_until_that_is_too_much(monkeypatch):
+    """Then it gets the last ones back, and the next layer's turn comes."""
+    found, seen = guided_by(
+        [0.9, 0.895, 0.89, 0.88, 0.9, 0.5], monkeypatch, layers=["wide", "narrow"], step=0.25
+    )
+    tried = [(step.layer, step.left, step.size, step.kept) for step in found.steps]
+    assert tried == [
+        ("wide", 12, 16, True), ("wide", 8, 16, True), ("wide", 4, 16, False),
+        ("narrow", 6, 8, True), ("narrow", 4, 8, False),
+    ]  # fmt: skip
+    assert [(units["wide"], units["narrow"]) for units in seen] == [
+        (16, 8), (12, 8), (8, 8), (4, 8), (8, 6), (8, 4)
+    ]  # fmt: skip
+    assert (found.baseline, found.value, found.metric) == (0.9, 0.9, "accuracy")
+    assert found.model.get_layer("wide").units == 8 and found.model.get_layer("narrow").units == 6
+    assert "taken back" in str(found).splitlines()[4] and "8 of 16" in str(found)
+
+
+def test_a_layer_keeps_its_last_filters(monkeypatch):
+    """It ends when a further step would take all."""
+    found, _ = guided_by([0.9] * 9, monkeypatch, layers=["narrow"], step=0.5)
+    assert [step.left for step in found.steps] == [4]
+    found, _ = guided_by([0.9] * 9, monkeypatch, layers=["narrow"], step=0.3)
+    assert [step.left for step in found.steps] == [6, 4, 2]
+
+
+@pytest.mark.parametrize(("loss", "kept"), [(1.005, True), (1.02, False), (float("nan"), False)])
+def test_less_loss_is_better(monkeypatch, loss, kept):
+    """Where the loss is watched; and NaN is not good enough."""
+    losses = iter([1.0, loss])
+    monkeypatch.setattr(guided, "_evaluated", lambda *_: {"loss": next(losses)})
+    monkeypatch.setattr(guided, "_trained", lambda *arguments: None)
+    found = iplt.prune_guided(network(), (X, Y), (X, Y), 0.5, layers=["narrow"], verbose=0)
+    assert [step.kept for step in found.steps] == [kept]
+
+
+@pytest.mark.any_backend
+def test_a_real_model(tmp_path, capsys):
+    """The least sensitive layer comes first, the model given stays as it is, and the best one so
+    far is in a file."""
+    model = network()
+    model.fit(X, Y, epochs=30, verbose=0)
+    before = model.get_weights()
+    path = tmp_path / "best.keras"
+    found = iplt.prune_guided(
+        model, (X, Y), (X, Y), step=0.5, tolerance=0.03, epochs=10, path=path, batch_size=16
+    )
+    for a, b in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    order = iplt.sensitivity(model, (X, Y), criterion="l1", verbose=0).ranking()
+    assert list(dict.fromkeys(step.layer for step in found.steps)) == list(order)
+    assert found.model.count_params() < model.count_params()
+    assert found.value >= found.baseline - 0.03
+    there = found.model.evaluate(X, Y, verbose=0, return_dict=True)
+    assert there["accuracy"] == pytest.approx(found.value)
+    kept = keras.saving.load_model(path)
+    np.testing.assert_allclose(
+        kept.predict(X, verbose=0), found.model.predict(X, verbose=0), rtol=1e-5
+    )
+    lines = [line for line in capsys.readouterr().out.splitlines() if " channels, " in line]
+    assert len(lines) == len(found.steps) and "accuracy" in lines[0]
+
+
+def test_data_sets_and_weights_are_taken():
+    """Whatever `fit` takes."""
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return X[index::2], Y[index::2]
+
+    weights = np.ones(64)
+    for data in (Batches(), (X, Y, weights)):
+        found = iplt.prune_guided(
+            network(), data, data, 0.5, tolerance=1.0, epochs=1, layers=["narrow"], verbose=0
+        )
+        assert found.steps[0].kept
+
+
+@pytest.mark.parametrize(("options", "error", "words"), [
+    (dict(step=0), iplt.OptionError, "step: expected a number in (0, 1), received: 0"),
+    (dict(step=1), iplt.OptionError, "step: expected"),
+    (dict(tolerance=-1), iplt.OptionError, "tolerance: expected"),
+    (dict(epochs=0), iplt.OptionError, "epochs: expected a positive integer, received: 0"),
+    (dict(metric="auc"), iplt.OptionError, "metric: expected one of 'accuracy', 'loss'"),
+    (dict(layers=["head"]), iplt.OptionError, "layers: expected some of 'wide', 'narrow'"),
+    (dict(validation=iter([])), iplt.DataError, "validation: expected (x, y) or a dataset"),
+    (dict(train=(X,)), iplt.DataError, "train: expected (x, y)"),
+    (dict(validation=(X,)), iplt.DataError, "validation: expected (x, y)"),
+    (dict(path="no/such/place.keras"), iplt.OptionError, "in a directory that exists"),
+])  # fmt: skip
+def test_what_is_wrong_is_said(options, error, words):
+    """Before the first epoch where that can be known."""
+    given = {"train": (X, Y), "validation": (X, Y), "epochs": 1, "tolerance": 1.0, "verbose": 0}
+    with pytest.raises(error) as caught:
+        iplt.prune_guided(network(), **{**given, **options})
+    assert words in str(caught.value)
+
+
+def test_a_model_that_is_not_compiled_is_refused():
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(4), layers.Dense(2)])
+    with pytest.raises(iplt.DataError, match=r"is not compiled: call model.compile"):
+        iplt.prune_guided(model, (X, Y), (X, Y))
