@@ -14,13 +14,13 @@ import json
 import pathlib
 import sys
 import time
-import warnings
 
 import keras
 import numpy as np
 from keras import layers
 
 import keras_iplt as iplt
+from keras_iplt.shipping import tflite_runtime, timed
 
 NAMES = ("dense", "iplt")
 ROWS = [  # of the table: key, what it says, how it is written
@@ -160,40 +160,12 @@ def exported(models, columns, folder):
         return []
     say("exporting both as .tflite …")
     done = [iplt.export(m, folder / f"{n}.tflite") for n, m in zip(NAMES, models, strict=True)]
-    for column, export, taken in zip(columns, done, latencies(done), strict=True):
+    # By turns: what slows the machine down for a while slows both down.
+    image = np.zeros((1, 8, 8, 1), "float32")
+    seconds = timed([tflite_runtime(export.path) for export in done], [image])
+    for column, export, taken in zip(columns, done, seconds, strict=True):
         column["tflite_bytes"], column["latency_ms"] = export.size, round(1e3 * taken, 5)
     return done
-
-
-def latencies(exports, rounds=30, calls=50):
-    """Seconds per image, measured in turns: what slows the machine down for a while slows down
-    both, and the best of many rounds is what remains."""
-    runners = [interpreter(export.path) for export in exports]
-    best = [float("inf")] * len(runners)
-    for _ in range(rounds):
-        for index, invoke in enumerate(runners):
-            start = time.perf_counter()
-            for _ in range(calls):
-                invoke()
-            best[index] = min(best[index], (time.perf_counter() - start) / calls)
-    return best
-
-
-def interpreter(path):
-    """What runs a .tflite file once, on one thread."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorFlow says that LiteRT takes its place
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError:
-            import tensorflow as tf
-
-            Interpreter = tf.lite.Interpreter
-        runner = Interpreter(path, num_threads=1)
-    runner.allocate_tensors()
-    (given,) = runner.get_input_details()
-    runner.set_tensor(given["index"], np.zeros(given["shape"], given["dtype"]))
-    return runner.invoke
 
 
 def reported(models, exports, history, columns, folder):

@@ -28,7 +28,7 @@ def quick(monkeypatch):
     """A seventh of the data, and fewer rounds of the clock."""
     (x, y), test = demo.digits()
     monkeypatch.setattr(demo, "digits", lambda: ((x[:200], y[:200]), test))
-    monkeypatch.setattr(demo.latencies, "__defaults__", (3, 5))
+    monkeypatch.setattr(demo.timed, "__defaults__", (0.1,))
 
 
 @pytest.fixture
