@@ -28,7 +28,8 @@ class NothingToPruneError(ModelError):
 
 
 class WeightsError(PruningError, ValueError):
-    """The weights are not finite numbers, so no score computed from them means anything."""
+    """Weights that are not finite numbers, so that no score computed from them means anything; or
+    that are not to be had, or do not fit."""
 
 
 class OptionError(PruningError, ValueError):

@@ -220,6 +220,7 @@ def measure_of(of):
 
 def measured(graph, of, round_to):
     """`of` and `round_to` with a table in place of "latency" and "auto": one for both."""
+    described(of, round_to)
     tables = [x for x in (of, round_to) if isinstance(x, LatencyTable)]
     asked = of == "latency", round_to == "auto"
     if any(asked):
@@ -262,36 +263,35 @@ def nothing_to_prune(graph):
 
 
 def described(of, round_to):
-    """Both as they can be written down."""
-    return {
-        "of": "latency" if isinstance(of, LatencyTable) else of,
-        "round_to": "auto" if isinstance(round_to, LatencyTable) else round_to,
-    }
-
-
-def checked_options(ratio, of, scope, min_channels, round_to, max_ratio, convolutions_only):
-    """The options as a dict that can be written down, if they are what is expected."""
-    if not isinstance(of, LatencyTable) and of not in ("filters", *MEASURES, "latency"):
+    """Both as they can be written down, if they are what is expected."""
+    of = "latency" if isinstance(of, LatencyTable) else of
+    round_to = "auto" if isinstance(round_to, LatencyTable) else round_to
+    if of not in ("filters", *MEASURES, "latency"):
         raise OptionError(
             "of: expected 'filters', 'params', 'flops', 'latency' or a latency table, received: "
             f"{of!r}"
         )
-    of, round_to = described(of, round_to).values()
     if isinstance(round_to, str) and round_to != "auto":
         raise OptionError(
             "round_to: expected a positive integer, 'auto' or a latency table, received: "
             f"{round_to!r}"
         )
+    if round_to not in (None, "auto"):
+        round_to = check_count("round_to", round_to)
+    return {"of": of, "round_to": round_to}
+
+
+def checked_options(ratio, of, scope, min_channels, round_to, max_ratio, convolutions_only):
+    """The options as a dict that can be written down, if they are what is expected."""
     if scope not in ("global", "layer"):
         raise OptionError(f"scope: expected 'global' or 'layer', received: {scope!r}")
     if not isinstance(convolutions_only, (bool, np.bool_)):
         raise OptionError(f"convolutions_only: expected a bool, received: {convolutions_only!r}")
     return {
         "ratio": check_share("ratio", ratio),
-        "of": of,
+        **described(of, round_to),
         "scope": scope,
         "min_channels": check_count("min_channels", min_channels),
-        "round_to": round_to if round_to in (None, "auto") else check_count("round_to", round_to),
         "max_ratio": None if max_ratio is None else check_share("max_ratio", max_ratio),
         "convolutions_only": bool(convolutions_only),
     }

@@ -10,7 +10,8 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def fresh_keras():
-    keras.utils.clear_session()
+    # Collecting garbage after every test would take most of the time.
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")

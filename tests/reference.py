@@ -12,7 +12,7 @@ import keras_iplt as iplt
 PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "api.md"
 
 # Modules with public names of their own, beside those that the package lists, where they are there.
-BESIDE = ["plots", "reporting", "layers", "tfmot"]
+BESIDE = ["plots", "reporting", "zoo", "data", "layers", "tfmot"]
 
 TITLE = """\
 # Reference

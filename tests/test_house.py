@@ -22,7 +22,7 @@ HOUSE = pathlib.Path(iplt.__file__).parent
 LEVELS = [
     ["errors", "keras_private", "monitor"],
     ["checks", "extras", "files"],
-    ["layers", "cloning"],
+    ["layers", "cloning", "data", "zoo"],
     ["graph"],
     ["cost", "plan", "observe", "filters", "schedules"],
     ["gradients", "shipping"],

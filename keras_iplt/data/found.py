@@ -1,0 +1,59 @@
+"""What a source of images has, before it is cut into parts."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_iplt.errors import DataError
+
+__all__ = ["Found", "check_labels"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Examples of a source.
+
+    Attributes:
+        name: of the data set.
+        parts: train and, where there are any, validation and test: (images, labels) each, or what
+            reads them as a stream.
+        classes: their names.
+        augment: what is usual for these images.
+        complete: whether every class must have examples to train on.
+    """
+
+    name: str
+    parts: dict
+    classes: tuple[str, ...]
+    augment: str | None = None
+    complete: bool = True
+
+
+def check_labels(where, labels, count, classes=None):
+    """Labels as int32, one for each of `count` images.
+
+    Args:
+        where: what has them, for messages.
+        labels: an array; a second axis of length one is left out.
+        count: how many there must be.
+        classes: how many classes there are, if that is known.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "biuf":
+        raise DataError(
+            f"{where}: expected one class per image, as integers from 0, received labels of shape "
+            f"{labels.shape}, {labels.dtype}"
+        )
+    if len(labels) != count:
+        raise DataError(
+            f"{where}: expected as many labels as images, received: {len(labels)} labels, {count} "
+            "images"
+        )
+    whole = np.isfinite(labels) & (labels == np.floor(labels)) & (labels >= 0)
+    if not (whole & (labels < (classes or 2**31 - 1))).all():
+        wrong = labels[~whole | (labels >= (classes or 2**31 - 1))]
+        expected = f"from 0 to {classes - 1}" if classes else "from 0"
+        raise DataError(f"{where}: expected classes {expected}, received: {wrong[0]}")
+    return labels.astype("int32")
