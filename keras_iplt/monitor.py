@@ -1,6 +1,8 @@
-"""Metrics by name: which way is better."""
+"""Metrics by name: which one is watched, and which way is better."""
 
-__all__ = ["less_is_better"]
+from keras_iplt.errors import OptionError
+
+__all__ = ["less_is_better", "watched"]
 
 _ERRORS = ("loss", "error", "mse", "mae", "mape", "msle", "perplexity")
 
@@ -12,3 +14,14 @@ def less_is_better(name):
     (True, False)
     """
     return name.endswith(_ERRORS)
+
+
+def watched(names, asked=None):
+    """The metric asked for, or the first that is not the loss."""
+    if asked is None:
+        return next((name for name in names if name != "loss"), "loss")
+    if asked not in names:
+        raise OptionError(
+            f"metric: expected one of {', '.join(map(repr, names))}, received: {asked!r}"
+        )
+    return asked

@@ -20,8 +20,8 @@ HOUSE = pathlib.Path(iplt.__file__).parent
 
 # Imports go down only: a module may import from lower levels, and inside its own package.
 LEVELS = [
-    ["errors", "keras_private", "monitor"],
-    ["checks", "extras", "files"],
+    ["errors", "keras_private"],
+    ["arrays", "checks", "extras", "files", "monitor"],
     ["layers", "cloning", "data", "zoo"],
     ["graph"],
     ["cost", "plan", "observe", "filters", "schedules"],

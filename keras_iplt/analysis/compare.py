@@ -13,7 +13,7 @@ from keras_iplt.analysis.profile import (
 )
 from keras_iplt.errors import OptionError
 
-__all__ = ["Comparison", "LayerComparison", "compare"]
+__all__ = ["Comparison", "LayerComparison", "compare", "percent", "share_gone"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Comparison:
     @property
     def ppr(self):
         """Share of the parameters that are gone (the paper's PPR)."""
-        return _share_gone(self.before.params, self.after.params)
+        return share_gone(self.before.params, self.after.params)
 
     @property
     def pruned_flops(self):
         """Share of the FLOPs that are gone, or None where they are unknown."""
-        return _share_gone(self.before.flops, self.after.flops)
+        return share_gone(self.before.flops, self.after.flops)
 
     def to_dict(self):
         """The comparison as dicts, lists, strings and numbers, as it would come back from JSON."""
@@ -63,7 +63,7 @@ class Comparison:
         return json.loads(json.dumps({**shares, **dataclasses.asdict(self)}))
 
     def __str__(self):
-        shares = [_percent(share) for share in (self.fpr, self.ppr, self.pruned_flops)]
+        shares = [percent(share) for share in (self.fpr, self.ppr, self.pruned_flops)]
         totals = [("", "FPR", "PPR", "params", "FLOPs", "pruned FLOPs", "size (MiB)")]
         for name, x, (fpr, ppr, flops) in (
             (self.names[0], self.before, ("-", "-", "-")),
@@ -191,13 +191,13 @@ def _filters(row):
     return 0 if row is None else row.filters
 
 
-def _share_gone(before, after):
+def share_gone(before, after):
     if before is None or after is None:
         return None
     return 1 - after / before if before else 0.0
 
 
-def _percent(share):
+def percent(share):
     return "unknown" if share is None else f"{share:.1%}"
 
 

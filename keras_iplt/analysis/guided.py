@@ -15,7 +15,7 @@ from keras_iplt.checks import check_share
 from keras_iplt.errors import DataError, OptionError
 from keras_iplt.files import checked, replacing
 from keras_iplt.graph.trace import trace
-from keras_iplt.monitor import less_is_better
+from keras_iplt.monitor import less_is_better, watched
 from keras_iplt.naming import as_list, by_layer
 from keras_iplt.selection import countable, plan
 from keras_iplt.surgery.rewrite import rewrite
@@ -129,7 +129,7 @@ def prune_guided(
     path = None if path is None else checked(path)
     sizes = _sizes(model, ignore, convolutions_only)
     before = _evaluated(model, validation)
-    metric = _metric(before, metric)
+    metric = watched(before, metric)
     value = baseline = before[metric]
     params = model.count_params()
     if layers is None:
@@ -185,17 +185,6 @@ def _sizes(model, ignore, convolutions_only):
     graph = trace(model)
     found = by_layer(graph, countable(graph, as_list(ignore), convolutions_only))
     return {name: sum(graph.groups[i].size for i in indices) for name, indices in found.items()}
-
-
-def _metric(found, asked):
-    """The name of what to watch."""
-    if asked is None:
-        return next((name for name in found if name != "loss"), "loss")
-    if asked not in found:
-        raise OptionError(
-            f"metric: expected one of {', '.join(map(repr, found))}, received: {asked!r}"
-        )
-    return asked
 
 
 def _trained(model, data, epochs, options):

@@ -5,7 +5,7 @@ import time
 
 import keras
 
-from keras_iplt.errors import DataError, OptionError
+from keras_iplt.errors import DataError
 from keras_iplt.graph.walk import accepts
 from keras_iplt.graph.weights import numbers_of
 from keras_iplt.observe import batches, without_gradients
@@ -66,16 +66,6 @@ class Meter:
             for variable in metric.variables:
                 if id(variable) in before:
                     variable.assign(before[id(variable)])
-
-    def name(self, asked):
-        """The metric to rank by: the one asked for, or the first that is not the loss."""
-        if asked is None:
-            return next((name for name in self.names if name != "loss"), "loss")
-        if asked not in self.names:
-            raise OptionError(
-                f"metric: expected one of {', '.join(map(repr, self.names))}, received: {asked!r}"
-            )
-        return asked
 
     def measured(self, replay, changes, given):
         """The loss and the metrics after each of several changes.

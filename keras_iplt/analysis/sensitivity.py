@@ -22,7 +22,7 @@ from keras_iplt.criteria import get as get_criterion
 from keras_iplt.errors import OptionError
 from keras_iplt.files import checked, replacing
 from keras_iplt.graph.weights import kept_axes, numbers_of, zeroed
-from keras_iplt.monitor import less_is_better
+from keras_iplt.monitor import less_is_better, watched
 from keras_iplt.naming import as_list, by_layer
 from keras_iplt.plan import as_graph
 from keras_iplt.selection import candidates_of, check_weights, countable, ranked
@@ -129,12 +129,7 @@ class Sensitivity:
             ) from error
 
     def _name(self, metric):
-        name = self.metric if metric is None else metric
-        if name not in self.values:
-            raise OptionError(
-                f"metric: expected one of {', '.join(map(repr, self.values))}, received: {name!r}"
-            )
-        return name
+        return watched(self.values, self.metric if metric is None else metric)
 
     def __str__(self):
         rows = [("layer", "channels", *(f"{ratio:.0%}" for ratio in self.ratios))]
@@ -211,7 +206,7 @@ def sensitivity(
     meter = Meter(model, given.first)
     result = Sensitivity(
         model=model.name,
-        metric=meter.name(metric),
+        metric=watched(meter.names, metric),
         layers=tuple(units),
         sizes=tuple(row[0].size for row in units.values()),
         ratios=ratios,

@@ -3,6 +3,7 @@
 import math
 
 from keras_iplt.errors import OptionError
+from keras_iplt.monitor import less_is_better
 
 __all__ = ["Guard"]
 
@@ -20,7 +21,7 @@ class Guard:
             taken back, weights included, and no other follows; `"stop"`, training ends. After the
             last step it is looked at once more.
         mode: `"max"` if more is better, `"min"` if less is, `"auto"`: less for names that end
-            with `loss` or `error`.
+            with `loss`, `error`, `mse`, `mae` and the like.
 
     Example:
 
@@ -37,7 +38,7 @@ class Guard:
             raise OptionError(f"action: expected one of {_ACTIONS}, received: {action!r}")
         if mode not in ("auto", "max", "min"):
             raise OptionError(f"mode: expected 'auto', 'max' or 'min', received: {mode!r}")
-        less = monitor.endswith(("loss", "error")) if mode == "auto" else mode == "min"
+        less = less_is_better(monitor) if mode == "auto" else mode == "min"
         self.monitor, self.drop, self.action = monitor, float(drop), action
         self._sign = -1.0 if less else 1.0
         self.best = self.last = None

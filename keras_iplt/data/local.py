@@ -1,11 +1,6 @@
 """Images that are here already: .npz files, and the digits that come with scikit-learn."""
 
-import struct
-import zipfile
-import zlib
-
-import numpy as np
-
+from keras_iplt.arrays import opened_npz
 from keras_iplt.data.found import Found, check_labels
 from keras_iplt.errors import DataError
 from keras_iplt.extras import required
@@ -52,31 +47,13 @@ def read_npz(path):
 
 def _arrays(path, pairs):
     """The first pair of names that a file has, and its arrays; None if it has none of them."""
-    try:
-        with path.open("rb") as opened:  # ourselves, as NumPy leaves it open if it is damaged
-            file = np.load(opened, allow_pickle=False)
-            if isinstance(file, np.ndarray):
+    with opened_npz(path, "expected an .npz file of named arrays of numbers") as file:
+        for pair in pairs:
+            found = [name for name in pair if name in file.files]
+            if len(found) == 1:
                 raise DataError(
-                    f"{path}: expected an .npz file of named arrays, received: a single array"
+                    f"{path}: expected {pair[0]} and {pair[1]}, received: {found[0]} alone"
                 )
-            for pair in pairs:
-                found = [name for name in pair if name in file.files]
-                if len(found) == 1:
-                    raise DataError(
-                        f"{path}: expected {pair[0]} and {pair[1]}, received: {found[0]} alone"
-                    )
-                if found:
-                    return pair, *(file[name] for name in pair)
-            return None
-    except DataError:
-        raise
-    except MemoryError as error:
-        raise DataError(f"{path}: larger than the memory") from error
-    except (
-        *(OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError),
-        *(zipfile.BadZipFile, zlib.error, struct.error),
-    ) as error:
-        reason = str(error).partition(".")[0]
-        raise DataError(
-            f"{path}: expected an .npz file of numbers; it cannot be read: {reason}"
-        ) from error
+            if found:
+                return pair, *(file[name] for name in pair)
+        return None

@@ -2,12 +2,10 @@
 
 import dataclasses
 import pathlib
-import struct
-import zipfile
-import zlib
 
 import numpy as np
 
+from keras_iplt.arrays import opened_npz
 from keras_iplt.errors import DataError
 
 __all__ = ["Examples", "load_examples"]
@@ -50,26 +48,12 @@ def load_examples(path, take=None):
     expected = f"expected an .npz file with arrays {', or '.join(map(' and '.join, _PAIRS))}"
     if not path.exists():
         raise DataError(f"{path}: no such file")
-    try:
-        with path.open("rb") as opened:  # ourselves, as NumPy leaves it open if it is damaged
-            file = np.load(opened, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise DataError(f"{path}: {expected}; received: a single array")
-            pair = next((p for p in _PAIRS if p[0] in file.files), None)
-            if pair is None:
-                raise DataError(f"{path}: {expected}; received: {', '.join(file.files) or 'none'}")
-            names = tuple(name for name in pair if name in file.files)
-            x, *rest = (file[name] for name in names)
-    except DataError:
-        raise
-    except MemoryError as error:
-        raise DataError(f"{path}: larger than the memory") from error
-    except (
-        *(OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError),
-        *(zipfile.BadZipFile, zlib.error, struct.error),
-    ) as error:
-        reason = str(error).partition(".")[0]
-        raise DataError(f"{path}: {expected}; it cannot be read: {reason}") from error
+    with opened_npz(path, expected) as file:
+        pair = next((p for p in _PAIRS if p[0] in file.files), None)
+        if pair is None:
+            raise DataError(f"{path}: {expected}; received: {', '.join(file.files) or 'none'}")
+        names = tuple(name for name in pair if name in file.files)
+        x, *rest = (file[name] for name in names)
     return _checked(path, x, rest[0] if rest else None, names, take)
 
 

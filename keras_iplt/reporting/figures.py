@@ -3,6 +3,7 @@
 import collections.abc
 import numbers
 
+from keras_iplt.analysis.compare import percent, share_gone
 from keras_iplt.analysis.profile import mebibytes, thousands
 from keras_iplt.errors import OptionError
 from keras_iplt.reporting.page import add, add_row, gauge, table
@@ -23,14 +24,14 @@ def add_headline(main, profile, comparison, metrics):
     else:
         after = comparison.after
         filters = sum(row.prunable for row in profile.layers)
-        _tile(tiles, "Filters gone", _percent(comparison.fpr), f"of {thousands(filters)} (FPR)")
+        _tile(tiles, "Filters gone", percent(comparison.fpr), f"of {thousands(filters)} (FPR)")
         _tile(
             tiles,
             "Parameters gone",
-            _percent(comparison.ppr),
+            percent(comparison.ppr),
             f"{thousands(after.params)} left (PPR)",
         )
-        _tile(tiles, "FLOPs gone", _percent(comparison.pruned_flops), f"{_short(after.flops)} left")
+        _tile(tiles, "FLOPs gone", percent(comparison.pruned_flops), f"{_short(after.flops)} left")
     for name, (old, new) in metrics.items():
         if new is None:
             _tile(tiles, name, _metric(name, old), "")
@@ -49,7 +50,7 @@ def add_headline(main, profile, comparison, metrics):
         cells = [form(old)]
         if comparison is not None:
             new = getattr(comparison.after, column)
-            cells += [form(new), _percent(_gone(old, new))]
+            cells += [form(new), percent(share_gone(old, new))]
         add_row(body, label, cells)
     for name, (old, new) in metrics.items():
         cells = [_metric(name, old)]
@@ -144,16 +145,6 @@ def _tile(tiles, name, value, aside):
     add(tile, "dt", name)
     said = add(tile, "dd", value)
     add(said, "small", aside)
-
-
-def _gone(old, new):
-    if old is None or new is None:
-        return None
-    return 1 - new / old if old else 0.0
-
-
-def _percent(share):
-    return "unknown" if share is None else f"{share:.1%}"
 
 
 def _metric(name, value):

@@ -94,19 +94,18 @@ def initializer_of(initializer):
     if isinstance(initializer, str) and initializer == "torch":
         # Keras draws up to sqrt(3 * scale / inputs).
         return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
-    try:
-        found = keras.initializers.get(initializer)
-        if isinstance(found, keras.initializers.Initializer):
-            # One object draws the same numbers for each kernel of the same shape.
-            return found.clone()
-        if callable(found):
-            return found
-    except (TypeError, ValueError):
-        pass
-    raise OptionError(
+    problem = OptionError(
         "initializer: expected 'torch' or an initializer of Keras, such as 'he_normal', received: "
         f"{initializer!r}"
     )
+    try:
+        found = keras.initializers.get(initializer)
+    except (TypeError, ValueError) as error:
+        raise problem from error
+    if not callable(found):
+        raise problem
+    # One object draws the same numbers for each kernel of the same shape.
+    return found.clone() if isinstance(found, keras.initializers.Initializer) else found
 
 
 @dataclasses.dataclass(frozen=True)
