@@ -1,0 +1,170 @@
+"""The results of a recipe: Markdown to read, JSON to go on with, pictures."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import importlib.util
+import json
+import os
+import pathlib
+import platform
+import sys
+
+import keras
+import numpy as np
+
+from keras_iplt.errors import MissingExtraError
+from keras_iplt.files import replacing
+from recipes.common.study import say
+
+__all__ = ["Page", "Spread"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """The same figure of several seeds: mean ± standard deviation."""
+
+    values: tuple
+    digits: int = 2
+
+    @classmethod
+    def of(cls, values, digits=2):
+        return cls(tuple(values), digits)
+
+    @property
+    def mean(self):
+        return float(np.mean(self.values))
+
+    @property
+    def deviation(self):
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
+
+    def __str__(self):
+        mean = f"{self.mean:.{self.digits}f}"
+        return f"{mean} ± {self.deviation:.{self.digits}f}" if self.values[1:] else mean
+
+    def plain(self):
+        """As JSON takes it."""
+        return {"mean": self.mean, "deviation": self.deviation, "values": list(self.values)}
+
+
+class Page:
+    """What a recipe found.
+
+    Args:
+        title: of the page.
+        study: the `Study` whose folder it is written to.
+        command: how it was run.
+    """
+
+    def __init__(self, title, study, command):
+        self.title, self.study, self.command = title, study, command
+        self._parts: list[str] = []
+        self._tables: dict = {}
+
+    def heading(self, text):
+        self._parts.append(f"## {text}")
+
+    def text(self, text):
+        self._parts.append(text)
+
+    def table(self, name, rows, note=None):
+        """A table.
+
+        Args:
+            name: what stands over it, and its name in the file of JSON.
+            rows: dicts with the same keys, the heads of the columns. Values are text, numbers,
+                `Spread`s, or None.
+            note: what stands under it.
+        """
+        self._tables[name] = [{k: _plain(v) for k, v in row.items()} for row in rows]
+        heads = list(rows[0])
+        lines = [heads, ["---"] * len(heads), *([_cell(row[h]) for h in heads] for row in rows)]
+        text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        self._parts.append(f"**{name}**\n\n{text}")
+        if note:
+            self._parts.append(note)
+
+    def picture(self, name, draw):
+        """A picture, if matplotlib is installed.
+
+        Args:
+            name: of the file, without a suffix.
+            draw: called without arguments; returns a figure.
+        """
+        try:
+            figure = draw()
+        except MissingExtraError as error:
+            say(f"without {name}.png: {error}")
+            return
+        with replacing(self.study.folder / f"{name}.png") as partial:
+            figure.savefig(partial, dpi=130)
+        self._parts.append(f"![{name}]({name}.png)")
+
+    def write(self):
+        """Writes results.md and results.json; prints the former; returns the latter."""
+        made_with = environment()
+        content = {
+            "title": self.title, "command": self.command, "made with": made_with,
+            "tables": self._tables, "runs": {
+                name: {"settings": self.study.settings[name], "result": result}
+                for name, result in self.study.results.items()
+            },
+        }  # fmt: skip
+        stated = ", ".join(f"{key} {value}" for key, value in made_with.items())
+        head = [f"# {self.title}", f"    {self.command}", f"Made with {stated}."]
+        page = "\n\n".join([*head, *self._parts]) + "\n"
+        for name, text in (
+            ("results.md", page),
+            ("results.json", json.dumps(content, indent=1, ensure_ascii=False)),
+        ):
+            with replacing(self.study.folder / name) as partial:
+                partial.write_text(text, encoding="utf-8")
+        print(page)
+        say(f"written to {self.study.folder}/: results.md, results.json, pictures and models")
+        return {"folder": str(self.study.folder), "tables": self._tables}
+
+
+def _plain(value):
+    return value.plain() if isinstance(value, Spread) else value
+
+
+def _cell(value):
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}"
+
+
+def environment():
+    """Versions and the machine: what figures depend on."""
+    found = {"Python": platform.python_version()}
+    for name in ("keras-iplt", "keras", keras.backend.backend()):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found | {"machine": f"{_processor()}, {os.cpu_count()} cores{_gpus()}"}
+
+
+def _processor():
+    """The name of the processor, where the system tells it."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _gpus():
+    backend = keras.backend.backend()
+    names = []
+    if backend == "tensorflow":
+        tf = sys.modules["tensorflow"]
+        for device in tf.config.list_physical_devices("GPU"):
+            names.append(
+                tf.config.experimental.get_device_details(device).get("device_name", "GPU")
+            )
+    elif backend == "jax":
+        jax = sys.modules["jax"]
+        names = [device.device_kind for device in jax.devices() if device.platform != "cpu"]
+    return f", {len(names)} × {names[0]}" if names else ""
