@@ -19,6 +19,8 @@ rates are cosines from 0.05 (see the options). In Table 1 hidden units count as 
 three epochs, which is too little to learn anything: it shows that all of it runs.
 """
 
+import dataclasses
+
 import keras
 
 import keras_iplt as iplt
@@ -219,30 +221,38 @@ def against_pmt(
     common, where = common_settings(options)
     setting |= common
 
-    def run(name, seed, **own):
-        return Run(f"{table}/{name}-seed{seed}", train, {**setting, "seed": seed, **own}, where)
+    def runs(name, **own):
+        return [
+            Run(f"{table}/{name}-seed{seed}", train, {**setting, "seed": seed, **own}, where)
+            for seed in range(options.seeds)
+        ]
 
-    seeds = range(options.seeds)
-    dense = {"method": "baseline", "epochs": epochs, "rate": 0.05}
-    found = {("baseline", 0): study.do(run("baseline", seed, **dense) for seed in seeds)}
-    tuned = {"epochs": tuning, "rate": 0.01}
+    def after(name, method, **own):  # the baseline of the same seed
+        tuned = {"method": method, "epochs": tuning, "rate": 0.01}
+        return [
+            dataclasses.replace(
+                run, settings={**run.settings, "start": f"{table}/baseline-seed{seed}"}
+            )
+            for seed, run in enumerate(runs(name, **tuned, **own))
+        ]
+
+    dense = {"epochs": epochs, "rate": 0.05}
+    found = {("baseline", 0): study.do(runs("baseline", method="baseline", **dense))}
+    wanted = {}
     if halved:  # of all other layers nothing goes
-        shares = {"target": 0.5, "ignore": [name for name in LAYERS if name not in HALVED]}
-        found["norms", None] = study.do(
-            run("norms", seed, method="norms", start=f"{table}/baseline-seed{seed}", **tuned,
-                **shares) for seed in seeds
-        )  # fmt: skip
+        others = [name for name in LAYERS if name not in HALVED]
+        wanted["norms", None] = after("norms", "norms", target=0.5, ignore=others)
     for ratio in ratios:
-        found["PMT", round(100 * ratio)] = study.do(
-            run(f"pmt-{ratio:g}", seed, method="PMT", start=f"{table}/baseline-seed{seed}", **tuned,
-                target=ratio, **counted) for seed in seeds
-        )  # fmt: skip
+        wanted["PMT", round(100 * ratio)] = after(f"pmt-{ratio:g}", "PMT", target=ratio, **counted)
     for ratio in ratios:
-        found["IPLT", round(100 * ratio)] = study.do(
-            run(f"iplt-{ratio:g}", seed, **dense | {"method": "IPLT"}, target=ratio, every=every,
-                step=options.step, **counted) for seed in seeds
+        wanted["IPLT", round(100 * ratio)] = runs(
+            f"iplt-{ratio:g}", method="IPLT", **dense, target=ratio, every=every,
+            step=options.step, **counted,
         )  # fmt: skip
-    return found
+    study.do(run for runs in wanted.values() for run in runs)
+    return found | {
+        what: [study.results[run.name] for run in runs] for what, runs in wanted.items()
+    }
 
 
 def times(found, runs, method):
@@ -281,12 +291,10 @@ def check_claims(page, found):
 
 
 def _compared(gone, runs, others):
-    ours, theirs = spread(runs, "accuracy"), spread(others, "accuracy")
-    difference = ours.mean - theirs.mean
+    difference, noise = spread(runs, "accuracy").minus(spread(others, "accuracy"))
     said = f"- {gone} % of the filters: {difference:+.2f} points"
-    if len(runs) < 2:
+    if noise is None:
         return f"{said}; one seed does not tell the noise."
-    noise = 2 * (ours.deviation**2 / len(runs) + theirs.deviation**2 / len(runs)) ** 0.5
     return f"{said}, noise {noise:.2f}: {'holds' if difference >= -noise else 'does not hold'}."
 
 
@@ -302,16 +310,14 @@ def table_3(options, study, page):
         "epochs": options.resnet_epochs, "rate": options.resnet_rate,
         "start": None if options.resnet is None else str(options.resnet),
     }  # fmt: skip
-    seeds, rows, found = range(options.seeds), [], {}
 
     def runs(name, **own):
-        return study.do(
+        return [
             Run(f"table3/{name}-seed{seed}", train, {**setting, "seed": seed, **own}, where)
-            for seed in seeds
-        )
+            for seed in range(options.seeds)
+        ]
 
-    baseline = runs("baseline", method="baseline")
-    found["baseline", "–", 0] = baseline
+    wanted = {("baseline", "–", 0): runs("baseline", method="baseline")}
     for layout in ("full width", "coupled"):
         for method in ("SFP", "IPLT, soft"):
             for ratio in options.ratios_3:
@@ -319,9 +325,12 @@ def table_3(options, study, page):
                 own = {"target": ratio} if method == "SFP" else {
                     "ratios": rising, "every": options.resnet_k}  # fmt: skip
                 name = f"{method.lower().replace(', ', '-')}-{ratio:g}-{layout.replace(' ', '-')}"
-                found[method, layout, round(100 * ratio)] = runs(
+                wanted[method, layout, round(100 * ratio)] = runs(
                     name, method=method, layout=layout, **own
                 )
+    study.do(run for runs in wanted.values() for run in runs)
+    found = {what: [study.results[run.name] for run in runs] for what, runs in wanted.items()}
+    baseline = found["baseline", "–", 0]
     page.heading("Table 3: soft filter pruning of ResNet-110 on CIFAR-10")
     start = f"from {options.resnet}" if options.resnet else f"of depth {options.resnet_depth}, new"
     page.text(
@@ -344,6 +353,7 @@ def table_3(options, study, page):
         "for the baseline, which contradicts its own pruned columns: 2.16e8 is 14.6 % less than "
         "2.53e8.",
     )
+    rows = []
     for (method, layout, gone), results in found.items():
         _, accuracy = TABLE_3.get((method.partition(",")[0], gone), (None, None))
         rows.append({
@@ -405,7 +415,7 @@ def tradeoff(found, key, published, xlabel):
 
 
 def reproduce(options):
-    study = Study(options.out, options.workers)
+    study = Study(options.out, options.workers, options.recipe)
     page = Page("Incremental pruning based on less training", study, options.command)
     for number in options.tables:
         (table_1, table_2, table_3)[number - 1](options, study, page)

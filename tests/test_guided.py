@@ -143,3 +143,64 @@ def test_a_model_that_is_not_compiled_is_refused():
     model = keras.Sequential([keras.Input((6,)), layers.Dense(4), layers.Dense(2)])
     with pytest.raises(iplt.DataError, match=r"is not compiled: call model.compile"):
         iplt.prune_guided(model, (X, Y), (X, Y))
+
+
+# -- a pruning that is killed ----------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """As KeyboardInterrupt would."""
+
+
+def killed_after(count, monkeypatch):
+    """From now on training is interrupted when it has begun so often."""
+    trained, calls = guided._trained, iter(range(10**6))
+
+    def interrupted(*arguments):
+        if next(calls) == count:
+            raise Killed
+        return trained(*arguments)
+
+    monkeypatch.setattr(guided, "_trained", interrupted)
+
+
+def pruned(**options):
+    model = network()
+    model.fit(X, Y, epochs=20, shuffle=False, verbose=0)
+    fit = {"epochs": 1, "batch_size": 16, "shuffle": False, "verbose": 0}
+    return iplt.prune_guided(model, (X, Y), (X, Y), step=0.3, tolerance=0.02, **fit, **options)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4])
+def test_a_pruning_that_was_killed_goes_on(count, monkeypatch, tmp_path):
+    """To the same steps and the same weights, none of them done twice."""
+    whole = pruned(layers=["wide", "narrow"])
+    assert [step.kept for step in whole.steps].count(False) and len(whole.steps) > 4
+    with monkeypatch.context() as patch:
+        killed_after(count, patch)
+        with pytest.raises(Killed):
+            pruned(layers=["wide", "narrow"], backup_dir=tmp_path)
+    with monkeypatch.context() as patch:
+        killed_after(len(whole.steps) - count, patch)  # one more would be one too many
+        resumed = pruned(layers=["wide", "narrow"], backup_dir=tmp_path)
+    assert resumed.steps == whole.steps and resumed.value == whole.value
+    for one, other in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not list(tmp_path.iterdir())
+
+
+def test_backups_that_are_of_no_use(monkeypatch, tmp_path):
+    """Those of another pruning, and damaged ones."""
+    with monkeypatch.context() as patch:
+        killed_after(2, patch)
+        with pytest.raises(Killed):
+            pruned(layers=["wide", "narrow"], backup_dir=tmp_path)
+    with pytest.raises(iplt.BackupError, match=r"expected epochs 2, received: 1"):
+        iplt.prune_guided(network(), (X, Y), (X, Y), step=0.3, tolerance=0.02, epochs=2, verbose=0,
+                          backup_dir=tmp_path)  # fmt: skip
+    (tmp_path / "guided.json").write_text("{")
+    with pytest.raises(iplt.BackupError, match="damaged"):
+        pruned(backup_dir=tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(iplt.BackupError, match="directory"):
+        pruned(backup_dir=tmp_path / "file")

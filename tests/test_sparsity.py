@@ -387,6 +387,20 @@ def test_compressed_rows_take_what_scipy_takes():
         assert row.dense == value.nbytes
 
 
+def test_an_optimizer_takes_no_bytes():
+    """Not what it remembers of a training; and it is there afterwards."""
+    model = spread()
+    before = sparsity.compressed_size(model)
+    model.compile("adam", "mse")
+    model.fit(
+        np.ones((2, *model.input_shape[1:])), np.ones((2, *model.output_shape[1:])), verbose=0
+    )
+    after = sparsity.compressed_size(model)
+    assert (after.file, after.dense) == (before.file, before.dense)
+    assert abs(after.gzip - before.gzip) < 0.05 * before.gzip
+    assert len(model.optimizer.variables) > len(model.trainable_variables)
+
+
 def test_what_zeros_save():
     """Nothing while dense, and then more and more; a table says it."""
     model = spread()

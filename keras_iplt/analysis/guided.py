@@ -9,6 +9,7 @@ import collections.abc
 import dataclasses
 from typing import Any
 
+from keras_iplt.analysis.guided_backup import GuidedBackup
 from keras_iplt.analysis.profile import aligned, thousands
 from keras_iplt.analysis.sensitivity import sensitivity as analyse
 from keras_iplt.checks import check_share
@@ -77,6 +78,7 @@ def prune_guided(
     ignore=(),
     convolutions_only=False,
     path=None,
+    backup_dir=None,
     verbose=1,
     **fit_options,
 ):
@@ -102,6 +104,8 @@ def prune_guided(
             analysis on `validation`, the least sensitive first.
         ignore, convolutions_only: what to leave out of these: see `keras_iplt.plan`.
         path: a `.keras` file that holds the best model so far, written after each step.
+        backup_dir: a directory for what is done so far. A pruning that was killed goes on after its
+            last step: run the same script again.
         verbose: 0 for silence, 1 for a line at each step.
         **fit_options: other arguments of `fit`, such as `batch_size`.
 
@@ -128,23 +132,30 @@ def prune_guided(
     share, epochs = _checked(step, tolerance, epochs)
     path = None if path is None else checked(path)
     sizes = _sizes(model, ignore, convolutions_only)
-    before = _evaluated(model, validation)
-    metric = watched(before, metric)
-    value = baseline = before[metric]
     params = model.count_params()
-    if layers is None:
-        layers = analyse(
+    backup = None if backup_dir is None else GuidedBackup(backup_dir, {
+        "sizes": sizes, "params": params, "step": share, "tolerance": tolerance, "epochs": epochs,
+    })  # fmt: skip
+    steps: list[GuidedStep] = []
+    done = None if backup is None else backup.load()
+    if done is not None:
+        best, state = done
+        model = model if best is None else best
+        metric, baseline, layers = state["metric"], state["baseline"], state["layers"]
+        steps = [GuidedStep(**step) for step in state["steps"]]
+    else:
+        before = _evaluated(model, validation)
+        metric = watched(before, metric)
+        baseline = before[metric]
+        layers = _order(layers, sizes, lambda: analyse(
             model, validation, criterion=criterion, metric=metric, ignore=ignore,
             convolutions_only=convolutions_only, verbose=verbose,
-        ).ranking()  # fmt: skip
+        ))  # fmt: skip
+    value = next((step.value for step in reversed(steps) if step.kept), baseline)
     for name in layers:
-        if name not in sizes:
-            raise OptionError(
-                f"layers: expected some of {', '.join(map(repr, sizes))}, received: {name!r}"
-            )
-    steps: list[GuidedStep] = []
-    for name in layers:
-        left, kept = sizes[name], True
+        tried = [step for step in steps if step.layer == name]
+        kept = all(step.kept for step in tried)
+        left = min((step.left for step in tried), default=sizes[name])
         while kept and left > share * sizes[name]:
             less = {name: share * sizes[name] / left}
             chosen = plan(model, 0, per_layer=less, criterion=criterion)
@@ -164,7 +175,25 @@ def prune_guided(
                 if path is not None:
                     with replacing(path) as partial:
                         model.save(partial)
+            if backup is not None:
+                backup.save(model if kept else None, {
+                    "metric": metric, "baseline": baseline, "layers": layers,
+                    "steps": [dataclasses.asdict(step) for step in steps],
+                })  # fmt: skip
+    if backup is not None:
+        backup.delete()
     return Guided(model, metric, baseline, value, params, tuple(steps))
+
+
+def _order(layers, sizes, analysis):
+    """The layers in the order in which they are pruned."""
+    order = list(analysis().ranking() if layers is None else layers)
+    for name in order:
+        if name not in sizes:
+            raise OptionError(
+                f"layers: expected some of {', '.join(map(repr, sizes))}, received: {name!r}"
+            )
+    return order
 
 
 def _checked(step, tolerance, epochs):

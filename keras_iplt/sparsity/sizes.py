@@ -1,5 +1,6 @@
 """What zeros are worth in bytes: compressed files, and compressed rows."""
 
+import contextlib
 import dataclasses
 import gzip
 import os
@@ -31,7 +32,8 @@ class CompressedSize:
         layers: a `LayerSize` for each variable that can be pruned.
         dense: bytes of all weights as they are, biases and all others included.
         csr: the same with the variables in `layers` in compressed rows wherever these are smaller.
-        file, gzip: bytes of the file that `save_weights` writes, and of that file after gzip.
+        file, gzip: bytes of the file that `save_weights` writes, without what an optimizer
+            remembers, and of that file after gzip.
     """
 
     layers: tuple[LayerSize, ...]
@@ -99,9 +101,23 @@ def _sizes(value, filter_axis):
 
 
 def _file_sizes(model):
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, _without_optimizer(model):
         path = os.path.join(directory, "model.weights.h5")
         model.save_weights(path)
         with open(path, "rb") as file:
             content = file.read()
     return len(content), len(gzip.compress(content, compresslevel=6))
+
+
+@contextlib.contextmanager
+def _without_optimizer(model):
+    """Keras writes into weight files whatever hangs on a model."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        yield
+        return
+    model.optimizer = None
+    try:
+        yield
+    finally:
+        model.optimizer = optimizer

@@ -55,12 +55,13 @@ def command_parser(name, doc):
     return parser
 
 
-def add_data(parser, prefix="", metavar="DATA", what="the data"):
+def add_data(parser, prefix="", what="the data", several=False):
     """Options that say what to train on: --data, --take and --take-test, or --mnist, --mnist-take
-    and --mnist-take-test."""
+    and --mnist-take-test; one data set, or several."""
     add = parser.add_argument
     stem = f"--{prefix}-" if prefix else "--"
-    add(f"--{prefix or 'data'}", metavar=metavar, help=f"{what}: a name, an .npz file or a folder")
+    add(f"--{prefix or 'data'}", metavar="DATA", nargs="+" if several else None,
+        help=f"{what}: a name, an .npz file or a folder")  # fmt: skip
     add(f"{stem}take", type=positive, metavar="N", help="train on no more than N examples of it")
     add(f"{stem}take-test", type=positive, metavar="N", help="test on no more than N")
 

@@ -5,6 +5,7 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import pathlib
 import platform
@@ -38,6 +39,15 @@ class Spread:
     @property
     def deviation(self):
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
+
+    def minus(self, other):
+        """The difference of the means, and its noise: twice its standard error, or None where one
+        seed does not tell."""
+        difference = self.mean - other.mean
+        if min(len(self.values), len(other.values)) < 2:
+            return difference, None
+        variances = (one.deviation**2 / len(one.values) for one in (self, other))
+        return difference, 2 * math.sqrt(sum(variances))
 
     def __str__(self):
         mean = f"{self.mean:.{self.digits}f}"
@@ -105,8 +115,8 @@ class Page:
         """Writes results.md and results.json; prints the former; returns the latter."""
         made_with = environment()
         content = {
-            "title": self.title, "command": self.command, "made with": made_with,
-            "tables": self._tables, "runs": {
+            "recipe": self.study.recipe, "title": self.title, "command": self.command,
+            "made with": made_with, "tables": self._tables, "runs": {
                 name: {"settings": self.study.settings[name], "result": result}
                 for name, result in self.study.results.items()
             },

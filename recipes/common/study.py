@@ -12,6 +12,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -80,11 +81,13 @@ class Study:
     Args:
         folder: where they are kept; it is made.
         workers: how many runs go side by side.
+        recipe: its name; a folder with results of another one is refused.
     """
 
-    def __init__(self, folder, workers=1):
-        self.folder, self.workers = pathlib.Path(folder), workers
+    def __init__(self, folder, workers=1, recipe=None):
+        self.folder, self.workers, self.recipe = pathlib.Path(folder), workers, recipe
         self.folder.mkdir(parents=True, exist_ok=True)
+        _check_owner(self.folder / "results.json", recipe)
         self.results: dict = {}  # name -> what the run returned, of all that were asked for
         self.settings: dict = {}
 
@@ -152,6 +155,20 @@ class Study:
         with replacing(path) as partial:
             text = json.dumps({"settings": run.settings, "result": result}, indent=1)
             partial.write_text(text, encoding="utf-8")
+        shutil.rmtree(Place(self.folder, run.name).backup, ignore_errors=True)
+
+
+def _check_owner(results, recipe):
+    """Nothing is to be overwritten that is not a recipe's own."""
+    if not results.exists():
+        return
+    try:
+        owner = json.loads(results.read_text(encoding="utf-8"))["recipe"]
+    except (ValueError, KeyError, TypeError):
+        owner = None
+    if owner != recipe:
+        whose = "something else" if owner is None else f"the recipe {owner}"
+        raise OptionError(f"{results} is of {whose}: give another --out")
 
 
 def _carried_out(run, folder):
@@ -165,11 +182,12 @@ def _by_ray(runs, folder, workers):
     RAY_ADDRESS names, whose machines then have to see the folder under the same path."""
     ray = required("ray", "sweep", "several workers need")
     folder = folder.resolve()
-    elsewhere = "RAY_ADDRESS" in os.environ
-    ray.init(
-        include_dashboard=False, log_to_driver=False, logging_level="error",
-        runtime_env={"env_vars": _environment()}, num_cpus=None if elsewhere else workers,
-    )  # fmt: skip
+    if not ray.is_initialized():
+        ray.init(
+            include_dashboard=False, log_to_driver=False, logging_level="error",
+            runtime_env={"env_vars": _environment()},
+            num_cpus=None if "RAY_ADDRESS" in os.environ else workers,
+        )  # fmt: skip
     gpus = ray.cluster_resources().get("GPU", 0)
     share = min(1.0, math.floor(100 * gpus / workers) / 100)
     task = ray.remote(num_cpus=1, num_gpus=share, max_retries=0)(_carried_out)
@@ -182,12 +200,11 @@ def _by_ray(runs, folder, workers):
             try:
                 result, seconds = ray.get(ready)
             except ray.exceptions.RayTaskError as error:
-                raise error.as_instanceof_cause() from error
+                raise error.cause from error
             yield run, result, seconds
     finally:
         for left in waiting:
             ray.cancel(left, force=True)
-        ray.shutdown()
 
 
 def _environment():

@@ -1,9 +1,8 @@
 """Training as the recipes do it: on what hardware, resumed if interrupted, timed, told about."""
 
 import contextlib
-import csv
 import dataclasses
-import shutil
+import json
 import time
 
 import keras
@@ -29,7 +28,8 @@ class Hardware:
         devices: over how many devices each batch is spread: the GPUs, or as many logical CPUs
             where there are none.
         eager: whether TensorFlow's steps run without being compiled at all, which is the faster
-            way for a handful of batches.
+            way for a handful of batches. Not over several devices, where TensorFlow remembers the
+            shapes of what it once added up.
     """
 
     precision: str = "float32"
@@ -126,7 +126,7 @@ def compiled(model, optimizer, hardware):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         jit_compile=on_jax or hardware.xla,
-        run_eagerly=hardware.eager and not on_jax,
+        run_eagerly=hardware.eager and hardware.devices == 1 and not on_jax,
     )
     return model
 
@@ -173,52 +173,54 @@ def fit(model, source, epochs, place, hardware, callbacks=(), validation=None):
         A `Trained`.
     """
     batches = source.batches("train", drop_remainder=hardware.devices > 1)
-    backup, log = place.backup, place.file(".csv")
-    place.backup.mkdir(parents=True, exist_ok=True)
-    if not any(backup.iterdir()):
-        log.unlink(missing_ok=True)
-    keeps_itself = any(getattr(callback, "backup", None) for callback in callbacks)
-    if not keeps_itself:
-        callbacks = [keras.callbacks.BackupAndRestore(backup), *callbacks]
-    callbacks = [
-        _Clock(), *callbacks, _Epochs(batches), keras.callbacks.CSVLogger(log, append=True),
-        _Lines(place.name, epochs),
-    ]  # fmt: skip
+    record = _Record(place.file(".epochs"))
+    if not _has_begun(place.backup):
+        record.path.unlink(missing_ok=True)
+    if not any(getattr(callback, "backup", None) for callback in callbacks):
+        callbacks = [keras.callbacks.BackupAndRestore(place.backup), *callbacks]
     model.fit(
         batches, epochs=epochs, shuffle=False, verbose=0, validation_data=validation,
-        callbacks=callbacks,
+        callbacks=[*callbacks, _Epochs(batches), record, _Lines(place.name, epochs)],
     )  # fmt: skip
-    history = _read(log)
-    shutil.rmtree(backup, ignore_errors=True)
-    seconds, cpu = (sum(history.pop(name, [0.0])) for name in ("seconds", "cpu"))
+    history = record.history()
+    seconds, cpu = (sum(history.pop(name)) for name in ("seconds", "cpu"))
     return Trained(history, seconds, cpu)
 
 
-def _read(log):
-    """name -> numbers. If an epoch was done twice, since it was interrupted, the second counts."""
-    with open(log, newline="", encoding="utf-8") as file:
-        rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
-    names = [name for name in next(iter(rows.values())) if name != "epoch"]
-    return {name: [_number(rows[epoch][name]) for epoch in sorted(rows)] for name in names}
+def _has_begun(backup):
+    return backup.is_dir() and any(backup.iterdir())
 
 
-def _number(text):
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return None
+class _Record(keras.callbacks.Callback):
+    """Keeps the logs of each epoch in a file, which a training that is resumed goes on with, and
+    the wall and CPU seconds since the epoch before."""
 
-
-class _Clock(keras.callbacks.Callback):
-    """Adds wall and CPU seconds to the logs, from the end of the epoch before to that of this."""
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
 
     def on_train_begin(self, logs=None):
         self._last = time.perf_counter(), time.process_time()
 
     def on_epoch_end(self, epoch, logs=None):
         now = time.perf_counter(), time.process_time()
-        logs["seconds"], logs["cpu"] = (b - a for a, b in zip(self._last, now, strict=True))
+        seconds, cpu = (b - a for a, b in zip(self._last, now, strict=True))
         self._last = now
+        row = {"epoch": epoch, "seconds": seconds, "cpu": cpu}
+        row |= {name: float(value) for name, value in logs.items()}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def history(self):
+        """name -> a number per epoch. Of an epoch that was done twice the second time counts."""
+        rows: dict = {}
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):  # cut off when the training was killed
+                row = json.loads(line)
+                rows[row.pop("epoch")] = row
+        rows = dict(sorted(rows.items()))
+        names = dict.fromkeys(name for row in rows.values() for name in row)
+        return {name: [row[name] for row in rows.values() if name in row] for name in names}
 
 
 class _Epochs(keras.callbacks.Callback):

@@ -1,0 +1,334 @@
+"""What the recipes share: runs that are remembered, training that resumes, sweeps, results; and
+every recipe as a whole, on few examples."""
+
+import importlib
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_iplt as iplt
+from keras_iplt import zoo
+
+pytest.importorskip("sklearn")
+from recipes.common import command, page, training
+from recipes.common.study import Place, Run, Study
+
+ROOT = pathlib.Path(__file__).parents[1]
+RECIPES = ["iplt", "incremental_weights", "rethinking", "structure_aware", "pretraining"]
+
+
+# -- runs ------------------------------------------------------------------------------------------
+
+
+def adds(place, a, b=1, calls=None):
+    calls.append(place.name)
+    return {"sum": a + b}
+
+
+def runs(calls, count=3, **settings):
+    return [Run(f"some/run{i}", adds, {"a": i, **settings}, {"calls": calls}) for i in range(count)]
+
+
+def test_what_is_done_is_not_done_again(tmp_path):
+    calls = []
+    assert Study(tmp_path).do(runs(calls, 2)) == [{"sum": 1}, {"sum": 2}]
+    again = Study(tmp_path)
+    assert again.do(runs(calls)) == [{"sum": 1}, {"sum": 2}, {"sum": 3}]
+    assert calls == ["some/run0", "some/run1", "some/run2"]
+    assert again.results["some/run2"] == {"sum": 3}
+    assert again.settings["some/run1"] == {"a": 1}
+
+
+def test_what_is_done_is_kept_when_the_next_run_breaks(tmp_path):
+    def breaks(place):
+        raise KeyboardInterrupt
+
+    calls = []
+    with pytest.raises(KeyboardInterrupt):
+        Study(tmp_path).do([*runs(calls, 2), Run("broken", breaks, {})])
+    Study(tmp_path).do(runs(calls, 2))
+    assert len(calls) == 2
+
+
+def test_results_of_other_settings_are_refused(tmp_path):
+    """And stay as they are."""
+    Study(tmp_path).do(runs([], 2))
+    before = {path: path.read_text() for path in tmp_path.rglob("*.json")}
+    with pytest.raises(
+        iplt.OptionError, match=r"some/run0 was run with b=None, now it is b=5.*--out"
+    ):
+        Study(tmp_path).do(runs([], b=5))
+    assert {path: path.read_text() for path in tmp_path.rglob("*.json")} == before
+
+
+def test_damaged_results_are_named(tmp_path):
+    Study(tmp_path).do(runs([], 1))
+    path = tmp_path / "some" / "run0.json"
+    for text in ("{", "[]", "{}"):
+        path.write_text(text)
+        with pytest.raises(iplt.DataError, match=r"run0\.json is damaged"):
+            Study(tmp_path).do(runs([], 1))
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+class Killed(Exception):
+    """A training that ends in the middle of an epoch."""
+
+
+class KilledIn(keras.callbacks.Callback):
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 1 and self.now == self.epoch:
+            raise Killed
+
+
+def small_training(place, kind, killed_in=None):
+    """Trains a network in 5 epochs of shuffled, augmented batches."""
+    hardware = training.Hardware()
+    with hardware.ready(seed=3):
+        data = training.loaded("digits", 3, 32, take=100, augment="crop")
+        model = zoo.build("mnist_cnn", data.input_shape, filters=[8, 8, 8], units=16)
+        training.compiled(model, keras.optimizers.SGD(0.05, momentum=0.9), hardware)
+        callbacks = [KilledIn(killed_in)]
+        if kind == "iplt":
+            callbacks.insert(0, iplt.IPLTCallback(
+                0.4, step=0.2, every=1, backup_dir=place.backup, verbose=0))  # fmt: skip
+        trained = training.fit(model, data, 5, place, hardware, callbacks)
+        training.saved(model, place)
+    return model, trained
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("kind", ["plain", "iplt"])
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_a_training_that_was_killed_goes_on(kind, epoch, tmp_path, capsys):
+    """To the same weights as without, over the same batches, and with the whole history."""
+    whole, told = small_training(Place(tmp_path / "whole", "run"), kind)
+    place = Place(tmp_path / "parts", "run")
+    with pytest.raises(Killed):
+        small_training(place, kind, killed_in=epoch)
+    lines = capsys.readouterr().err.count("epoch")
+    resumed, told_again = small_training(place, kind)
+    assert capsys.readouterr().err.count("epoch") == 5 - epoch and lines == 5 + epoch
+    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert told_again.history == told.history and len(told.history["loss"]) == 5
+    assert told_again.seconds > 0 and told_again.cpu > 0
+    again = keras.saving.load_model(place.file(".keras"))
+    assert again.count_params() == whole.count_params()
+
+
+def test_precision_is_put_back():
+    before = keras.config.dtype_policy()
+    with pytest.raises(Killed), training.Hardware("mixed_bfloat16").ready(0):
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+        raise Killed
+    assert keras.config.dtype_policy() == before
+
+
+def test_more_devices_than_there_are():
+    with (
+        pytest.raises(iplt.OptionError, match="--devices 64"),
+        training.Hardware(devices=64).ready(0),
+    ):
+        pass
+
+
+# -- many at a time, many devices ------------------------------------------------------------------
+
+
+def alone(script, *arguments, **environment):
+    """A process of its own, with warnings as they are."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(
+        [sys.executable, *script, *map(str, arguments)], env=environment, capture_output=True,
+        text=True, timeout=500,
+    )  # fmt: skip
+
+
+SWEEP = """
+import sys, time
+import keras_iplt as iplt
+from recipes.common.study import Run, Study
+
+def meets(place, number, of):
+    place.file(".here").touch()
+    for _ in range(900):
+        if len(list(place.folder.glob("*.here"))) >= of:
+            return {"number": number}
+        time.sleep(0.1)
+    raise RuntimeError("alone")
+
+def breaks(place):
+    raise iplt.OptionError("no such thing")
+
+study = Study(sys.argv[1], workers=2)
+print(study.do([Run(f"run{i}", meets, {"number": i, "of": 2}) for i in range(2)]))
+try:
+    study.do([Run("run2", meets, {"number": 2, "of": 3}), Run("broken", breaks, {})])
+except iplt.OptionError as error:
+    print("refused:", error)
+"""
+
+
+@pytest.mark.slow
+def test_two_workers(tmp_path):
+    """Runs that wait for each other, and one that breaks: the others' results are kept."""
+    pytest.importorskip("ray")
+    done = alone(["-c", SWEEP], tmp_path)
+    assert done.stdout.splitlines()[-2:] == [
+        "[{'number': 0}, {'number': 1}]", "refused: no such thing"
+    ], done.stderr  # fmt: skip
+    assert "2 runs, 2 at a time" in done.stderr
+    assert {path.name for path in tmp_path.glob("*.json")} >= {"run0.json", "run1.json"}
+    assert not (tmp_path / "broken.json").exists()
+
+
+ONE_TABLE = ["--quick", "--tables", "1", "--ratios-1", "0.7"]
+
+
+@pytest.mark.slow
+def test_a_recipe_with_two_workers_finds_the_same(tmp_path, capsys):
+    """As one after another."""
+    pytest.importorskip("ray")
+    recipe = importlib.import_module("recipes.iplt")
+    recipe.main([*ONE_TABLE, "--seeds", "2", "--out", str(tmp_path / "one")])
+    words = [*ONE_TABLE, "--seeds", "2", "--workers", "2", "--out", tmp_path / "two"]
+    done = alone(["-m", "recipes.iplt"], *words)
+    assert done.returncode == 0 and "2 at a time" in done.stderr, done.stderr
+    one, two = (
+        json.loads((tmp_path / name / "results.json").read_text())["runs"]
+        for name in ("one", "two")
+    )
+    assert len(one) == 6 and list(one) == list(two)
+    for name, run in one.items():
+        assert two[name]["settings"] == run["settings"]
+        for figure in ("accuracy", "fpr", "params", "filters"):
+            assert two[name]["result"][figure] == run["result"][figure]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_two_devices(backend, tmp_path):
+    """Each batch spread over two logical CPUs, the network shrinking meanwhile."""
+    words = [*ONE_TABLE, "--devices", "2", "--out", tmp_path]
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    done = alone(["-m", "recipes.iplt"], *words, KERAS_BACKEND=backend, **flags)
+    assert done.returncode == 0, done.stderr
+    runs = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert runs["table1/iplt-0.7-seed0"]["settings"]["hardware"]["devices"] == 2
+    assert runs["table1/iplt-0.7-seed0"]["result"]["fpr"] > 69
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+def test_spreads():
+    one, other = page.Spread.of([1.0, 2.0, 3.0]), page.Spread.of([4.0])
+    assert str(one) == "2.00 ± 1.00" and str(other) == "4.00"
+    assert one.plain() == {"mean": 2.0, "deviation": 1.0, "values": [1.0, 2.0, 3.0]}
+    assert one.minus(other) == (-2.0, None)
+    difference, noise = one.minus(page.Spread.of([0.0, 1.0, 2.0]))
+    assert difference == 1.0 and noise == pytest.approx(2 * np.sqrt(2 / 3))
+
+
+def test_a_page(tmp_path, capsys):
+    """As Markdown, and as JSON with the runs."""
+    own = Study(tmp_path)
+    own.do(runs([], 1))
+    shown = page.Page("A title", own, "python -m recipes.some")
+    shown.table("Table 9", [
+        {"name": "a", "published": 1.5, "obtained": page.Spread.of([1, 2])},
+        {"name": "b", "published": None, "obtained": 12345},
+    ], "A note.")  # fmt: skip
+    answer = shown.write()
+    text = (tmp_path / "results.md").read_text()
+    assert "| a | 1.50 | 1.50 ± 0.71 |\n| b | – | 12,345 |" in text and "A note." in text
+    assert "    python -m recipes.some" in text and f"keras {keras.__version__}" in text
+    assert capsys.readouterr().out.strip() == text.strip()
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["runs"]["some/run0"] == {"settings": {"a": 0}, "result": {"sum": 1}}
+    assert content["tables"] == answer["tables"]
+    assert content["tables"]["Table 9"][1] == {"name": "b", "published": None, "obtained": 12345}
+
+
+def test_options_come_from_presets():
+    def options(*words):
+        parser = command.command_parser("some", "What it does.")
+        parser.add_argument("--epochs", type=int)
+        return command.parsed(parser, words, {"seeds": 3, "epochs": 9, "batch": 1}, {"epochs": 2})
+
+    full, quick, own = options(), options("--quick"), options("--quick", "--epochs", "5")
+    assert (full.epochs, quick.epochs, own.epochs) == (9, 2, 5)
+    assert full.seeds == quick.seeds == 3
+    assert str(full.out) == os.path.join("saved_models", "some") and str(quick.out).endswith(
+        "-quick"
+    )
+    assert quick.command == "python -m recipes.some --quick"
+    assert quick.hardware.eager and not full.hardware.eager
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x", "1.5"])
+def test_counts_are_positive(number, capsys):
+    with pytest.raises(SystemExit):
+        command.command_parser("some", "What.").parse_args(["--seeds", number])
+    assert "--seeds" in capsys.readouterr().err
+
+
+# -- recipes ---------------------------------------------------------------------------------------
+
+
+def test_these_are_the_recipes():
+    from keras_iplt.cli import recipe
+
+    assert set(recipe.recipes()) == {"demo", *RECIPES}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_quick(name, tmp_path, capsys, monkeypatch):
+    """All of a recipe; then again, when all is there."""
+    pytest.importorskip("matplotlib")
+    recipe = importlib.import_module(f"recipes.{name}")
+    arguments = ["--quick", "--out", str(tmp_path / "some" / "where")]
+    answer = recipe.main(arguments)
+    out, err = capsys.readouterr()
+    folder = pathlib.Path(answer["folder"])
+    text = (folder / "results.md").read_text()
+    assert out.strip() == text.strip() and f"written to {folder}" in err
+    assert "published" in text
+    pictures = re.findall(r"!\[.*\]\((.*)\)", text)
+    assert pictures and all((folder / picture).stat().st_size > 5000 for picture in pictures)
+    assert list(folder.rglob("*.keras")) and not list(folder.rglob("*.partial*"))
+    assert not [path for path in (folder / "backup").rglob("*") if path.is_file()]
+    runs = json.loads((folder / "results.json").read_text())["runs"]
+    assert len(list(folder.rglob("*.json"))) > len(runs) > 2
+    assert not [cell for cell in re.findall(r"\| (\S+) ", text) if cell in ("nan", "inf")]
+
+    monkeypatch.setattr(keras.Model, "fit", None)  # whatever is done again fails
+    assert recipe.main(arguments)["tables"] == answer["tables"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_another_settings_folder(name, tmp_path):
+    """A results directory of something else is left alone."""
+    recipe = importlib.import_module(f"recipes.{name}")
+    (tmp_path / "results.json").write_text("mine")
+    with pytest.raises(SystemExit, match=r"error: .*results\.json"):
+        recipe.main(["--quick", "--out", str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
