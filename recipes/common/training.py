@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import time
 
@@ -28,8 +29,7 @@ class Hardware:
         devices: over how many devices each batch is spread: the GPUs, or as many logical CPUs
             where there are none.
         eager: whether TensorFlow's steps run without being compiled at all, which is the faster
-            way for a handful of batches. Not over several devices, where TensorFlow remembers the
-            shapes of what it once added up.
+            way for a handful of batches. Not over several devices, see `_mirrored`.
     """
 
     precision: str = "float32"
@@ -58,9 +58,7 @@ def _spread(devices):
     if devices == 1:
         yield
     elif backend == "tensorflow":
-        import tensorflow as tf
-
-        with tf.distribute.MirroredStrategy(_logical_devices(tf, devices)).scope():
+        with _mirrored(devices).scope():
             yield
     elif backend == "jax":
         import jax
@@ -82,6 +80,15 @@ def _spread(devices):
     else:
         raise OptionError(f"--devices {devices}: expected the backend tensorflow or jax, "
                           f"received: {backend}")  # fmt: skip
+
+
+@functools.cache
+def _mirrored(devices):
+    """One strategy for all runs of a process: TensorFlow numbers what the devices add up, and each
+    new strategy would begin with numbers that are known with other shapes."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(_logical_devices(tf, devices))
 
 
 def _logical_devices(tf, count):
