@@ -1,4 +1,4 @@
-"""Sarkar et al., an incremental pruning strategy: Tables I to V, Fig. 7 and 8, beside ours.
+"""Sarkar et al., incremental pruning of single weights: Tables I to V, Fig. 7 and 8.
 
     python -m recipes.incremental_weights --quick       # all of it on digits: seconds
     python -m recipes.incremental_weights --only LeNet-300-100 --mnist mnist.npz
@@ -47,7 +47,7 @@ from recipes.common.command import (
 )
 from recipes.common.page import Page, Spread
 from recipes.common.study import Run, Study
-from recipes.common.training import Hardware, compiled, fit, loaded, percent, saved
+from recipes.common.training import Hardware, check_data, compiled, fit, loaded, percent, saved
 
 FULL = {
     "tables": [1, 2, 3, 4, 5], "seeds": 3, "batch": 128,
@@ -180,6 +180,8 @@ def trained(options, study):
             f"--only {' '.join(options.only)}: expected a network that one of the tables "
             f"{options.tables} is about"
         )
+    sources = [getattr(options, data) for data, *_ in needed]
+    check_data(sources, options.data_dir, options.download)
     runs = []
     for data, network, method in needed:
         name, shape = built(options, network)

@@ -1,4 +1,4 @@
-"""Li et al., incremental pruning based on less training: Tables 1 to 3, published and obtained.
+"""Li et al., incremental pruning based on less training: Tables 1 to 3.
 
     python -m recipes.iplt --quick                      # all of it on digits: seconds
     python -m recipes.iplt --tables 1 --mnist mnist.npz # half an hour of two cores
@@ -37,13 +37,22 @@ from recipes.common.command import (
 )
 from recipes.common.page import Page, Spread
 from recipes.common.study import Run, Study
-from recipes.common.training import Hardware, compiled, cosine, fit, loaded, percent, saved
+from recipes.common.training import (
+    Hardware,
+    check_data,
+    compiled,
+    cosine,
+    fit,
+    loaded,
+    percent,
+    saved,
+)
 
 FULL = {
     "tables": [1, 2, 3], "seeds": 3, "batch": 128, "step": 0.1,
     "mnist": "mnist", "mnist_epochs": 20, "mnist_tuning": 6, "mnist_k": 2,
     "mnist_filters": [16, 32, 64], "mnist_units": 128,
-    "cifar": "cifar10", "scaling": "torch",
+    "cifar": "cifar10", "scaling": "torch", "augment": "usual",
     "vgg_width": 1.0, "vgg_epochs": 300, "vgg_tuning": 40, "vgg_k": 5,
     "resnet_depth": 110, "resnet_epochs": 200, "resnet_k": 5, "resnet_rate": 0.1,
     "ratios_1": [0.6, 0.65, 0.7], "ratios_2": [0.6, 0.7], "ratios_3": [0.1, 0.2, 0.3],
@@ -88,8 +97,8 @@ HALVED = ["block1_conv1", *(f"block4_conv{i}" for i in (1, 2, 3)),
 
 
 def train(
-    place, network, shape, method, source, size, scaling, seed, batch, take, take_test, hardware,
-    epochs, rate, data_dir=None, download=False, start=None, layout=None, **pruning,
+    place, network, shape, method, source, size, scaling, augment, seed, batch, take, take_test,
+    hardware, epochs, rate, data_dir=None, download=False, start=None, layout=None, **pruning,
 ):  # fmt: skip
     """Trains one network by one method: how good it is then, what is left of it, what it took.
 
@@ -97,16 +106,15 @@ def train(
         place: where its files go.
         network, shape: of the zoo: a name and options.
         method: "baseline", "PMT", "IPLT", "norms", "SFP" or "IPLT, soft".
-        source, size, scaling, batch, take, take_test, data_dir, download: the data.
+        source, size, scaling, augment, batch, take, take_test, data_dir, download: the data.
         start: a model to begin with, a run of this study or a `.keras` file, instead of a new one.
         layout: "full width" for residual streams that stay as wide as they are.
         **pruning: what the callback of the method is told.
     """
     hardware = Hardware(**hardware)
     with hardware.ready(seed):
-        data = loaded(
-            source, seed, batch, take, take_test, data_dir, download, size=size, scaling=scaling
-        )
+        data = loaded(source, seed, batch, take, take_test, data_dir, download, size=size,
+                      scaling=scaling, augment=augment)  # fmt: skip
         if start is None:
             model = zoo.build(network, data.input_shape, len(data.classes), **shape)
         else:
@@ -154,7 +162,7 @@ def table_1(options, study, page):
         options, study, "table1", options.ratios_1, options.mnist_epochs, options.mnist_tuning,
         options.mnist_k, {"convolutions_only": False, "min_channels": 1},
         network="mnist_cnn", source=options.mnist, take=options.mnist_take,
-        take_test=options.mnist_take_test, size=None, scaling="scale",
+        take_test=options.mnist_take_test, size=None, scaling="scale", augment=None,
         shape={"filters": options.mnist_filters, "units": options.mnist_units},
     )  # fmt: skip
     page.heading("Table 1: a CNN on MNIST")
@@ -184,6 +192,7 @@ def table_2(options, study, page):
         options.vgg_k, {"convolutions_only": True}, halved=True,
         network="vgg16", source=options.cifar, take=options.cifar_take,
         take_test=options.cifar_take_test, size=options.cifar_size, scaling=options.scaling,
+        augment=options.augment,
         shape={"filters": filters, "l2": 2.5e-4},
     )  # fmt: skip
     page.heading("Table 2: VGG-16 on CIFAR-10")
@@ -306,6 +315,7 @@ def table_3(options, study, page):
     setting = {
         **common, "network": "cifar_resnet", "shape": {"depth": options.resnet_depth},
         "source": options.cifar, "size": options.cifar_size, "scaling": options.scaling,
+        "augment": options.augment,
         "take": options.cifar_take, "take_test": options.cifar_take_test,
         "epochs": options.resnet_epochs, "rate": options.resnet_rate,
         "start": None if options.resnet is None else str(options.resnet),
@@ -415,6 +425,8 @@ def tradeoff(found, key, published, xlabel):
 
 
 def reproduce(options):
+    sources = {1: options.mnist, 2: options.cifar, 3: options.cifar}
+    check_data([sources[n] for n in options.tables], options.data_dir, options.download)
     study = Study(options.out, options.workers, options.recipe)
     page = Page("Incremental pruning based on less training", study, options.command)
     for number in options.tables:
@@ -431,6 +443,8 @@ def main(arguments=None):
     add_data(parser, "cifar", what="the data of Tables 2 and 3")
     add("--cifar-size", type=positive, help="what its images are resized to")
     add("--scaling", choices=("scale", "torch"), help="of Tables 2 and 3: see keras_iplt.data")
+    add("--augment", choices=("usual", "crop_flip"),
+        help="of Tables 2 and 3; usual leaves data without a name as they are")  # fmt: skip
     add("--ratios-1", type=share, nargs="+", help="filters to remove in Table 1")
     add("--ratios-2", type=share, nargs="+", help="in Table 2")
     add("--ratios-3", type=share, nargs="+", help="in Table 3, rising")

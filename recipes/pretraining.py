@@ -1,4 +1,4 @@
-"""Hubens et al., the impact of pre-training on pruning: Network-A against Network-B, all tables.
+"""Hubens et al., the impact of pre-training on pruning: Tables 1 to 4, Fig. 1 and 3 to 6.
 
     python -m recipes.pretraining --quick
     python -m recipes.pretraining --download            # a GPU, days: two networks, four data sets
@@ -44,10 +44,10 @@ from recipes.common.command import (
 )
 from recipes.common.page import Page, Spread
 from recipes.common.study import Run, Study
-from recipes.common.training import Hardware, compiled, fit, loaded, percent, saved
+from recipes.common.training import Hardware, check_data, compiled, fit, loaded, percent, saved
 
 FULL = {
-    "networks": ["vgg16_hubens", "mobilenet"], "seeds": 1, "batch": 128, "weights": "imagenet",
+    "networks": ["vgg16_hubens", "mobilenet"], "seeds": 1, "batch": 128,
     "data": ["cifar10", "cifar100", "svhn_cropped", "caltech101"], "alpha": 1.0, "width": 1.0,
     "epochs": 100, "drop_every": 40, "rate": 1e-3, "retraining": 5, "tolerance": 0.01,
     "share": 0.125, "validation": 0.1, "ratios": [0.1 * i for i in range(1, 10)],
@@ -252,8 +252,8 @@ def one_pair(options, study, network, shape, setting, where):
         "rate": options.rate, "drop_every": options.drop_every,
     }  # fmt: skip
     seeds = range(options.seeds)
-    begin = [{"weights": options.weights} for _ in seeds]
-    if options.pretrain_on is not None:
+    begin = [{"weights": options.weights or "imagenet"} for _ in seeds]
+    if pretrained_here(options):
         begin = [{"start": f"{stem}/pretrained-seed{seed}"} for seed in seeds]
         study.do(
             Run(
@@ -371,8 +371,13 @@ def figures(study, page, network, source, which):
         page.picture(f"{name}-{what}", draw)
 
 
+def pretrained_here(options):
+    """Whether Network-A is trained on other data here; a file of weights takes the place of it."""
+    return options.pretrain_on is not None and options.weights is None
+
+
 def scaling_of(network, options):
-    return "scale" if options.pretrain_on is not None else SCALING[network]
+    return "scale" if pretrained_here(options) else SCALING[network]
 
 
 def spread(runs, key, digits=2):
@@ -383,6 +388,8 @@ def spread(runs, key, digits=2):
 
 
 def reproduce(options):
+    others = [options.pretrain_on] if pretrained_here(options) else []
+    check_data([*options.data, *others], options.data_dir, options.download)
     study = Study(options.out, options.workers, options.recipe)
     page = Page("The impact of pre-training on pruning", study, options.command)
     arithmetic(page)

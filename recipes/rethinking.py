@@ -1,5 +1,6 @@
-"""Liu et al., "Rethinking the value of network pruning", as Lee reports it: is what pruning leaves
-worth more than its architecture?
+"""Liu et al., "Rethinking the value of network pruning": pruned networks, from scratch again.
+
+Is what pruning leaves worth more than its architecture? The paper is taken as Lee reports it.
 
     python -m recipes.rethinking --quick    # all of it, small, on digits: seconds
     python -m recipes.rethinking --data images.npz --augment crop_flip --networks vgg16 \\

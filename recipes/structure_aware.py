@@ -1,4 +1,4 @@
-"""Zuo et al., structure characteristic-aware pruning: Tables I to IV, Fig. 3 to 7 and 9 to 11.
+"""Zuo et al., how sparse each layer should be: Tables I to IV, Fig. 3 to 7 and 9 to 11.
 
     python -m recipes.structure_aware --quick                    # all of it on digits: seconds
     python -m recipes.structure_aware --data-dir DIR --precision mixed_bfloat16     # GPU, days

@@ -45,10 +45,16 @@ def run(options):
 def run_recipe(name, arguments):
     """Runs `main` of a recipe; it prints what it has to say, and may return what `--json` gives."""
     found = recipes()
-    if name not in found:
+    # As papers are called, too: "structure-aware", "pre-training".
+    known = next((module for module in found if _bare(module) == _bare(name)), None)
+    if known is None:
         raise OptionError(f"no recipe {name!r}; there are: {', '.join(found) or 'none'}")
-    result = work.module(f"recipes.{name}").main(arguments)
+    result = work.module(f"recipes.{known}").main(arguments)
     return None if result is None else Answer("", result)
+
+
+def _bare(name):
+    return name.replace("-", "").replace("_", "")
 
 
 def recipes():

@@ -13,7 +13,7 @@ from keras_iplt.errors import OptionError
 from recipes.common.study import say
 
 __all__ = [
-    "Hardware", "Trained", "compiled", "cosine", "fit", "loaded", "milestones", "percent", "saved",
+    "Hardware", "Trained", "check_data", "compiled", "cosine", "fit", "loaded", "milestones", "percent", "saved",
 ]  # fmt: skip
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -123,6 +123,13 @@ def loaded(
         source, batch_size=batch, seed=seed, validation=validation, data_dir=data_dir,
         download=download, take={p: n for p, n in parts.items() if n is not None}, **options,
     )  # fmt: skip
+
+
+def check_data(sources, data_dir, download):
+    """Whatever is wrong with a data set is said before the others are trained on for hours."""
+    if len(set(map(str, sources))) > 1:
+        for source in dict.fromkeys(sources):
+            data.load(source, batch_size=1, validation=0, data_dir=data_dir, download=download)
 
 
 def compiled(model, optimizer, hardware):
