@@ -1,8 +1,7 @@
-"""What IPLT inside `model.fit` costs and saves: training time, overhead, accuracy on MNIST.
+"""What IPLT inside `model.fit` costs and saves: training time and overhead.
 
     python benchmarks/training.py time                        # 10 minutes of two idle cores
     python benchmarks/training.py overhead                    # 5 minutes
-    python benchmarks/training.py mnist --data mnist.npz      # 10 minutes
 
 All of it on TensorFlow, whose steps are compiled without XLA (on CPUs the faster way). What is
 compared runs by turns in one process, a few batches each, since machines are shared; only ratios
@@ -21,12 +20,6 @@ batch of an epoch lasts than the others).
 `overhead`: epochs with `IPLTCallback(mode="mask")`, with zeros to hold but before the one rebuild,
 beside epochs without; and the seconds spent in its methods. The goal: 2 % of an epoch. Then the
 same for tensorflow-model-optimization on the same net, where it is installed (with tf_keras).
-
-`mnist`: one seed of the setting of the paper's Table 1: a small plain CNN, k = 2, steps of 10 % to
-60 % of the filters, l2, global. The paper tells neither the network nor the epochs nor the learning
-rate: see `plain_cnn` and `mnist`. PMT trains the baseline to its end, prunes once and fine-tunes.
-The goal: IPLT within 0.2 points of the baseline with at least 84 % of the parameters gone. Without
-`--data FILE.npz` it takes the digits of scikit-learn, 8 x 8 pixels.
 """
 
 import argparse
@@ -117,30 +110,6 @@ def vgg(keras, width=1.0):
     return keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x)))
 
 
-def plain_cnn(keras, shape, initializer="torch"):
-    """Three convolutions and a hidden layer of units, all of them to be pruned.
-
-    The paper's networks start as PyTorch's do, with filters of one norm in all layers; a global
-    ranking by norms needs that. Keras's Glorot start gives layers norms of their own.
-    """
-    layers = keras.layers
-    start = keras.initializers.GlorotUniform()
-    if initializer == "torch":
-        start = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
-    options = {"activation": "relu", "kernel_initializer": start}
-    return keras.Sequential([
-        keras.Input(shape),
-        layers.Conv2D(16, 3, padding="same", **options),
-        layers.MaxPooling2D(),
-        layers.Conv2D(32, 3, padding="same", **options),
-        layers.MaxPooling2D(),
-        layers.Conv2D(64, 3, padding="same", **options),
-        layers.Flatten(),
-        layers.Dense(128, **options),
-        layers.Dense(CLASSES),
-    ])  # fmt: skip
-
-
 def compiled(keras, model, optimizer=None):
     model.compile(
         keras.optimizers.SGD(0.05, momentum=0.9) if optimizer is None else optimizer,
@@ -156,25 +125,6 @@ def noise(images):
     random = np.random.default_rng(0)
     x = random.normal(size=(images, 32, 32, 3)).astype("float32")
     return x, random.integers(CLASSES, size=images)
-
-
-def digits(path):
-    """`(name, x, y, x_test, y_test)`: those of an .npz file, or of scikit-learn."""
-    if path is not None:
-        with np.load(path) as file:
-            parts = [file[name] for name in ("x_train", "y_train", "x_test", "y_test")]
-        name, most = path.stem, 255
-    else:
-        from sklearn import datasets, model_selection
-
-        x, y = datasets.load_digits(return_X_y=True)
-        x, x_test, y, y_test = model_selection.train_test_split(
-            x.reshape(-1, 8, 8), y, test_size=0.2, random_state=0, stratify=y
-        )
-        parts, name, most = [x, y, x_test, y_test], "digits of scikit-learn", 16
-    x, y, x_test, y_test = parts
-    x, x_test = (a.reshape(*a.shape[:3], -1).astype("float32") / most for a in (x, x_test))
-    return name, x, y.ravel(), x_test, y_test.ravel()
 
 
 # -- time --
@@ -376,52 +326,6 @@ def measure_tfmot(options):
     print(json.dumps([(name, *_ratio(it[1:], plain)) for name, it in found.items()]))
 
 
-# -- accuracy --
-
-
-def mnist(options):
-    """Baseline, PMT and IPLT on one seed."""
-    import keras
-
-    import keras_iplt as iplt
-    from keras_iplt import baselines
-
-    name, x, y, x_test, y_test = digits(options.data)
-    x, y = x[: options.images], y[: options.images]
-    if options.images and options.images < len(x):
-        name += f" ({options.images} images)"
-
-    def train(epochs, callbacks=(), model=None):
-        """A model, new unless given, trained; and the seconds of that."""
-        keras.utils.set_random_seed(options.seed)
-        rate = options.rate if model is None else options.rate / 5  # to fine-tune
-        rate = keras.optimizers.schedules.CosineDecay(rate, epochs * -(-len(x) // options.batch))
-        model = model or plain_cnn(keras, x.shape[1:], options.start)
-        compiled(keras, model, keras.optimizers.SGD(rate, momentum=0.9))
-        begin = now()
-        model.fit(x, y, options.batch, epochs=epochs, verbose=0, callbacks=list(callbacks))
-        return model, now() - begin
-
-    what = {"min_channels": options.min, "verbose": 0, "convolutions_only": False}
-    baseline, seconds = train(options.epochs)
-    again = keras.models.clone_model(baseline)
-    again.set_weights(baseline.get_weights())
-    pruned, tuning = train(options.tuning, [baselines.pmt(0.6, after=0, **what)], again)
-    found = {"baseline": (baseline, seconds), "PMT": (pruned, seconds + tuning)}
-    found["IPLT"] = train(options.epochs, [iplt.IPLTCallback(0.6, every=2, **what)])
-    print(f"{name}, seed {options.seed}; training time over the baseline's\n")
-    rows = []
-    for who, (model, taken) in found.items():
-        accuracy = model.evaluate(x_test, y_test, batch_size=1000, verbose=0)[1]
-        filters = [layer.filters for layer in model.layers if hasattr(layer, "filters")]
-        widths = [*filters, model.layers[-2].units]
-        left = iplt.compare(baseline, model)
-        rows.append((who, f"{100 * accuracy:.2f}", f"{100 * left.fpr:.1f}", f"{100 * left.ppr:.1f}",
-                     f"{iplt.profile(model).flops / 1e6:.2f}", *(taken / seconds),
-                     " ".join(map(str, widths))))  # fmt: skip
-    table(["", "accuracy", "FPR", "PPR", "MFLOPs", "wall", "CPU", "filters and units"], rows)
-
-
 # -- tables --
 
 
@@ -455,20 +359,10 @@ def main():
     three = commands.add_parser("tfmot")
     three.set_defaults(do=measure_tfmot)
 
-    four = commands.add_parser("mnist", help="the setting of the paper's Table 1")
-    four.set_defaults(do=mnist, images=None, epochs=16, batch=128)
-    four.add_argument("--data", type=pathlib.Path, metavar="FILE.npz")
-    four.add_argument("--tuning", type=int, default=4, help="epochs of fine-tuning after PMT")
-    four.add_argument("--min", type=int, default=1, help="min_channels")
-    four.add_argument("--rate", type=float, default=0.05)
-    four.add_argument("--start", choices=("torch", "keras"), default="torch")
-    four.add_argument("--seed", type=int, default=0)
-
-    for command in (one, two, three, four):
+    for command in (one, two, three):
         for name in ("images", "epochs", "batch"):
             command.add_argument(f"--{name}", type=int, default=command.get_default(name))
-        if command is not four:
-            command.add_argument("--width", type=float, default=command.get_default("width"))
+        command.add_argument("--width", type=float, default=command.get_default("width"))
     options = parser.parse_args()
     options.do(options)
 

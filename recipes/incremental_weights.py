@@ -317,8 +317,8 @@ def check_accuracies(page, found, number):
             "The claim that pruning while training does not cost accuracy: of test images, pruned "
             "less unpruned. Noise is twice the standard error of the difference.\n\n"
             + lines(
-                lambda network, method: compared(
-                    told[network, method], found[data, network, "unpruned"]
+                lambda network, method: spread(told[network, method], "test").not_worse_than(
+                    spread(found[data, network, "unpruned"], "test")
                 )
             )
         )
@@ -334,15 +334,6 @@ def above_99(runs):
     means = [spread(runs, key).mean for key in ("train", "test")]
     verdict = "holds" if min(means) > 99 else "does not hold"
     return f"{means[0]:.2f} % and {means[1]:.2f} %: {verdict}."
-
-
-def compared(runs, others):
-    """Test accuracy of some runs less that of others, and whether it is as good."""
-    difference, noise = spread(runs, "test").minus(spread(others, "test"))
-    said = f"{difference:+.2f} points"
-    if noise is None:
-        return f"{said}; one seed does not tell the noise."
-    return f"{said}, noise {noise:.2f}: {'holds' if difference >= -noise else 'does not hold'}."
 
 
 # -- Table V: epochs, time and bytes ---------------------------------------------------------------

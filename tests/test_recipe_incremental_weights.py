@@ -174,14 +174,6 @@ def test_both_accuracies_have_to_be_above_99():
     assert recipe.above_99([run(98.9, 99.2)]).endswith("does not hold.")
 
 
-def test_pruned_beside_unpruned():
-    """Within twice the standard error of the difference it is as good."""
-    whole = [run(98.0), run(98.2)]
-    assert recipe.compared([run(97.9), run(98.1)], whole) == "-0.10 points, noise 0.28: holds."
-    assert recipe.compared([run(97.0), run(97.2)], whole).endswith("noise 0.28: does not hold.")
-    assert "one seed" in recipe.compared(whole[:1], whole[1:])
-
-
 def test_time_is_that_of_the_same_seed():
     """Of two seeds each twice as long as its own baseline, not as the mean of both."""
     found = {

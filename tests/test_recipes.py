@@ -248,6 +248,14 @@ def test_spreads():
     assert difference == 1.0 and noise == pytest.approx(2 * np.sqrt(2 / 3))
 
 
+def test_within_the_noise_it_is_not_worse():
+    """Twice the standard error of the difference."""
+    whole, near, far = (page.Spread.of(v) for v in ([98.0, 98.2], [97.9, 98.1], [97.0, 97.2]))
+    assert near.not_worse_than(whole) == "-0.10 points, noise 0.28: holds."
+    assert far.not_worse_than(whole).endswith("noise 0.28: does not hold.")
+    assert "one seed" in page.Spread.of([98.0]).not_worse_than(whole)
+
+
 def test_a_page(tmp_path, capsys):
     """As Markdown, and as JSON with the runs."""
     own = Study(tmp_path)

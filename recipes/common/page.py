@@ -49,6 +49,14 @@ class Spread:
         variances = (one.deviation**2 / len(one.values) for one in (self, other))
         return difference, 2 * math.sqrt(sum(variances))
 
+    def not_worse_than(self, other):
+        """Whether the claim holds that these points are not fewer than others', in words."""
+        difference, noise = self.minus(other)
+        if noise is None:
+            return f"{difference:+.2f} points; one seed does not tell the noise."
+        verdict = "holds" if difference >= -noise else "does not hold"
+        return f"{difference:+.2f} points, noise {noise:.2f}: {verdict}."
+
     def __str__(self):
         mean = f"{self.mean:.{self.digits}f}"
         return f"{mean} ± {self.deviation:.{self.digits}f}" if self.values[1:] else mean

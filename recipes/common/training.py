@@ -13,7 +13,8 @@ from keras_iplt.errors import OptionError
 from recipes.common.study import say
 
 __all__ = [
-    "Hardware", "Trained", "check_data", "compiled", "cosine", "fit", "loaded", "milestones", "percent", "saved",
+    "Hardware", "Trained", "check_data", "compiled", "cosine", "fit", "loaded", "milestones",
+    "percent", "saved",
 ]  # fmt: skip
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
