@@ -127,11 +127,10 @@ def train(
         compiled(model, keras.optimizers.SGD(rates, momentum=0.9), hardware)
         trained = fit(model, data, epochs, place, hardware, callbacks(method, place, pruning))
         saved(model, place)
-        left = iplt.profile(model)
+        found = iplt.compare(whole, model)
+        left = found.after
         return {
-            "accuracy": percent(model, data.test),
-            "fpr": 100 * trained.history.get("ratio", [0.0])[-1],
-            "ppr": 100 * (1 - left.params / whole.params),
+            "accuracy": percent(model, data.test), "fpr": 100 * found.fpr, "ppr": 100 * found.ppr,
             "params": left.params, "macs": left.macs,
             "macs_gone": 100 * (1 - left.macs / whole.macs),
             "seconds": trained.seconds, "cpu": trained.cpu,

@@ -236,6 +236,19 @@ def test_two_devices(backend, tmp_path):
     assert runs["table1/iplt-0.7-seed0"]["result"]["fpr"] > 69
 
 
+@pytest.mark.slow
+def test_other_dtypes_and_xla(tmp_path, capsys):
+    """The models that are left compute as they were trained."""
+    recipe = importlib.import_module("recipes.iplt")
+    words = ["--precision", "mixed_bfloat16", "--xla", "--out", str(tmp_path)]
+    recipe.main([*ONE_TABLE, *words])
+    assert keras.config.dtype_policy().name == "float32"
+    small = keras.saving.load_model(tmp_path / "table1" / "iplt-0.7-seed0.keras")
+    assert small.get_layer("conv1").dtype_policy.name == "mixed_bfloat16"
+    assert small.jit_compile and not small.run_eagerly
+    assert small.get_layer("conv3").filters < 16
+
+
 # -- results ---------------------------------------------------------------------------------------
 
 

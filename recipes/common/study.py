@@ -212,4 +212,8 @@ def _environment():
     names = ("KERAS_BACKEND", "KERAS_HOME", "TF_CPP_MIN_LOG_LEVEL", "JAX_PLATFORMS", "XLA_FLAGS")
     found = {name: os.environ[name] for name in names if name in os.environ}
     root = str(pathlib.Path(__file__).parents[2])  # where `recipes` and `keras_iplt` are
-    return found | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    return found | {
+        "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]),
+        # Runs that share a GPU must not take all of its memory at once.
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    }  # fmt: skip

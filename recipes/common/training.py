@@ -135,13 +135,13 @@ def check_data(sources, data_dir, download):
 
 def compiled(model, optimizer, hardware):
     """The model, compiled for logits and integer classes."""
-    on_jax = keras.backend.backend() == "jax"
+    xla = hardware.xla or keras.backend.backend() == "jax"
     model.compile(
         optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        jit_compile=on_jax or hardware.xla,
-        run_eagerly=hardware.eager and hardware.devices == 1 and not on_jax,
+        jit_compile=xla,
+        run_eagerly=hardware.eager and hardware.devices == 1 and not xla,
     )
     return model
 
