@@ -227,68 +227,81 @@ def arithmetic(page):
 
 
 def obtained(options, study, page):
+    page.heading("Obtained")
+    for (network, source), results in run_all(options, study).items():
+        show(options, study, page, network, source, results)
+
+
+def run_all(options, study):
+    """Stage by stage, each of all networks, data sets and seeds.
+
+    Returns:
+        (network, data) -> "A" or "B" -> (baselines, pruned), a result per seed in each.
+    """
     common, where = common_settings(options)
     common |= {
         "take": options.take, "take_test": options.take_test, "size": options.size,
         "validation": options.validation,
     }  # fmt: skip
-    page.heading("Obtained")
-    for network in options.networks:
-        shape = (
-            {"alpha": options.alpha} if network == "mobilenet"
-            else {"filters": [max(1, round(options.width * n)) for n in VGG16]}
-        )  # fmt: skip
-        for source in options.data:
-            setting = {**common, "source": source, "scaling": scaling_of(network, options)}
-            results = one_pair(options, study, network, shape, setting, where)
-            show(options, study, page, network, source, results)
-
-
-def one_pair(options, study, network, shape, setting, where):
-    """Trains and prunes Network-A and Network-B: which -> (baselines, pruned), one per seed."""
-    stem = f"{network}/{pathlib.PurePath(str(setting['source'])).stem}"
-    training = {
-        **setting, "network": network, "shape": shape, "epochs": options.epochs,
-        "rate": options.rate, "drop_every": options.drop_every,
-    }  # fmt: skip
-    seeds = range(options.seeds)
-    begin = [{"weights": options.weights or "imagenet"} for _ in seeds]
-    if pretrained_here(options):
-        begin = [{"start": f"{stem}/pretrained-seed{seed}"} for seed in seeds]
-        study.do(
-            Run(
-                own["start"],
-                train,
-                {**training, "source": options.pretrain_on, "seed": seed},
-                where,
-            )
-            for seed, own in zip(seeds, begin, strict=True)
-        )
-    begins = {"A": begin, "B": [{} for _ in seeds]}
-    names = {which: [f"{stem}/{which}-seed{seed}" for seed in seeds] for which in NETWORKS}
-    study.do(
-        Run(name, train, {**training, "seed": seed, **own}, where)
-        for which in NETWORKS
-        for seed, name, own in zip(seeds, names[which], begins[which], strict=True)
-    )
+    course = {"epochs": options.epochs, "rate": options.rate, "drop_every": options.drop_every}
     pruning = {
-        **setting, "ratios": [round(ratio, 4) for ratio in options.ratios],
-        "share": options.share, "tolerance": options.tolerance, "retraining": options.retraining,
-        "layers": options.layers,
+        "ratios": [round(ratio, 4) for ratio in options.ratios], "share": options.share,
+        "tolerance": options.tolerance, "retraining": options.retraining, "layers": options.layers,
     }  # fmt: skip
-    pruned = study.do(
-        Run(f"{name}-pruned", prune, {
-            **pruning, "start": name, "seed": seed, "rate": study.results[name]["lowest_rate"],
+    cases = [(network, source) for network in options.networks for source in options.data]
+    seeds = range(options.seeds)
+    keys = [(*case, which, seed) for case in cases for which in NETWORKS for seed in seeds]
+
+    def training(network, source, seed, **begin):
+        shape = {"network": network, "shape": shape_of(network, options)}
+        data = {"source": source, "scaling": scaling_of(network, options), "seed": seed}
+        return {**common, **shape, **data, **course, **begin}
+
+    def begin(network, source, which, seed):
+        if which == "B":
+            return {}
+        if pretrained_here(options):
+            return {"start": name_of(network, source, "pretrained", seed)}
+        return {"weights": options.weights or "imagenet"}
+
+    if pretrained_here(options):
+        study.do(
+            Run(name_of(network, source, "pretrained", seed), train,
+                training(network, options.pretrain_on, seed), where)
+            for network, source in cases for seed in seeds
+        )  # fmt: skip
+    study.do(
+        Run(name_of(*key), train, training(key[0], key[1], key[3], **begin(*key)), where)
+        for key in keys
+    )
+    study.do(
+        Run(f"{name_of(*key)}-pruned", prune, {
+            **common, **pruning, "source": key[1], "scaling": scaling_of(key[0], options),
+            "start": name_of(*key), "seed": key[3],
+            "rate": study.results[name_of(*key)]["lowest_rate"],
         }, where)
-        for which in NETWORKS for seed, name in zip(seeds, names[which], strict=True)
+        for key in keys
     )  # fmt: skip
     return {
-        which: (
-            [study.results[name] for name in names[which]],
-            pruned[i * len(seeds) :][: len(seeds)],
-        )
-        for i, which in enumerate(NETWORKS)
+        case: {
+            which: tuple(
+                [study.results[name_of(*case, which, seed) + end] for seed in seeds]
+                for end in ("", "-pruned")
+            )
+            for which in NETWORKS
+        }
+        for case in cases
     }
+
+
+def name_of(network, source, which, seed):
+    return f"{network}/{pathlib.PurePath(str(source)).stem}/{which}-seed{seed}"
+
+
+def shape_of(network, options):
+    if network == "mobilenet":
+        return {"alpha": options.alpha}
+    return {"filters": [max(1, round(options.width * count)) for count in VGG16]}
 
 
 def show(options, study, page, network, source, results):
@@ -358,7 +371,7 @@ def verdict(results):
 
 def figures(study, page, network, source, which):
     """Sensitivity, ranked norms and the first filters of a baseline (Fig. 1 and 3 to 6)."""
-    name = f"{network}/{pathlib.PurePath(str(source)).stem}/{which}-seed0"
+    name = name_of(network, source, which, 0)
     model = keras.models.load_model(study.folder / f"{name}.keras", compile=False)
     text = (study.folder / f"{name}-pruned.sensitivity.json").read_text(encoding="utf-8")
     analysis = iplt.Sensitivity.from_json(text)

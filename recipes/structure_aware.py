@@ -291,6 +291,11 @@ class Phases(keras.utils.PyDataset):
 
 def tables_3_4(options, study, page, network):
     """The three variants on one network."""
+    study.do([  # all at once, as none waits for another; below they are looked up
+        *runs_of(options, network, "control", "control"), cut_of(options, network),
+        *(run for target in options.targets for variant in VARIANTS
+          for run in variant_of(options, network, variant, target)),
+    ])  # fmt: skip
     looked = cuts(options, study, network)
     control = retrained(options, study, network, "control", "control")
     found = {
@@ -416,32 +421,41 @@ def after_a_cut(page, network, looked):
 
 def cuts(options, study, network):
     """The cuts of a network, which is looked at for its layers too; layers in the paper's order."""
+    return study.do([cut_of(options, network)])[0]
+
+
+def cut_of(options, network):
     common, where = setting(options, network)
     wanted = sorted({0.3, FIG_10, *options.targets})
-    (found,) = study.do(
-        [Run(f"{network}/cuts", cut, {**common, "seed": 0, "targets": wanted}, where)]
-    )
-    return found
+    return Run(f"{network}/cuts", cut, {**common, "seed": 0, "targets": wanted}, where)
 
 
 def pruned(options, study, network, variant, target):
-    """Runs of a variant, one per seed."""
+    """Results of a variant, one per seed."""
+    return study.do(variant_of(options, network, variant, target))
+
+
+def variant_of(options, network, variant, target):
     own = {"zeta": options.zeta, "eta": options.eta} if variant == "param" else {}
-    return retrained(
-        options, study, network, f"{variant}-{target:g}", variant, target=target,
-        step=options.step, **own,
-    )  # fmt: skip
+    return runs_of(
+        options, network, f"{variant}-{target:g}", variant, target=target, step=options.step, **own
+    )
 
 
 def retrained(options, study, network, name, method, **own):
+    """Results of one method, one per seed."""
+    return study.do(runs_of(options, network, name, method, **own))
+
+
+def runs_of(options, network, name, method, **own):
     """Runs of one method, one per seed."""
     common, where = setting(options, network)
     common |= {"phases": phases(options), "every": options.every, "rate": options.rate,
                "method": method, **own}  # fmt: skip
-    return study.do(
+    return [
         Run(f"{network}/{name}-seed{seed}", retrain, {**common, "seed": seed}, where)
         for seed in range(options.seeds)
-    )
+    ]
 
 
 def setting(options, network):

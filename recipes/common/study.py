@@ -101,19 +101,20 @@ class Study:
             What each returned, in the same order.
         """
         runs = list(runs)
-        for run in runs:
+        new = [run for run in runs if run.name not in self.results]  # not asked for before
+        for run in new:
             self.settings[run.name] = json.loads(json.dumps(run.settings))
-        known = {run.name: self._known(run) for run in runs}
-        todo = [run for run in runs if known[run.name] is None]
-        if done := len(runs) - len(todo):
-            say(f"{done} of {len(runs)} runs are there already")
+        known = {run.name: self._known(run) for run in new}
+        todo = [run for run in new if known[run.name] is None]
+        if done := len(new) - len(todo):
+            say(f"{done} of {len(new)} runs are there already")
         with contextlib.closing(self._outcomes(todo)) as outcomes:
             for number, (run, result, seconds) in enumerate(outcomes, 1):
                 say(f"  {run.name}: done in {seconds:.0f} s ({number} of {len(todo)})")
                 self._keep(run, result)
                 known[run.name] = json.loads(json.dumps(result))
         self.results.update(known)
-        return [known[run.name] for run in runs]
+        return [self.results[run.name] for run in runs]
 
     def _outcomes(self, runs):
         """`(run, result, seconds)` of each, as they come."""
