@@ -12,7 +12,6 @@ import argparse
 import importlib.util
 import json
 import pathlib
-import sys
 import time
 
 import keras
@@ -21,6 +20,8 @@ from keras import layers
 
 import keras_iplt as iplt
 from keras_iplt.shipping import tflite_runtime, timed
+from recipes.common.study import say
+from recipes.common.training import Lines
 
 NAMES = ("dense", "iplt")
 ROWS = [  # of the table: key, what it says, how it is written
@@ -75,35 +76,14 @@ def compiled(seed):
     return model
 
 
-def trained(epochs, seed, callbacks):
+def trained(name, epochs, seed, callbacks):
     """A network trained from the same start on the same batches, its history and the seconds."""
     (x, y), _ = digits()
     model = compiled(seed)
     start = time.perf_counter()
-    history = model.fit(
-        x, y, epochs=epochs, batch_size=64, verbose=0, callbacks=[*callbacks, Lines(epochs)]
-    )
+    callbacks = [*callbacks, Lines(name, epochs, lines=4)]
+    history = model.fit(x, y, epochs=epochs, batch_size=64, verbose=0, callbacks=callbacks)
     return model, history.history, time.perf_counter() - start
-
-
-class Lines(keras.callbacks.Callback):
-    """A line about every fourth of the training, as a progress bar would fill a pipe with."""
-
-    def __init__(self, epochs):
-        super().__init__()
-        self.every = max(1, -(-epochs // 4))
-        self.epochs = epochs
-
-    def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every == 0 or epoch + 1 == self.epochs:
-            say(
-                f"  epoch {epoch + 1:>2} of {self.epochs}: accuracy {logs['accuracy']:.3f}, "
-                f"{self.model.count_params():,} parameters"
-            )
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
 
 
 def run(ratio, epochs, seed, folder):
@@ -113,10 +93,10 @@ def run(ratio, epochs, seed, folder):
     callback = iplt.IPLTCallback(ratio, scope="layer")
     compiled(seed).fit(*(a[:64] for a in digits()[0]), verbose=0)  # what starts only once
     say(f"training for {epochs} epochs, densely …")
-    dense, _, dense_seconds = trained(epochs, seed, [])
+    dense, _, dense_seconds = trained("dense", epochs, seed, [])
     say(f"training for {epochs} epochs, IPLTCallback({ratio}) among the callbacks …")
     steps = keras.callbacks.CSVLogger(folder / "training.csv")
-    small, history, small_seconds = trained(epochs, seed, [callback, steps])
+    small, history, small_seconds = trained("iplt", epochs, seed, [callback, steps])
     models, seconds = (dense, small), (dense_seconds, small_seconds)
     _, test = digits()
     comparison = iplt.compare(*models, names=NAMES)

@@ -46,7 +46,7 @@ import numpy as np
 import keras_iplt as iplt
 from keras_iplt import plots, sparsity, zoo
 from keras_iplt.errors import OptionError
-from keras_iplt.extras import required
+from keras_iplt.plots.canvas import figure_and_axes
 from keras_iplt.sparsity import allocation
 from recipes.common.command import (
     add_data,
@@ -705,7 +705,7 @@ def curve(runs, paced):
 
 def by_depth(lines, ylabel):
     """Something of each layer against its number."""
-    figure, axes = canvas()
+    figure, axes = figure_and_axes(8, 4.5)
     for (name, values), style in zip(lines.items(), ("-o", "--s", ":^"), strict=False):
         axes.plot(range(1, len(values) + 1), values, style, markersize=3, label=name)
     axes.set(xlabel="convolution", ylabel=ylabel)
@@ -717,7 +717,7 @@ def by_depth(lines, ylabel):
 
 def drawn_sizes(sizes):
     """How many layers have how many parameters."""
-    figure, axes = canvas()
+    figure, axes = figure_and_axes(8, 4.5)
     axes.hist(sizes, bins=range(0, max(sizes) + SMALL + 1, SMALL) if max(sizes) > SMALL else 10)
     axes.set(xlabel="parameters of the layer", ylabel="layers")
     return figure
@@ -725,7 +725,7 @@ def drawn_sizes(sizes):
 
 def drawn_bars(bars):
     """Accuracy of networks before and after."""
-    figure, axes = canvas()
+    figure, axes = figure_and_axes(8, 4.5)
     for shift, label in ((-0.2, "before"), (0.2, f"sparsity {FIG_7:g}")):
         values = [pair[shift > 0] for pair in bars.values()]
         axes.bar([i + shift for i in range(len(bars))], values, width=0.38, label=label)
@@ -733,13 +733,6 @@ def drawn_bars(bars):
     axes.set(ylabel="accuracy, %", ylim=(0, 100))
     axes.legend(frameon=False)
     return figure
-
-
-def canvas():
-    """A figure with one plot in it."""
-    module = required("matplotlib.figure", "plots", "plots need")
-    figure = module.Figure(figsize=(8, 4.5), layout="constrained")
-    return figure, figure.add_subplot()
 
 
 # -- all of it -------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from keras_iplt.errors import OptionError
 from recipes.common.study import say
 
 __all__ = [
-    "Hardware", "Trained", "check_data", "compiled", "cosine", "fit", "loaded", "milestones",
-    "percent", "saved",
+    "Hardware", "Lines", "Trained", "check_data", "compiled", "cosine", "fit", "loaded",
+    "milestones", "percent", "saved",
 ]  # fmt: skip
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -195,7 +195,7 @@ def fit(model, source, epochs, place, hardware, callbacks=(), validation=None):
         callbacks = [keras.callbacks.BackupAndRestore(place.backup), *callbacks]
     model.fit(
         batches, epochs=epochs, shuffle=False, verbose=0, validation_data=validation,
-        callbacks=[*callbacks, _Epochs(batches), record, _Lines(place.name, epochs)],
+        callbacks=[*callbacks, _Epochs(batches), record, Lines(place.name, epochs)],
     )  # fmt: skip
     history = record.history()
     seconds, cpu = (sum(history.pop(name)) for name in ("seconds", "cpu"))
@@ -250,8 +250,14 @@ class _Epochs(keras.callbacks.Callback):
             self._batches.epoch = epoch
 
 
-class _Lines(keras.callbacks.Callback):
-    """A line now and then: a progress bar would fill a pipe."""
+class Lines(keras.callbacks.Callback):
+    """A line now and then: a progress bar would fill a pipe.
+
+    Args:
+        name: of what is trained.
+        epochs: how many there are.
+        lines: how many of them get a line.
+    """
 
     def __init__(self, name, epochs, lines=5):
         super().__init__()
