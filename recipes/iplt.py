@@ -84,13 +84,15 @@ TABLE_3 = {
     ("SFP", 30): (40.8, 94.93), ("IPLT", 10): (14.6, 95.18), ("IPLT", 20): (28.2, 95.09),
     ("IPLT", 30): (40.8, 94.96),
 }  # fmt: skip
-# What "Pruning filters for efficient ConvNets" takes from VGG-16: half of these.
-LAYERS = [
+METHODS = {"norms": "Pruning filters", "PMT": "PMT", "IPLT": "IPLT"}
+LAYERS = [  # of VGG-16
     f"block{b}_conv{i}" for b, size in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, size + 1)
 ]
-METHODS = {"norms": "Pruning filters", "PMT": "PMT", "IPLT": "IPLT"}
+# What "Pruning filters for efficient ConvNets" takes from it: half of these.
 HALVED = ["block1_conv1", *(f"block4_conv{i}" for i in (1, 2, 3)),
           *(f"block5_conv{i}" for i in (1, 2, 3))]  # fmt: skip
+
+ON_TIMES = "Times are those of training, tracing and pruning included, over the baseline's."
 
 
 # -- one run ---------------------------------------------------------------------------------------
@@ -182,7 +184,7 @@ def table_1(options, study, page):
             "accuracy, % (published)": accuracy, "accuracy, % (obtained)": spread(runs, "accuracy"),
             **times(found, runs, method),
         })  # fmt: skip
-    page.table("Table 1", rows, note_on_times())
+    page.table("Table 1", rows, ON_TIMES)
     check_claims(page, found)
     page.picture("table1", lambda: tradeoff(found, "ppr", TABLE_1, "parameters gone, %"))
 
@@ -217,7 +219,7 @@ def table_2(options, study, page):
             "accuracy, % (published)": accuracy, "accuracy, % (obtained)": spread(runs, "accuracy"),
             **times(found, runs, method),
         })  # fmt: skip
-    page.table("Table 2", rows, note_on_times())
+    page.table("Table 2", rows, ON_TIMES)
     page.text(
         "The paper gives VGG-16's training on one GPU as 7254 s, and 5319 s with IPLT: 0.73 of it."
     )
@@ -276,10 +278,6 @@ def times(found, runs, method):
         f"time, {what}": Spread.of(extra + run[key] / base[key] for run, base in pairs)
         for what, key in (("wall", "seconds"), ("CPU", "cpu"))
     }
-
-
-def note_on_times():
-    return "Times are those of training, tracing and pruning included, over the baseline's."
 
 
 def check_claims(page, found):
