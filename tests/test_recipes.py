@@ -77,6 +77,14 @@ def test_damaged_results_are_named(tmp_path):
             Study(tmp_path).do(runs([], 1))
 
 
+def test_a_model_that_is_gone_is_named(tmp_path):
+    """With what brings it back."""
+    (tmp_path / "there.keras").touch()
+    assert Place(tmp_path, "next").model("there") == tmp_path / "there.keras"
+    with pytest.raises(iplt.DataError, match=r"base-0\.5\.keras is not .*remove .*base-0\.5\.json"):
+        Place(tmp_path, "next").model("base-0.5")
+
+
 # -- training --------------------------------------------------------------------------------------
 
 
@@ -281,7 +289,7 @@ def test_a_page(tmp_path, capsys):
     answer = shown.write()
     text = (tmp_path / "results.md").read_text()
     assert "| a | 1.50 | 1.50 ± 0.71 |\n| b | – | 12,345 |" in text and "A note." in text
-    assert "    python -m recipes.some" in text and f"keras {keras.__version__}" in text
+    assert "    python -m recipes.some" in text and f"Keras {keras.__version__}" in text
     assert capsys.readouterr().out.strip() == text.strip()
     content = json.loads((tmp_path / "results.json").read_text())
     assert content["runs"]["some/run0"] == {"settings": {"a": 0}, "result": {"sum": 1}}

@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
-import importlib.util
 import json
 import math
 import os
@@ -16,6 +14,7 @@ import numpy as np
 
 from keras_iplt.errors import MissingExtraError
 from keras_iplt.files import replacing
+from keras_iplt.reporting.surroundings import versions
 from recipes.common.study import say
 
 __all__ = ["Page", "Spread"]
@@ -157,11 +156,7 @@ def _cell(value):
 
 def environment():
     """Versions and the machine: what figures depend on."""
-    found = {"Python": platform.python_version()}
-    for name in ("keras-iplt", "keras", keras.backend.backend()):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found | {"machine": f"{_processor()}, {os.cpu_count()} cores{_gpus()}"}
+    return versions() | {"machine": f"{_processor()}, {os.cpu_count()} cores{_gpus()}"}
 
 
 def _processor():

@@ -54,7 +54,13 @@ class Place:
 
     def model(self, run):
         """The file of the model that another run left."""
-        return self.folder / f"{run}.keras"
+        path = self.folder / f"{run}.keras"
+        if not path.is_file():
+            raise DataError(
+                f"{path} is not there any more, and {self.name} begins with it: remove "
+                f"{path.with_name(f'{path.stem}.json')} to train it again"
+            )
+        return path
 
 
 @dataclasses.dataclass(frozen=True)
