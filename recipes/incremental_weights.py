@@ -45,7 +45,7 @@ from recipes.common.command import (
     positive,
     share,
 )
-from recipes.common.page import Page, Spread
+from recipes.common.page import Page, Spread, spread
 from recipes.common.study import Run, Study
 from recipes.common.training import Hardware, check_data, compiled, fit, loaded, percent, saved
 
@@ -116,31 +116,26 @@ REMARKS = {
 # -- one run ---------------------------------------------------------------------------------------
 
 
-def train(
-    place, network, shape, source, size, augment, seed, batch, take, take_test, hardware, epochs,
-    data_dir=None, download=False, **pruning,
-):  # fmt: skip
+def train(place, network, shape, seed, batch, hardware, epochs, pruning=None, **source):
     """Trains one network: its accuracy, how it went, what it took, and how small it is then.
 
     Args:
         place: where its files go.
         network, shape: of the zoo: a name and options.
-        source, size, augment, batch, take, take_test, data_dir, download: the data.
-        **pruning: what `SparsityCallback` is told; nothing for a network that stays as it is.
+        pruning: what `SparsityCallback` is told; None for a network that stays as it is.
+        **source: the data, see `loaded`.
     """
     hardware = Hardware(**hardware)
     with hardware.ready(seed):
-        data = loaded(
-            source, seed, batch, take, take_test, data_dir, download, size=size, augment=augment
-        )
+        data = loaded(seed=seed, batch=batch, **source)
         model = zoo.build(network, data.input_shape, len(data.classes), **shape)
         # What Adam's `decay` did when the paper was written.
         rate = keras.optimizers.schedules.InverseTimeDecay(1e-3, decay_steps=1, decay_rate=1e-5)
         compiled(model, keras.optimizers.Adam(rate), hardware)
         callbacks = []
         if pruning:
-            own = {**pruning, "backup_dir": place.backup, "verbose": 0}
-            callbacks.append(iplt.SparsityCallback(**own))
+            callback = iplt.SparsityCallback(**pruning, backup_dir=place.backup, verbose=0)
+            callbacks.append(callback)
         trained = fit(model, data, epochs, place, hardware, callbacks, validation=data.test)
         saved(model, place)
         zeros, size = iplt.sparsity.measure(model), iplt.sparsity.compressed_size(model)
@@ -190,7 +185,7 @@ def trained(options, study):
             "size": options.mnist_size if data == "mnist" else options.cifar_size,
             "augment": options.augment, "take": getattr(options, f"{data}_take"),
             "take_test": getattr(options, f"{data}_take_test"), "epochs": options.epochs,
-            **pruning(options, method),
+            "pruning": pruning(options, method),
         }  # fmt: skip
         runs += [
             Run(f"{data}/{name}-{method}-seed{seed}", train, {**settings, "seed": seed}, where)
@@ -215,7 +210,7 @@ def built(options, network):
 def pruning(options, method):
     """What the callback is told."""
     if method == "unpruned":
-        return {}
+        return None
     return {
         "target": options.target, "step": options.step, "every": options.k, "pattern": method,
         "ignore": ["head"] if method == "filters" else [],
@@ -285,10 +280,6 @@ def rows(found, number):
                 "test accuracy, % (obtained)": spread(runs, "test"),
             })  # fmt: skip
     return made
-
-
-def spread(runs, key, digits=2):
-    return Spread.of([run[key] for run in runs], digits) if runs else None
 
 
 def check_accuracies(page, found, number):

@@ -35,7 +35,7 @@ from recipes.common.command import (
     positive,
     share,
 )
-from recipes.common.page import Page, Spread
+from recipes.common.page import Page, Spread, spread
 from recipes.common.study import Run, Study
 from recipes.common.training import (
     Hardware,
@@ -99,8 +99,8 @@ ON_TIMES = "Times are those of training, tracing and pruning included, over the 
 
 
 def train(
-    place, network, shape, method, source, size, scaling, augment, seed, batch, take, take_test,
-    hardware, epochs, rate, data_dir=None, download=False, start=None, layout=None, **pruning,
+    place, network, shape, method, seed, batch, hardware, epochs, rate, start=None, layout=None,
+    pruning=None, **source,
 ):  # fmt: skip
     """Trains one network by one method: how good it is then, what is left of it, what it took.
 
@@ -108,15 +108,14 @@ def train(
         place: where its files go.
         network, shape: of the zoo: a name and options.
         method: "baseline", "PMT", "IPLT", "norms", "SFP" or "IPLT, soft".
-        source, size, scaling, augment, batch, take, take_test, data_dir, download: the data.
         start: a model to begin with, a run of this study or a `.keras` file, instead of a new one.
         layout: "full width" for residual streams that stay as wide as they are.
-        **pruning: what the callback of the method is told.
+        pruning: what the callback of the method is told.
+        **source: the data, see `loaded`.
     """
     hardware = Hardware(**hardware)
     with hardware.ready(seed):
-        data = loaded(source, seed, batch, take, take_test, data_dir, download, size=size,
-                      scaling=scaling, augment=augment)  # fmt: skip
+        data = loaded(seed=seed, batch=batch, **source)
         if start is None:
             model = zoo.build(network, data.input_shape, len(data.classes), **shape)
         else:
@@ -213,7 +212,7 @@ def table_2(options, study, page):
             "method": METHODS.get(method, method), "FPR, %": spread(runs, "fpr", 1),
             "MB (published)": size, "MB (obtained)": Spread.of(4e-6 * r["params"] for r in runs),
             "FLOPs (published)": macs and f"{macs:.3g}",
-            "FLOPs (obtained)": f"{Spread.of(r['macs'] for r in runs).mean:.3g}",
+            "FLOPs (obtained)": f"{spread(runs, 'macs').mean:.3g}",
             "of them gone, % (published)": macs_gone,
             "gone, % (obtained)": spread(runs, "macs_gone"),
             "accuracy, % (published)": accuracy, "accuracy, % (obtained)": spread(runs, "accuracy"),
@@ -240,13 +239,13 @@ def against_pmt(
             for seed in range(options.seeds)
         ]
 
-    def after(name, method, **own):  # the baseline of the same seed
-        tuned = {"method": method, "epochs": tuning, "rate": 0.01}
+    def after(name, method, **pruning):  # the baseline of the same seed
+        tuned = {"method": method, "epochs": tuning, "rate": 0.01, "pruning": pruning}
         return [
             dataclasses.replace(
                 run, settings={**run.settings, "start": f"{table}/baseline-seed{seed}"}
             )
-            for seed, run in enumerate(runs(name, **tuned, **own))
+            for seed, run in enumerate(runs(name, **tuned))
         ]
 
     dense = {"epochs": epochs, "rate": 0.05}
@@ -259,8 +258,8 @@ def against_pmt(
         wanted["PMT", round(100 * ratio)] = after(f"pmt-{ratio:g}", "PMT", target=ratio, **counted)
     for ratio in ratios:
         wanted["IPLT", round(100 * ratio)] = runs(
-            f"iplt-{ratio:g}", method="IPLT", **dense, target=ratio, every=every,
-            step=options.step, **counted,
+            f"iplt-{ratio:g}", method="IPLT", **dense,
+            pruning={"target": ratio, "every": every, "step": options.step, **counted},
         )  # fmt: skip
     study.do(run for runs in wanted.values() for run in runs)
     return found | {
@@ -332,7 +331,7 @@ def table_3(options, study, page):
                     "ratios": rising, "every": options.resnet_k}  # fmt: skip
                 name = f"{method.lower().replace(', ', '-')}-{ratio:g}-{layout.replace(' ', '-')}"
                 wanted[method, layout, round(100 * ratio)] = runs(
-                    name, method=method, layout=layout, **own
+                    name, method=method, layout=layout, pruning=own
                 )
     study.do(run for runs in wanted.values() for run in runs)
     found = {what: [study.results[run.name] for run in runs] for what, runs in wanted.items()}
@@ -364,7 +363,7 @@ def table_3(options, study, page):
         _, accuracy = TABLE_3.get((method.partition(",")[0], gone), (None, None))
         rows.append({
             "method": method, "layout": layout, "filters, %": spread(results, "fpr", 1),
-            "multiply-adds": f"{Spread.of(r['macs'] for r in results).mean:.3g}",
+            "multiply-adds": f"{spread(results, 'macs').mean:.3g}",
             "gone, %": spread(results, "macs_gone", 1),
             "accuracy, % (published, ResNet-110)": accuracy,
             "accuracy, % (obtained)": spread(results, "accuracy"), "time, CPU": Spread.of(
@@ -401,10 +400,6 @@ def sfp_share(ratio, depth=110, widths=(16, 32, 64)):
 
 
 # -- all of it -------------------------------------------------------------------------------------
-
-
-def spread(runs, key, digits=2):
-    return Spread.of([run[key] for run in runs], digits)
 
 
 def tradeoff(found, key, published, xlabel):

@@ -42,7 +42,7 @@ from recipes.common.command import (
     positive,
     share,
 )
-from recipes.common.page import Page, Spread
+from recipes.common.page import Page, Spread, spread
 from recipes.common.study import Run, Study
 from recipes.common.training import Hardware, check_data, compiled, fit, loaded, percent, saved
 
@@ -95,22 +95,21 @@ SHAPES = {"cifar10": (10, 32), "cifar100": (100, 32), "svhn_cropped": (10, 32),
 
 
 def train(
-    place, network, shape, scaling, source, size, seed, batch, take, take_test, hardware, epochs,
-    rate, drop_every, validation, weights=None, start=None, data_dir=None, download=False,
+    place, network, shape, seed, batch, hardware, epochs, rate, drop_every, weights=None,
+    start=None, **source,
 ):  # fmt: skip
     """Trains a baseline.
 
     Args:
         place: where its files go.
         network, shape: of the zoo: a name and options.
-        source, size, scaling, batch, take, take_test, validation, data_dir, download: the data.
         weights: what Network-A begins with: a file, or "imagenet".
         start: instead of it, the run of this study that has been trained on other data.
+        **source: the data, see `loaded`.
     """
     hardware = Hardware(**hardware)
     with hardware.ready(seed):
-        data = loaded(source, seed, batch, take, take_test, data_dir, download, validation,
-                      size=size, scaling=scaling)  # fmt: skip
+        data = loaded(seed=seed, batch=batch, **source)
         weights = weights if start is None else place.model(start)
         model = zoo.build(network, data.input_shape, len(data.classes), weights, **shape)
         batches = len(data.train)
@@ -127,8 +126,8 @@ def train(
 
 
 def prune(
-    place, start, rate, scaling, source, size, seed, batch, take, take_test, hardware, validation,
-    ratios, share, tolerance, retraining, layers=None, data_dir=None, download=False,
+    place, start, rate, seed, batch, hardware, ratios, share, tolerance, retraining, layers=None,
+    **source,
 ):  # fmt: skip
     """Measures how sensitive the layers of a baseline are, then prunes one after the other.
 
@@ -141,11 +140,11 @@ def prune(
         tolerance: how much accuracy may be lost.
         retraining: epochs after each time.
         layers: how many layers to prune at most; all by default.
+        **source: the data, see `loaded`.
     """
     hardware = Hardware(**hardware)
     with hardware.ready(seed):
-        data = loaded(source, seed, batch, take, take_test, data_dir, download, validation,
-                      size=size, scaling=scaling)  # fmt: skip
+        data = loaded(seed=seed, batch=batch, **source)
         model = keras.models.load_model(place.model(start), compile=False)
         compiled(model, keras.optimizers.Adam(rate), hardware)
         analysis = iplt.sensitivity(
@@ -391,10 +390,6 @@ def pretrained_here(options):
 
 def scaling_of(network, options):
     return "scale" if pretrained_here(options) else SCALING[network]
-
-
-def spread(runs, key, digits=2):
-    return Spread.of([run[key] for run in runs], digits)
 
 
 # -- all of it -------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ from recipes.common.command import (
     positive,
     share,
 )
-from recipes.common.page import Page, Spread
+from recipes.common.page import Page, Spread, spread
 from recipes.common.study import Run, Study
 from recipes.common.training import Hardware, compiled, fit, loaded, milestones, percent, saved
 
@@ -375,16 +375,12 @@ def row(options, network, method, runs):
     }  # fmt: skip
     return {
         "network": network, "method": method, "multiply-adds gone, %": gone["macs"],
-        "parameters gone, %": gone["params"], "unpruned, %": spread(runs["unpruned"]),
-        **{f"{title}, %": spread(runs[name]) for name, title in BUDGETS.items()},
+        "parameters gone, %": gone["params"], "unpruned, %": spread(runs["unpruned"], "accuracy"),
+        **{f"{title}, %": spread(runs[name], "accuracy") for name, title in BUDGETS.items()},
         "epochs, fine-tuned": f"{options.epochs} + {options.tuning}",
-        **{f"epochs, {BUDGETS[name]}": Spread.of([r["epochs"] for r in runs[name]], 0)
+        **{f"epochs, {BUDGETS[name]}": spread(runs[name], "epochs", 0)
            for name in ("e", "b")},
     }  # fmt: skip
-
-
-def spread(runs):
-    return Spread.of([run["accuracy"] for run in runs])
 
 
 def differences(runs, others):
@@ -393,14 +389,14 @@ def differences(runs, others):
     return Spread.of([run["accuracy"] - other["accuracy"] for run, other in pairs])
 
 
-def verdict(spread):
+def verdict(difference):
     """Whether a difference is more than its noise, twice its standard error."""
-    if len(spread.values) < 2:
+    if len(difference.values) < 2:
         return "not told by one seed"
-    noise = 2 * spread.deviation / len(spread.values) ** 0.5
-    if abs(spread.mean) <= noise:
+    noise = 2 * difference.deviation / len(difference.values) ** 0.5
+    if abs(difference.mean) <= noise:
         return "within the noise"
-    return "better" if spread.mean > 0 else "worse"
+    return "better" if difference.mean > 0 else "worse"
 
 
 def tally(spreads):
@@ -444,12 +440,12 @@ def picture(found):
     """Accuracy against what all training costs; left to right: Scratch-E, Scratch-B, fine-tuned."""
     lines = {}
     for method, runs in found.items():
-        whole = Spread.of([run["macs"] for run in runs["unpruned"]]).mean
+        whole = spread(runs["unpruned"], "macs").mean
         points = []
         for name in ("e", "b", "tuned"):
             spent = Spread.of([run["epochs"] * run["macs"] / whole for run in runs[name]]).mean
             spent += runs["unpruned"][0]["epochs"] if name == "tuned" else 0
-            accuracy = spread(runs[name])
+            accuracy = spread(runs[name], "accuracy")
             points.append((spent, accuracy.mean, accuracy.deviation))
         lines[method] = points
     return plots.tradeoff(

@@ -57,7 +57,7 @@ from recipes.common.command import (
     positive,
     share,
 )
-from recipes.common.page import Page, Spread
+from recipes.common.page import Page, Spread, spread
 from recipes.common.study import Run, Study
 from recipes.common.training import Hardware, compiled, fit, loaded, saved
 
@@ -117,7 +117,7 @@ WITHOUT_IMAGENET = ("googlenet",)
 
 def retrain(
     place, seed, method, phases, every, rate, hardware, target=None, step=None, layer=None,
-    zeta=None, eta=None, data_dir=None, download=False, **start,
+    zeta=None, eta=None, **start,
 ):  # fmt: skip
     """Trains a network while it is pruned: what it can then, the loss of every phase, its layers.
 
@@ -131,11 +131,11 @@ def retrain(
         target, step: the sparsity in the end, and what goes after each phase.
         layer: the one that is probed.
         zeta, eta: of Prune_param.
-        data_dir, download, **start: see `begun`.
+        **start: see `begun`.
     """
     hardware = Hardware(**hardware)
     with hardware.ready(seed):
-        model, data = begun(seed, data_dir, download, **start)
+        model, data = begun(seed, **start)
         compiled(model, keras.optimizers.SGD(rate, momentum=0.9), hardware)
         before = tested(model, data) if method == "control" else None
         how = {
@@ -161,16 +161,16 @@ def retrain(
         }  # fmt: skip
 
 
-def cut(place, seed, targets, hardware, data_dir=None, download=False, **start):
+def cut(place, seed, targets, hardware, **start):
     """What one cut does to a network, without any training, and what its layers are like.
 
     Args:
-        place, seed, hardware, data_dir, download, **start: see `retrain`.
+        place, seed, hardware, **start: see `retrain`.
         targets: sparsities.
     """
     hardware = Hardware(**hardware)
     with hardware.ready(seed):
-        model, data = begun(seed, data_dir, download, **start)
+        model, data = begun(seed, **start)
         compiled(model, "sgd", hardware)
         looking = Looking()
         sparsity.prune_weights(model, 0, looking)
@@ -190,26 +190,20 @@ def cut(place, seed, targets, hardware, data_dir=None, download=False, **start):
         return {"before": before, "layers": looking.layers, "cuts": found}
 
 
-def begun(
-    seed, data_dir, download, network, file, weights, shape, source, size, scaling, augment, batch,
-    take, take_test,
-):  # fmt: skip
+def begun(seed, network, file, weights, shape, source, size, **options):
     """The network to begin with and its data.
 
     Args:
         seed: of the data.
-        data_dir, download, source, scaling, augment, batch, take, take_test: the data.
         network, weights, shape: of the zoo.
         file: a `.keras` file instead.
         size: of images; None for what the model in the file takes, or as they are.
+        source, **options: the data, see `loaded`.
     """
     model = None if file is None else keras.models.load_model(file, compile=False)
     if model is not None and size is None and None not in model.input_shape[1:3]:
         size = model.input_shape[1:3]
-    data = loaded(
-        source, seed, batch, take, take_test, data_dir, download, size=size, scaling=scaling,
-        augment=augment,
-    )  # fmt: skip
+    data = loaded(source, seed=seed, size=size, **options)
     if model is None:
         model = zoo.build(network, data.input_shape, len(data.classes), weights, **shape)
     elif model.output_shape[-1] != len(data.classes):
@@ -342,7 +336,7 @@ def row_of(network, variant, target, runs, control):
         "error more than before, % (published)": TABLES_3_4.get(network, {}).get((variant, target)),
         "error more than before, % (obtained)": worse(runs, control),
         "more than without pruning": worse(runs, control, "accuracy"),
-        "accuracy, %": Spread.of(run["accuracy"] for run in runs),
+        "accuracy, %": spread(runs, "accuracy"),
         "e^-loss, %": Spread.of(likely(run["loss"]) for run in runs),
         "layers, %": f"{100 * min(shares):.0f}–{100 * max(shares):.0f}",
         "frozen layers": f"{frozen} of {len(runs[0]['layers'])}" if variant == "param" else None,
@@ -374,7 +368,7 @@ def check_claim(page, target, found):
 
 def judged(runs, others):
     """Whether runs are better than others, beyond noise."""
-    ours, theirs = (Spread.of(run["accuracy"] for run in some) for some in (runs, others))
+    ours, theirs = (spread(some, "accuracy") for some in (runs, others))
     difference, noise = ours.minus(theirs)
     said = f"{difference:+.2f} points"
     if noise is None:
@@ -615,8 +609,8 @@ def figure_7(options, study, page):
             [run["accuracy"] for run in runs])  # fmt: skip
         rows.append({
             "network": network, "before, %": Spread.of(run["before"][0] for run in control),
-            "no pruning, same batches, %": Spread.of(run["accuracy"] for run in control),
-            "pruned, %": Spread.of(run["accuracy"] for run in runs),
+            "no pruning, same batches, %": spread(control, "accuracy"),
+            "pruned, %": spread(runs, "accuracy"),
             "difference": Spread.of(-v for v in worse(runs, control).values),
         })  # fmt: skip
     if rows:

@@ -96,7 +96,7 @@ def test_the_page_says_what_was_chosen():
 
 
 def test_unpruned_runs_do_not_depend_on_how_others_are_pruned():
-    assert recipe.pruning(options(), "unpruned") == {}
+    assert recipe.pruning(options(), "unpruned") is None
     assert recipe.pruning(options(), "filters")["ignore"] == ["head"]
     assert recipe.pruning(options(), "weights_per_filter")["ignore"] == []
 
@@ -117,9 +117,9 @@ def test_a_run(tmp_path):
     """The model that is kept has the zeros and the accuracy that are told."""
     place = study.Place(tmp_path, "some/run")
     found = recipe.train(
-        place, "lenet_300_100", SHAPE, "digits", None, None, 0, 32, 32, 64,
-        {"eager": keras.backend.backend() == "tensorflow"}, 2, target=0.8, step=0.8, every=1,
-        pattern="filters", ignore=["head"],
+        place, "lenet_300_100", SHAPE, 0, 32, {"eager": keras.backend.backend() == "tensorflow"}, 2,
+        {"target": 0.8, "step": 0.8, "every": 1, "pattern": "filters", "ignore": ["head"]},
+        source="digits", take=32, take_test=64,
     )  # fmt: skip
     model = keras.models.load_model(place.file(".keras"))
     kernels = {layer.name: np.asarray(keras.ops.convert_to_numpy(layer.kernel))

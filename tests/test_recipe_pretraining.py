@@ -57,9 +57,9 @@ def test_training_with_steps_of_the_rate(tmp_path):
     from recipes.common.study import Place
 
     done = recipe.train(
-        Place(tmp_path, "run"), "vgg16_hubens", {"filters": [4] * 13, "units": 8}, "scale",
-        "digits", 32, 0, 16, 32, 16, {"eager": True}, epochs=5, rate=0.01, drop_every=2,
-        validation=0.1,
+        Place(tmp_path, "run"), "vgg16_hubens", {"filters": [4] * 13, "units": 8}, 0, 16,
+        {"eager": True}, epochs=5, rate=0.01, drop_every=2, source="digits", scaling="scale",
+        size=32, take=32, take_test=16, validation=0.1,
     )  # fmt: skip
     assert done["lowest_rate"] == pytest.approx(1e-4)
     assert len(done["filters"]) == 13

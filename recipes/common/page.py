@@ -17,7 +17,7 @@ from keras_iplt.files import replacing
 from keras_iplt.reporting.surroundings import versions
 from recipes.common.study import say
 
-__all__ = ["Page", "Spread"]
+__all__ = ["Page", "Spread", "spread"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +63,12 @@ class Spread:
     def plain(self):
         """As JSON takes it."""
         return {"mean": self.mean, "deviation": self.deviation, "values": list(self.values)}
+
+
+def spread(runs, key, digits=2):
+    """The `Spread` of what runs that differ by their seeds returned under a key; None where there
+    are no runs."""
+    return Spread.of([run[key] for run in runs], digits) if runs else None
 
 
 class Page:
