@@ -1,193 +1,218 @@
-"""Pruning single weights inside `model.fit`: Sarkar's setting, and tfmot beside it.
+"""Pruning of weights by tfmot on tf_keras beside `keras_iplt.sparsity` on Keras 3.
 
-    python benchmarks/sparsity.py mnist --data DIR             # an hour and a half
-    KERAS_BACKEND=jax python benchmarks/sparsity.py mnist --data DIR --only LeNet-300-100
-    python benchmarks/sparsity.py tfmot --data DIR             # an hour
-    python benchmarks/sparsity.py tfmot --data DIR --time      # 15 minutes of two idle cores
+    python benchmarks/sparsity.py --data DIR             # an hour
+    python benchmarks/sparsity.py --data DIR --time      # 15 minutes of two idle cores
 
-DIR holds `mnist.npz`. On TensorFlow unless KERAS_BACKEND says otherwise. Each run leaves a file of
-JSON in the folder `--out`, and is not repeated while that is there: a sweep that was cut off goes
-on. Tables are Markdown.
+DIR holds `mnist.npz`. Each run leaves a file of JSON in the folder `--out`, and is not repeated
+while that is there: a sweep that was cut off goes on. Tables are Markdown.
 
-`mnist` (Sarkar et al., Tables I and II): LeNet-300-100 and LeNet-5 on all of MNIST, 20 epochs, 10 %
-of the weights gone after every second, to 90 %. By the first reading of the paper each filter loses
-its smallest weights; by the second the filters with the smallest norms are emptied, here of all
-layers but the last, since an emptied unit of that is a class that is never found. The paper tells
-neither the batch nor the coefficient of L2 nor the rate of dropout nor which LeNet-5: see the
-options, and `lenet_5`. Its figures are higher than what anybody reports of test images, and so they
-stand beside both.
+A LeNet-5 without dropout is trained on some of MNIST, pruned by tfmot's API in both libraries, and
+by `SparsityCallback` with the same schedule: half of the weights from the beginning on, or 80 % by
+and by; masks are made anew at every batch or every hundredth. Each seed gives weights to start
+from and an order of the images, the same for all: what differs is arithmetic and pruning.
+`SparsityCallback` differs in that what is zero stays so, while the others may change their minds.
 
-`tfmot`: see `peer_tfmot.py`.
+Each library has a process of its own, in which it is TensorFlow's only Keras. `--time` measures
+nothing but seconds: after each epoch of a pruned training stands one of a plain one in the same
+library; the first, in which everything is traced, does not count.
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.update(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3")
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import numpy as np
 
-PUBLISHED = {  # Sarkar et al.
-    ("LeNet-300-100", "dense"): 99.60,
-    ("LeNet-300-100", "pruned"): 99.94,
-    ("LeNet-5", "dense"): 99.76,
-    ("LeNet-5", "pruned"): 99.45,
-}
+WAYS = {"tfmot": ("wrapper",), "keras_iplt": ("wrapper", "callback")}
+FREQUENCIES = (1, 100)
+MOMENTUM = 0.9  # of batch norm: with 0.99 a few hundred batches leave too much of the start in it
 
 
-# -- runs --
+# -- one library --
 
 
-def remembered(options, name, settings, run):
-    """What a run found, from its file if it was run before."""
-    path = options.out / f"{name}.json"
-    if path.exists():
-        old = json.loads(path.read_text())
-        if old["settings"] == json.loads(json.dumps(settings)):
-            return old["found"]
-    print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
-    begin = time.perf_counter()
-    found = {**run(), "seconds": round(time.perf_counter() - begin, 1)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"settings": settings, "found": found}))
-    return found
+def run_file(options, library, way, kind, frequency, seed):
+    return options.out / f"{library}-{way}-{kind}-{frequency}-{seed}.json"
+
+
+def library(name):
+    """`(keras, sparsity)`: what prunes has the same names in both."""
+    if name == "tfmot":
+        os.environ["TF_USE_LEGACY_KERAS"] = "1"
+        import tensorflow_model_optimization as tfmot
+        import tf_keras
+
+        return tf_keras, tfmot.sparsity.keras
+    import keras
+
+    from keras_iplt import sparsity
+
+    return keras, sparsity
+
+
+def network(keras):
+    """The LeNet-5 of Caffe with batch norm, of either Keras."""
+    layers = keras.layers
+    stack = [keras.Input((28, 28, 1))]
+    for filters in (20, 50):
+        stack += [
+            layers.Conv2D(filters, 5),
+            layers.BatchNormalization(momentum=MOMENTUM),
+            layers.Activation("relu"),
+            layers.MaxPooling2D(),
+        ]
+    stack += [layers.Flatten(), layers.Dense(500, "relu"), layers.Dense(10)]
+    return keras.Sequential(stack)
 
 
 def compiled(keras, model, optimizer):
-    model.compile(
-        optimizer,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=keras.backend.backend() == "jax",
-    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"])
     return model
 
 
-def percent(model, x, y):
-    """Accuracy."""
-    return 100 * model.evaluate(x, y, batch_size=500, verbose=0)[1]
-
-
-# -- MNIST --
-
-
-def mnist_data(options):
-    """`(x, y, x_test, y_test)`, from 0 to 1."""
+def some(options, seed):
+    """Some of the training images in an order that the seed decides, and the test images."""
     with np.load(options.data / "mnist.npz") as file:
-        parts = [file[name] for name in ("x_train", "y_train", "x_test", "y_test")]
-    return [p[..., None].astype("float32") / 255 if p.ndim == 3 else p for p in parts]
+        x, y, x_test, y_test = (file[k] for k in ("x_train", "y_train", "x_test", "y_test"))
+    x, x_test = (part[..., None].astype("float32") / 255 for part in (x, x_test))
+    order = np.random.default_rng(seed).permutation(len(x))[: options.images]
+    return x[order], y[order], x_test, y_test
 
 
-def lenet_300_100(keras, l2, dropout):
-    layers = keras.layers
-    stack = [keras.Input((28, 28, 1)), layers.Flatten()]
-    for units in (300, 100):
-        stack += [
-            layers.Dense(units, kernel_regularizer=keras.regularizers.L2(l2)),
-            layers.BatchNormalization(),
-            layers.Activation("relu"),
-            layers.Dropout(dropout),
-        ]
-    head = layers.Dense(10, kernel_regularizer=keras.regularizers.L2(l2), name="head")
-    return keras.Sequential([*stack, head])
+def prepared(options, way, kind=None, frequency=None, share=1.0, seed=0):
+    """`(model, callbacks)`; the sparsity grows over this share of all batches."""
+    keras, sparsity = library(options.library)
+    model, callbacks = network(keras), []
+    with np.load(options.out / f"start-{seed}.npz") as file:
+        model.set_weights([file[name] for name in file])
+    schedule = None
+    if kind == "polynomial":
+        last = int(share * options.epochs * -(-options.images // options.batch))
+        schedule = sparsity.PolynomialDecay(0.0, 0.8, 0, last, frequency=frequency)
+    elif kind == "constant":
+        schedule = sparsity.ConstantSparsity(0.5, 0, frequency=frequency)
+    if way == "wrapper":
+        model = sparsity.prune_low_magnitude(model, schedule)
+        callbacks = [sparsity.UpdatePruningStep()]
+    elif way == "callback":
+        callbacks = [sparsity.SparsityCallback(schedule, verbose=0)]
+    return compiled(keras, model, keras.optimizers.Adam(1e-3)), callbacks
 
 
-def lenet_5(keras, l2, dropout, filters=(20, 50), units=(500,), momentum=0.99):
-    """The LeNet-5 of Caffe, 20 and 50 filters and 500 units, as in the papers Sarkar compares
-    with. In short trainings batch norm needs a lower momentum, to forget where it began."""
-    layers = keras.layers
-    stack = [keras.Input((28, 28, 1))]
-    for count in filters:
-        stack += [
-            layers.Conv2D(count, 5, kernel_regularizer=keras.regularizers.L2(l2)),
-            layers.BatchNormalization(momentum=momentum),
-            layers.Activation("relu"),
-            layers.MaxPooling2D(),
-            layers.Dropout(dropout),
-        ]
-    stack.append(layers.Flatten())
-    stack += [layers.Dense(n, "relu", kernel_regularizer=keras.regularizers.L2(l2)) for n in units]
-    head = layers.Dense(10, kernel_regularizer=keras.regularizers.L2(l2), name="head")
-    return keras.Sequential([*stack, head])
-
-
-def lenet_5_of_1998(keras, l2, dropout):
-    """LeCun's own, 6 and 16 filters, 120 and 84 units: an eighth of the work."""
-    return lenet_5(keras, l2, dropout, filters=(6, 16), units=(120, 84))
-
-
-LENETS = {
-    "LeNet-300-100": lenet_300_100, "LeNet-5": lenet_5, "LeNet-5 of 1998": lenet_5_of_1998,
-}  # fmt: skip
-
-
-def mnist(options):
-    """Sarkar's setting: dense, and pruned by both readings."""
-    data = mnist_data(options)
-    patterns = ("dense", "weights_per_filter", "filters")
-    names = ("epochs", "batch", "l2", "dropout")
-    rows = []
-    for net in options.only or LENETS:
-        for pattern in patterns:
-            runs = []
-            for seed in range(options.seeds):
-                settings = {name: getattr(options, name) for name in names}
-                settings |= {"net": net, "pattern": pattern, "seed": seed}
-                runs.append(remembered(options, f"mnist/{net}-{pattern}-{seed}", settings,
-                                       lambda s=settings: sarkar(data, **s)))  # fmt: skip
-            kind = "dense" if pattern == "dense" else "pruned"
-            train, test = ([run[which] for run in runs] for which in ("train", "test"))
-            rows.append((net, pattern, f"{100 * runs[0]['sparsity']:.1f} %", spread(train),
-                         spread(test), PUBLISHED[net.removesuffix(" of 1998"), kind]))  # fmt: skip
-    print(f"MNIST, {options.epochs} epochs, batch {options.batch}, L2 {options.l2:g}, dropout "
-          f"{options.dropout:g}; mean ± standard deviation of {options.seeds} seeds\n")  # fmt: skip
-    table(["network", "pattern", "of all kernels", "train, %", "test, %", "the paper"], rows)
-
-
-def sarkar(data, net, pattern, seed, epochs, batch, l2, dropout):
-    """One training: accuracy on all training images, without dropout, and on the test images."""
-    import keras
-
-    import keras_iplt as iplt
-
-    x, y, x_test, y_test = data
-    keras.utils.set_random_seed(seed)
-    rate = keras.optimizers.schedules.InverseTimeDecay(1e-3, decay_steps=1, decay_rate=1e-5)
-    model = compiled(keras, LENETS[net](keras, l2, dropout), keras.optimizers.Adam(rate))
-    callbacks = []
-    if pattern != "dense":
-        ignore = ["head"] if pattern == "filters" else []
-        callbacks.append(
-            iplt.SparsityCallback(0.9, step=0.1, every=2, pattern=pattern, ignore=ignore, verbose=0)
-        )
-    history = model.fit(x, y, batch, epochs=epochs, verbose=0, callbacks=callbacks)
-    sparsity = iplt.sparsity.measure(model)
+def train(options, way, kind, frequency, seed):
+    """One training: accuracy, and the zeros of each kernel."""
+    keras, sparsity = library(options.library)
+    x, y, x_test, y_test = some(options, seed)
+    model, callbacks = prepared(options, way, kind, frequency, 0.75, seed)
+    model.fit(x, y, options.batch, epochs=options.epochs, verbose=0, shuffle=False,
+              callbacks=callbacks)  # fmt: skip
+    if way == "wrapper":
+        model = compiled(keras, sparsity.strip_pruning(model), "sgd")
+    kernels = [weight for weight in model.get_weights() if weight.ndim > 1]
     return {
-        "train": percent(model, x, y),
-        "test": percent(model, x_test, y_test),
-        "sparsity": sparsity.sparsity,
-        "layers": [[row.name, row.weights, row.sparsity] for row in sparsity.layers],
-        "while training": history.history["accuracy"],
+        "accuracy": 100 * model.evaluate(x_test, y_test, 500, verbose=0)[1],
+        "zeros": [int((kernel == 0).sum()) for kernel in kernels],
+        "weights": [kernel.size for kernel in kernels],
     }
 
 
-# -- tfmot --
+def measure(options, way, kind, frequency):
+    """What epochs take, wall and CPU seconds: those that prune, and plain ones between."""
+    from training import clock_class
+
+    Clock = clock_class(library(options.library)[0])
+    x, y, *_ = some(options, 0)
+    plain, _ = prepared(options, "plain")
+    plain.fit(x, y, options.batch, verbose=0)
+    without = []
+
+    def between():
+        clock = Clock()
+        plain.fit(x, y, options.batch, verbose=0, callbacks=[clock])
+        without.append(clock.rows[0]["epoch"])
+
+    model, callbacks = prepared(options, way, kind, frequency)
+    clock = Clock(between)
+    model.fit(x, y, options.batch, epochs=options.epochs, verbose=0, callbacks=[*callbacks, clock])
+    pruned = [row["epoch"] + row["pause"] for row in clock.rows]
+    return {"pruned": np.array(pruned[1:]).tolist(), "plain": np.array(without[1:]).tolist()}
 
 
-def tfmot(options):
-    """The same training in two libraries."""
-    import peer_tfmot
+def run_library(options):
+    """All that is to be done in one process."""
+    jobs = list(itertools.product(WAYS[options.library], options.kinds, FREQUENCIES))
+    if options.time:
+        found = [(*job, measure(options, *job)) for job in jobs]
+        (options.out / f"time-{options.library}.json").write_text(json.dumps(found))
+        return
+    settings = {name: getattr(options, name) for name in ("images", "batch", "epochs")}
+    for job, seed in itertools.product([("plain", None, None), *jobs], range(options.seeds)):
+        path = run_file(options, options.library, *job, seed)
+        if path.exists() and json.loads(path.read_text())["settings"] == settings:
+            continue
+        print(f"{time.strftime('%H:%M:%S')} {path.stem}", file=sys.stderr, flush=True)
+        found = train(options, *job, seed)
+        path.write_text(json.dumps({"settings": settings, "found": found}))
 
-    peer_tfmot.side_by_side(options)
+
+# -- both --
 
 
-# -- tables --
+def side_by_side(options):
+    """Runs both libraries, and prints a table."""
+    import keras
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    for seed in range(options.seeds):
+        keras.utils.set_random_seed(seed)
+        np.savez(options.out / f"start-{seed}.npz", *network(keras).get_weights())
+    for library in WAYS:
+        command = [sys.executable, __file__, *sys.argv[1:], "--library", library]
+        subprocess.run(command, check=True)
+    (show_seconds if options.time else show_accuracy)(options)
+
+
+def show_accuracy(options):
+    rows = []
+    for kind, frequency in (None, None), *itertools.product(options.kinds, FREQUENCIES):
+        theirs = None
+        for library, ways in WAYS.items():
+            for way in ways if kind else ("plain",):
+                paths = [run_file(options, library, way, kind, frequency, seed)
+                         for seed in range(options.seeds)]  # fmt: skip
+                found = [json.loads(path.read_text())["found"] for path in paths]
+                zeros = np.array([one["zeros"] for one in found])
+                theirs = zeros if theirs is None else theirs
+                shares = 100 * zeros[0] / found[0]["weights"]
+                rows.append((f"{kind}, every {frequency}" if kind else "none", library, way,
+                             spread([one["accuracy"] for one in found]),
+                             " ".join(f"{share:.2f}" for share in shares),
+                             str(np.abs(zeros - theirs).max())))  # fmt: skip
+    print(f"MNIST, {options.images} images, {options.epochs} epochs, {options.seeds} seeds\n")
+    table(["schedule", "library", "way", "test accuracy, %", "sparsity of each kernel, %",
+           "zeros more or less than tfmot"], rows)  # fmt: skip
+
+
+def show_seconds(options):
+    rows = []
+    for library in WAYS:
+        path = options.out / f"time-{library}.json"
+        for way, kind, frequency, found in json.loads(path.read_text()):
+            pruned, plain = np.array(found["pruned"]), np.array(found["plain"])
+            seconds = *np.median(pruned / plain, axis=0), *np.median(plain, axis=0)
+            rows.append((f"{kind}, every {frequency}", library, way, *seconds))
+    rows.sort(key=lambda row: row[0])
+    print("Seconds of an epoch over those of a plain one in the same library, medians\n")
+    table(["schedule", "library", "way", "wall", "CPU", "plain epoch, wall, s", "CPU, s"], rows)
 
 
 def spread(values):
@@ -204,31 +229,18 @@ def table(head, rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-
-    one = commands.add_parser("mnist", help="incremental pruning of LeNets")
-    one.set_defaults(do=mnist)
-    one.add_argument("--only", nargs="+", choices=LENETS)
-    one.add_argument("--seeds", type=int, default=3)
-    one.add_argument("--epochs", type=int, default=20)
-    one.add_argument("--l2", type=float, default=1e-4)
-    one.add_argument("--dropout", type=float, default=0.2)
-
-    two = commands.add_parser("tfmot", help="tfmot and keras_iplt.sparsity side by side")
-    two.set_defaults(do=tfmot)
-    two.add_argument("--kinds", nargs="+", default=["polynomial", "constant"])
-    two.add_argument("--time", action="store_true", help="only what it costs")
-    two.add_argument("--images", type=int, default=12_800)
-    two.add_argument("--seeds", type=int, default=5)
-    two.add_argument("--epochs", type=int, default=4)
-
-    for command in (one, two):
-        command.add_argument("--data", type=pathlib.Path, required=True, metavar="DIR")
-        command.add_argument("--batch", type=int, default=128)
-        command.add_argument("--out", type=pathlib.Path,
-                             default=pathlib.Path("saved_models/sparsity"))  # fmt: skip
+    parser.add_argument("--data", type=pathlib.Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("saved_models/sparsity"))
+    parser.add_argument("--kinds", nargs="+", choices=("polynomial", "constant"),
+                        default=["polynomial", "constant"])  # fmt: skip
+    parser.add_argument("--time", action="store_true", help="only what it costs")
+    parser.add_argument("--images", type=int, default=12_800)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--library", choices=tuple(WAYS), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.do(options)
+    (run_library if options.library else side_by_side)(options)
 
 
 if __name__ == "__main__":
