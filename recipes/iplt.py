@@ -306,6 +306,37 @@ def check_claims(page, found):
 
 
 def table_3(options, study, page):
+    wanted = soft_runs(options)
+    study.do(run for runs in wanted.values() for run in runs)
+    found = {what: [study.results[run.name] for run in runs] for what, runs in wanted.items()}
+    page.heading("Table 3: soft filter pruning of ResNet-110 on CIFAR-10")
+    start = f"from {options.resnet}" if options.resnet else f"of depth {options.resnet_depth}, new"
+    page.text(
+        f"A ResNet {start}, on {options.cifar}: {options.resnet_epochs} epochs, k = "
+        f"{options.resnet_k}; seeds: {options.seeds}."
+    )
+    formula = [
+        {
+            "filters gone, %": percent_gone,
+            "published, %": TABLE_3["SFP", percent_gone][0],
+            "by the formula, %": round(100 * sfp_share(percent_gone / 100), 1),
+        }
+        for percent_gone in (10, 20, 30)
+    ]
+    page.table(
+        "Multiply-adds of ResNet-110 that go, by the formula of soft filter pruning",
+        formula,
+        "It takes fractions of filters, and the first convolution as pruned. Built networks, "
+        "below, have whole filters and count what they have. The paper prints 3.9e8 multiply-adds "
+        "for the baseline, which contradicts its own pruned columns: 2.16e8 is 14.6 % less than "
+        "2.53e8.",
+    )
+    page.table("Table 3", soft_rows(found))
+    page.picture("table3", lambda: soft_tradeoff(found))
+
+
+def soft_runs(options):
+    """Both methods in both layouts: (method, layout, filters gone in percent) -> a run per seed."""
     common, where = common_settings(options)
     setting = {
         **common, "network": "cifar_resnet", "shape": {"depth": options.resnet_depth},
@@ -333,32 +364,12 @@ def table_3(options, study, page):
                 wanted[method, layout, round(100 * ratio)] = runs(
                     name, method=method, layout=layout, pruning=own
                 )
-    study.do(run for runs in wanted.values() for run in runs)
-    found = {what: [study.results[run.name] for run in runs] for what, runs in wanted.items()}
-    baseline = found["baseline", "–", 0]
-    page.heading("Table 3: soft filter pruning of ResNet-110 on CIFAR-10")
-    start = f"from {options.resnet}" if options.resnet else f"of depth {options.resnet_depth}, new"
-    page.text(
-        f"A ResNet {start}, on {options.cifar}: {options.resnet_epochs} epochs, k = "
-        f"{options.resnet_k}; seeds: {options.seeds}."
-    )
-    formula = [
-        {
-            "filters gone, %": percent_gone,
-            "published, %": TABLE_3["SFP", percent_gone][0],
-            "by the formula, %": round(100 * sfp_share(percent_gone / 100), 1),
-        }
-        for percent_gone in (10, 20, 30)
-    ]
-    page.table(
-        "Multiply-adds of ResNet-110 that go, by the formula of soft filter pruning",
-        formula,
-        "It takes fractions of filters, and the first convolution as pruned. Built networks, "
-        "below, have whole filters and count what they have. The paper prints 3.9e8 multiply-adds "
-        "for the baseline, which contradicts its own pruned columns: 2.16e8 is 14.6 % less than "
-        "2.53e8.",
-    )
-    rows = []
+    return wanted
+
+
+def soft_rows(found):
+    """Table 3: a row for each method, layout and share."""
+    baseline, rows = found["baseline", "–", 0], []
     for (method, layout, gone), results in found.items():
         _, accuracy = TABLE_3.get((method.partition(",")[0], gone), (None, None))
         rows.append({
@@ -369,7 +380,11 @@ def table_3(options, study, page):
             "accuracy, % (obtained)": spread(results, "accuracy"), "time, CPU": Spread.of(
                 r["cpu"] / b["cpu"] for r, b in zip(results, baseline, strict=True)),
         })  # fmt: skip
-    page.table("Table 3", rows)
+    return rows
+
+
+def soft_tradeoff(found):
+    """Accuracy against multiply-adds gone, a line for each method and layout."""
     lines = {f"{method}, {layout}": [] for method, layout, gone in found if gone}
     for (method, layout, _), results in found.items():
         for name in [f"{method}, {layout}"] if method != "baseline" else lines:
@@ -377,8 +392,7 @@ def table_3(options, study, page):
             lines[name].append(
                 (spread(results, "macs_gone").mean, accuracy.mean, accuracy.deviation)
             )
-    page.picture("table3", lambda: plots.tradeoff(
-        lines, xlabel="multiply-adds gone, %", ylabel="accuracy, %"))  # fmt: skip
+    return plots.tradeoff(lines, xlabel="multiply-adds gone, %", ylabel="accuracy, %")
 
 
 def sfp_share(ratio, depth=110, widths=(16, 32, 64)):

@@ -637,44 +637,46 @@ def draw(options, page, network, looked, control, found):
     same = {"no pruning, same batches": curve(control, found["fixed", most])}
     at = {one["how"]: shares_of(network, one["layers"]) for one in looked["cuts"]
           if one["target"] == FIG_10}  # fmt: skip
-    wanted = set(options.figures)
-    if 3 in wanted:
-        small = [size for size in sizes if size < SMALL]
-        row = {
-            "network": network, "layers": len(sizes), "below 100,000 (published)":
-            SMALL_LAYERS.get(network), "below 100,000 (obtained)": len(small),
-            "share of all parameters, %": 100 * sum(small) / sum(sizes),
-        }  # fmt: skip
-        page.table(f"Fig. 3, {network}: convolutions by their parameters", [row])
-        if network == "inception_v3":
-            page.text(
-                "The paper says less than 10 % of all parameters. One more layer, of 98,304, is in "
-                "the auxiliary classifier of TF-slim's InceptionV3, which Keras's does not have."
-            )
-        page.picture(f"{network}-fig3", lambda: drawn_sizes(sizes))
-    if 4 in wanted:
-        means = {"mean magnitude": [mean for _, _, mean in layers]}
-        page.picture(f"{network}-fig4", lambda: by_depth(means, "mean |w| of the layer"))
     label = "mean loss of a phase"
-    if 5 in wanted:
-        fixed = {"Prune_fixed": curves["Prune_fixed"]} | same
-        page.picture(f"{network}-fig5", lambda: plots.loss(fixed, ylabel=label))
-    if 6 in wanted:
-        page.picture(f"{network}-fig6", lambda: plots.loss(curves | same, ylabel=label))
-    if 9 in wanted:
-        page.picture(f"{network}-fig9", lambda: by_depth({
+    pictures = {
+        3: lambda: drawn_sizes(sizes),
+        4: lambda: by_depth(
+            {"mean magnitude": [mean for _, _, mean in layers]}, "mean |w| of the layer"),
+        5: lambda: plots.loss({"Prune_fixed": curves["Prune_fixed"]} | same, ylabel=label),
+        6: lambda: plots.loss(curves | same, ylabel=label),
+        9: lambda: by_depth({
             f"sparsity at {most:g}, Prune_param": shares_of(network, last["param"]),
             "log of its parameters to the base of 10,000": [math.log(n, 10_000) for n in sizes],
-        }, "of the layer"))  # fmt: skip
-    if 10 in wanted:
+        }, "of the layer"),
         # The paper does not say whether it trained: this is the cut alone.
-        page.picture(f"{network}-fig10", lambda: by_depth({
+        10: lambda: by_depth({
             f"one cut at {FIG_10:g}": at["depth"], "normalized": at["depth, normalized"],
-        }, "sparsity of the layer"))  # fmt: skip
-    if 11 in wanted:
-        page.picture(f"{network}-fig11", lambda: by_depth(
+        }, "sparsity of the layer"),
+        11: lambda: by_depth(
             {f"Prune_{name}": shares_of(network, last[name]) for name in VARIANTS},
-            f"sparsity of the layer at {most:g}"))  # fmt: skip
+            f"sparsity of the layer at {most:g}"),
+    }  # fmt: skip
+    if 3 in options.figures:
+        figure_3(page, network, sizes)
+    for number, picture in pictures.items():
+        if number in options.figures:
+            page.picture(f"{network}-fig{number}", picture)
+
+
+def figure_3(page, network, sizes):
+    """Fig. 3 in numbers."""
+    small = [size for size in sizes if size < SMALL]
+    row = {
+        "network": network, "layers": len(sizes), "below 100,000 (published)":
+        SMALL_LAYERS.get(network), "below 100,000 (obtained)": len(small),
+        "share of all parameters, %": 100 * sum(small) / sum(sizes),
+    }  # fmt: skip
+    page.table(f"Fig. 3, {network}: convolutions by their parameters", [row])
+    if network == "inception_v3":
+        page.text(
+            "The paper says less than 10 % of all parameters. One more layer, of 98,304, is in "
+            "the auxiliary classifier of TF-slim's InceptionV3, which Keras's does not have."
+        )
 
 
 def shares_of(network, rows):
