@@ -25,7 +25,9 @@ Network-A on another data set first.
 pruned; pre-trained on the same digits. All of the arithmetic.
 """
 
+import contextlib
 import pathlib
+import sys
 import tempfile
 
 import keras
@@ -151,11 +153,12 @@ def prune(
             model, data.validation, ratios, criterion="l1", metric="accuracy", verbose=0,
             convolutions_only=True, path=place.file(".sensitivity.json"),
         )  # fmt: skip
-        found = iplt.prune_guided(
-            model, data.train, data.validation, step=share, tolerance=tolerance, epochs=retraining,
-            metric="accuracy", layers=analysis.ranking()[:layers], convolutions_only=True,
-            backup_dir=place.backup, verbose=0, shuffle=False,
-        )  # fmt: skip
+        with contextlib.redirect_stdout(sys.stderr):  # its lines are progress
+            found = iplt.prune_guided(
+                model, data.train, data.validation, step=share, tolerance=tolerance,
+                epochs=retraining, metric="accuracy", layers=analysis.ranking()[:layers],
+                convolutions_only=True, backup_dir=place.backup, shuffle=False,
+            )  # fmt: skip
         saved(found.model, place)
         return {
             "validation": 100 * found.value, "test": percent(found.model, data.test),

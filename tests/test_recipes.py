@@ -348,6 +348,8 @@ def test_quick(name, tmp_path, capsys, monkeypatch):
     assert not [path for path in (folder / "backup").rglob("*") if path.is_file()]
     runs = json.loads((folder / "results.json").read_text())["runs"]
     assert len(list(folder.rglob("*.json"))) > len(runs) > 2
+    assert all(f"{run}: done in" in err for run in runs)
+    assert ("channels, accuracy" in err) == (name == "pretraining")
     assert not [cell for cell in re.findall(r"\| (\S+) ", text) if cell in ("nan", "inf")]
 
     monkeypatch.setattr(keras.Model, "fit", None)  # whatever is done again fails

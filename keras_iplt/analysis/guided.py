@@ -169,7 +169,7 @@ def prune_guided(
             kept = worse <= tolerance + 1e-9
             steps.append(GuidedStep(name, left, sizes[name], found, smaller.count_params(), kept))
             if verbose:
-                print(_line(steps[-1], metric, baseline))
+                print(_line(steps[-1], metric, baseline), flush=True)
             if kept:
                 model, value = smaller, found
                 if path is not None:

@@ -280,7 +280,7 @@ class ScheduledCallback(keras.callbacks.Callback):
 
     def _say(self, text):
         if self.verbose and self.params.get("verbose", 1):
-            print(f"{type(self).__name__}: {text}")
+            print(f"{type(self).__name__}: {text}", flush=True)
 
     def _tell(self):
         """A line under the progress bar of the epoch before, if there is anything new."""
