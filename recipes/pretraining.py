@@ -2,8 +2,9 @@
 
     python -m recipes.pretraining --quick
     python -m recipes.pretraining --download            # a GPU, days: two networks, four data sets
-    python -m recipes.pretraining --networks mobilenet --alpha 0.25 --weights FILE.weights.h5 \\
-        --data cifar10 --size 64 --take 4000 --epochs 30 --drop-every 12     # an hour of two cores
+    python -m recipes.pretraining --networks mobilenet --alpha 0.75 --weights FILE.weights.h5 \\
+        --data cifar10.npz --size 32 --take 4000 --epochs 50 --drop-every 25 --share 0.25 \\
+        --retraining 3                                  # half an hour of two cores
 
 Network-A has been trained on ImageNet and is tuned on the data set, Network-B is trained on it from
 scratch; the same Adam for both, 0.001 and a tenth of that after every 40 epochs. Then one layer
