@@ -1,5 +1,9 @@
-"""What the recipe for the IPLT paper counts."""
+"""What the recipe for the IPLT paper runs, and what it counts."""
 
+import collections
+import types
+
+import keras
 import pytest
 
 import keras_iplt as iplt
@@ -7,6 +11,7 @@ from keras_iplt import zoo
 
 pytest.importorskip("sklearn")
 from recipes import iplt as recipe
+from recipes.common.study import Place
 
 
 @pytest.mark.parametrize("gone", [10, 20, 30])
@@ -42,3 +47,55 @@ def test_times_are_those_of_the_same_seed():
     said = {method: recipe.times(found, runs, method) for method in ("IPLT", "PMT")}
     assert said["IPLT"]["time, wall"].values == (0.5, 0.5)
     assert said["PMT"]["time, CPU"].values == (1.25, 1.25)
+
+
+SMALL_CNN = ("mnist_cnn", {"filters": [8, 8, 8], "units": 16})
+SMALL_RESNET = ("cifar_resnet", {"depth": 8})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "net", "pruning", "gone"),
+    [
+        ("baseline", SMALL_CNN, None, 0),
+        ("PMT", SMALL_CNN, {"target": 0.5, "convolutions_only": False}, 50),
+        ("norms", SMALL_CNN, {"target": 0.5, "ignore": ["conv1"]}, 100 * 8 / 40),
+        ("IPLT", SMALL_CNN, {"target": 0.5, "step": 0.25, "every": 1}, 50),
+        ("SFP", SMALL_RESNET, {"target": 0.25}, 25),
+        ("IPLT, soft", SMALL_RESNET, {"ratios": [0.25], "every": 1}, 25),
+    ],
+)
+def test_a_run_of_each_method(method, net, pruning, gone, tmp_path):
+    """What is left is what the method was told to leave, and the model that is kept has it."""
+    place = Place(tmp_path, "run")
+    found = recipe.train(
+        place, *net, method, 0, 16, {"eager": True}, 3, 0.01, pruning=pruning,
+        source="digits", take=32, take_test=16,
+    )  # fmt: skip
+    model = keras.models.load_model(place.file(".keras"))
+    assert found["params"] == iplt.profile(model).params
+    assert found["fpr"] == pytest.approx(gone)
+
+
+def test_runs_of_a_table():
+    """PMT tunes the baseline of its own seed; IPLT begins anew and has all the epochs."""
+    runs = {}
+
+    class Asked:
+        results = collections.defaultdict(dict)
+
+        def do(self, wanted):
+            runs.update({run.name: run.settings for run in wanted})
+            return []
+
+    options = types.SimpleNamespace(seeds=2, step=0.1, batch=1, data_dir=None, download=False,
+                                    hardware=recipe.Hardware())  # fmt: skip
+    recipe.against_pmt(options, Asked(), "t", [0.6], 10, 4, 2, {"min_channels": 1}, network="x")
+    assert len(runs) == 6
+    dense, tuned, pruned = (runs[f"t/{name}-seed1"] for name in ("baseline", "pmt-0.6", "iplt-0.6"))
+    assert [run["epochs"] for run in (dense, tuned, pruned)] == [10, 4, 10]
+    assert tuned["start"] == "t/baseline-seed1" and "start" not in dense and "start" not in pruned
+    assert tuned["pruning"] == {"target": 0.6, "min_channels": 1}
+    assert pruned["pruning"] == {"target": 0.6, "every": 2, "step": 0.1, "min_channels": 1}
+    assert {run["seed"] for run in (dense, tuned, pruned)} == {1}
+    assert {run["network"] for run in runs.values()} == {"x"}
