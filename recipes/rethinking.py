@@ -390,11 +390,10 @@ def differences(runs, others):
 
 
 def verdict(difference):
-    """Whether a difference is more than its noise, twice its standard error."""
-    if len(difference.values) < 2:
+    """Whether a difference is more than its noise."""
+    if difference.noise is None:
         return "not told by one seed"
-    noise = 2 * difference.deviation / len(difference.values) ** 0.5
-    if abs(difference.mean) <= noise:
+    if abs(difference.mean) <= difference.noise:
         return "within the noise"
     return "better" if difference.mean > 0 else "worse"
 

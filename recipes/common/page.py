@@ -39,14 +39,19 @@ class Spread:
     def deviation(self):
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
 
+    @property
+    def noise(self):
+        """Twice the standard error of the mean; None where one seed does not tell."""
+        if len(self.values) < 2:
+            return None
+        return 2 * self.deviation / math.sqrt(len(self.values))
+
     def minus(self, other):
-        """The difference of the means, and its noise: twice its standard error, or None where one
-        seed does not tell."""
+        """The difference of the means, and its noise: None where one seed does not tell."""
         difference = self.mean - other.mean
-        if min(len(self.values), len(other.values)) < 2:
+        if self.noise is None or other.noise is None:
             return difference, None
-        variances = (one.deviation**2 / len(one.values) for one in (self, other))
-        return difference, 2 * math.sqrt(sum(variances))
+        return difference, math.hypot(self.noise, other.noise)
 
     def not_worse_than(self, other):
         """Whether the claim holds that these points are not fewer than others', in words."""
