@@ -4,7 +4,6 @@ When Keras changes one of them, `tests/test_keras_private.py` fails and names it
 """
 
 import contextlib
-import copy
 import inspect
 import sys
 import types
@@ -53,6 +52,7 @@ __all__ = [
     "optimizer_of",
     "own_variables",
     "producer_of",
+    "remade",
     "remembered",
     "remake_functions",
     "replace_value",
@@ -138,9 +138,25 @@ LOGITS = "_keras_logits"  # what a probability was computed from, which losses p
 
 def copied(operation):
     """The same operation (not a layer) without the nodes it stands at."""
-    new = copy.copy(operation)
-    new._inbound_nodes, new._outbound_nodes = [], []
+    new = object.__new__(type(operation))  # copy.copy would write it to a file and read it again
+    vars(new).update(vars(operation))
+    vars(new).update(_inbound_nodes=[], _outbound_nodes=[])
     return new
+
+
+def remade(operation, changes):
+    """The same operation (not a layer) made with other arguments.
+
+    Keras remembers those it was made with unless there are arrays, NumPy numbers … among them; then
+    they are looked up under their names.
+    """
+    if not changes:
+        return copied(operation)
+    known = getattr(operation, "_auto_config", None)
+    names = [n for n in inspect.signature(type(operation).__init__).parameters if n != "self"]
+    given = vars(operation) if known is None else known.config
+    arguments = {name: given[name] for name in names if name in given}
+    return type(operation)(**{**arguments, **changes})
 
 
 def sublayers(layer):

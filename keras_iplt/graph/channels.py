@@ -17,6 +17,7 @@ import dataclasses
 import functools
 from typing import Any
 
+import keras
 import numpy as np
 
 __all__ = [
@@ -43,12 +44,18 @@ class Channels:
         ids: array of the tensor's rank. An axis along which ids do not change has length 1,
             whatever the tensor's own length there, so that image sizes cost nothing.
         shape: the tensor's shape, `None` where unknown.
-        zero: whether masking a channel leaves exact zeros here.
+        masked: the number that a channel holds here once it is masked, whatever the input: 0 where
+            it is created, 0.5 behind a sigmoid. None where it is not one known number.
     """
 
     ids: np.ndarray
     shape: tuple[int | None, ...]
-    zero: bool = True
+    masked: float | None = 0.0
+
+    @property
+    def zero(self):
+        """Whether masking a channel leaves exact zeros here."""
+        return self.masked == 0
 
     @property
     def varying(self):
@@ -128,6 +135,11 @@ class Call:
     carry: str = "rule"
     inner: Any = None
     recipe: dict[str, tuple[int, int]] | None = None
+
+    @property
+    def inputs(self):
+        """What goes into a nested model, flat: not the masks that it may be called with."""
+        return keras.tree.flatten(self.args[0] if self.args else self.kwargs["inputs"])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -40,6 +40,7 @@ class Flow:
         self.refusals = []  # rows for layers that create channels in a way not understood
         self.freezes = []  # (ids, reason)
         self.calls = {}
+        self.trials = {}  # what operations were found to make of masked channels
         self.seen = []  # all Channels ever put out, for the final tidying
         self.created = 0  # how many sets of channels the operation being read has created
         self.path = ""
@@ -59,12 +60,13 @@ class Flow:
         """A tensor in which nothing can be pruned."""
         return Channels(np.full((1,) * len(shape), SOLID), tuple(shape))
 
-    def place(self, ids, axis, output=0, zero=True):
-        """The output tensor whose channels along `axis` are `ids`."""
+    def place(self, ids, axis, output=0, masked=0.0):
+        """The output tensor whose channels along `axis` are `ids`, and what they hold once they are
+        masked (see `Channels`)."""
         shape = self.shapes[output]
         lengths = [1] * len(shape)
         lengths[axis] = len(ids)
-        return Channels(self.partition.find(ids).reshape(lengths), shape, zero)
+        return Channels(self.partition.find(ids).reshape(lengths), shape, masked)
 
     # -- channels meet --
 
@@ -133,7 +135,7 @@ class Flow:
             ids = ids[:1]
         lengths = [1] * len(x.shape)
         lengths[axis] = len(ids)
-        return Channels(ids.reshape(lengths), x.shape, x.zero)
+        return Channels(ids.reshape(lengths), x.shape, x.masked)
 
     # -- variables and costs --
 

@@ -131,9 +131,8 @@ class Tracer(Flow):
             record.carry = "model"
             function = private.function_of(operation)
             for earlier in self.calls_of(operation):  # one model must do for every call
-                self._agree(channels_in((earlier.args, earlier.kwargs)), record)
-            inputs = keras.tree.flatten(args[0] if args else kwargs["inputs"])
-            return self.read(function, inputs, prefix=f"{self.path}/")
+                self._agree(channels_in(earlier.inputs), channels_in(record.inputs))
+            return self.read(function, record.inputs, prefix=f"{self.path}/")
         for attribute, what in _ADAPTED.items():
             if getattr(operation, attribute, None):
                 return self.refused([args, kwargs], f"it is {what}")
@@ -152,9 +151,9 @@ class Tracer(Flow):
             return self.frozen([args, kwargs], "called with arguments that are not understood")
         return rule.trace(self, operation, *args, **kwargs)
 
-    def _agree(self, before, record):
+    def _agree(self, before, now):
         """The tensors of a nested model that is called again lose the same channels."""
-        for a, b in zip(before, channels_in((record.args, record.kwargs)), strict=True):
+        for a, b in zip(before, now, strict=True):
             self.join(a.ids, b.ids, "a shared model meets channels that stay")
 
     def call_function(self, function, x):
@@ -179,10 +178,8 @@ class Tracer(Flow):
     def _remember(self, record, node):
         key = (id(record.operation), "inner") if node is None else id(node)
         earlier = self.calls.get(key)
-        pairs = [] if earlier is None else [(earlier.outputs, record.outputs)]
-        for before, now in pairs:  # a nested model is called again: its tensors must agree
-            for a, b in zip(channels_in(before), channels_in(now), strict=True):
-                self.join(a.ids, b.ids, "a shared model meets channels that stay")
+        if earlier is not None:  # a nested model is called again
+            self._agree(channels_in(earlier.outputs), channels_in(record.outputs))
         self.calls[key] = record
         self.seen += channels_in(record.outputs)
 

@@ -109,7 +109,7 @@ def _probe(flow, record, specs):
         x = flow.only(x, max(x.varying, default=len(x.shape) - 1, key=lambda a: x.ids.shape[a]))
         if x.varying and _works_per_channel(record.operation, specs, x, flow.shapes[0]):
             record.carry = "keep"
-            return Channels(x.ids, flow.shapes[0], zero=False)
+            return Channels(x.ids, flow.shapes[0], masked=None)
     reason = (
         f"{type(record.operation).__name__} is not understood: it can neither be followed on "
         "symbolic tensors nor does it work channel by channel. keras_iplt.register_rule can "

@@ -118,8 +118,10 @@ class Live:
             self._changes += [(layer, name, changes[name]) for name in held]
 
     def _wraps(self, layer):
+        """Whether a layer is a shell around others: not one that has an activation made a layer."""
         inside = private.sublayers(layer)
-        return bool(inside) and all(id(inner) in self.graph.by_operation for inner in inside)
+        called = all(id(inner) in self.graph.by_operation for inner in inside)
+        return bool(inside) and called and not private.own_variables(layer)
 
     def _look_at_twins(self, call, changes):
         """Finds out which attributes follow from a config: the layer is made with the old one and
@@ -209,8 +211,7 @@ class Live:
         args, kwargs = private.arguments(node)
         changes, new_args, new_kwargs = self.expected(node)
         if changes:
-            new = type(operation).from_config({**operation.get_config(), **changes})
-            found = plain_differences(operation, new)
+            found = plain_differences(operation, private.remade(operation, changes))
             self._changes += [(operation, *change) for change in found]
         if not same((args, kwargs), (new_args, new_kwargs)):
             arguments = private.with_arguments(node, new_args, new_kwargs)
@@ -218,8 +219,7 @@ class Live:
 
     def _look_at_inputs(self, call):
         function = private.function_of(call.operation)
-        given = channels_in((call.args, call.kwargs))
-        for tensor, x in zip(function.inputs, given, strict=True):
+        for tensor, x in zip(function.inputs, call.inputs, strict=True):
             shape = self.shape(tensor.shape, x)
             self._changes.append((tensor, private.TENSOR_SHAPE, shape))
             self._changes.append((private.producer_of(tensor), private.INPUT_SHAPE, shape))

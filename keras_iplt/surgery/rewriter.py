@@ -129,7 +129,7 @@ class Rewriter:
         if calls:
             function = private.function_of(model)
             place = [id(t) for t in function.inputs].index(id(tensor))
-            given = channels_in((calls[0].args, calls[0].kwargs))[place]
+            given = calls[0].inputs[place]
             left = kept_lengths(given, self.gone)
             config["batch_shape"] = tuple(
                 n if n is None or now == was else now
@@ -158,10 +158,7 @@ class Rewriter:
         rule, changes = rule_for(operation), {}
         if rule is not None and rule.resize is not None:
             changes, args, kwargs = rule.resize(operation, After(self, call), args, kwargs)
-        if changes:
-            new = type(operation).from_config({**operation.get_config(), **changes})
-        else:
-            new = private.copied(operation)
+        new = private.remade(operation, changes)
         new.name = self._rename.get(id(operation), operation.name)
         return new(*args, **kwargs)
 

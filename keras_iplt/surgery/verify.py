@@ -86,7 +86,7 @@ def _check_recording(live, before, again, what):
         changes, *arguments = live.expected(one)
         if not _same_constants(arguments, private.arguments(other)):
             raise ModelError(where)
-        wanted = type(one.operation).from_config({**one.operation.get_config(), **changes})
+        wanted = private.remade(one.operation, changes)
         if list(plain_differences(wanted, other.operation)):
             raise ModelError(where)
 

@@ -3,11 +3,21 @@
 import functools
 
 import keras
+import numpy as np
 
 from keras_iplt.graph.channels import SOLID
+from keras_iplt.graph.masked import Operand, trial
 from keras_iplt.graph.rules.registry import layer_rule, operation_rule
 
-__all__ = ["activate", "keeps_zero", "mixing"]
+__all__ = [
+    "activate",
+    "applied",
+    "follow_parameter",
+    "key_of",
+        "mixing",
+    "settings_of",
+    "tried",
+]
 
 _MIXING = {"softmax", "log_softmax", "sparsemax", "glu"}  # of keras.activations
 
@@ -27,13 +37,15 @@ def activate(flow, activation, x):
     if activation is None or activation is keras.activations.linear:
         return x
     if isinstance(activation, keras.Layer):
+        if activation.weights or not activation.built:
+            return flow.frozen(x, "its activation is a layer that has, or may get, weights")
         return flow.call(activation, (x,), {})
     name = getattr(activation, "__name__", "")
     if getattr(keras.activations, name, None) is not activation:
         return flow.call_function(activation, x)
     if name in _MIXING:
         return mixing(flow, x, -1, f"{name} compares its channels")
-    return keeps_zero(x, activation, name)
+    return applied(flow, x, activation, activation)
 
 
 def mixing(flow, x, axis, reason):
@@ -43,42 +55,62 @@ def mixing(flow, x, axis, reason):
         if x.ids.shape[one] > 1 or (x.shape[one] != 1 and not x.varying):
             flow.freeze(x, reason)
             return flow.solid(x.shape)
-    return type(x)(x.ids, x.shape, zero=False)
+    return type(x)(x.ids, x.shape, masked=None)
 
 
-def keeps_zero(x, function, key):
-    """`x` after a function of single numbers; remembers whether zeros stay zeros."""
-    zero = x.zero and ((x.ids == SOLID).all() or zero_at(function, (0.0,), key))
-    return type(x)(x.ids, x.shape, zero)
+def applied(flow, x, function, key):
+    """`x` after a function of single numbers."""
+    if (x.ids == SOLID).all():
+        return type(x)(x.ids, x.shape)
+    number = tried(flow, function, (Operand.of(x),), key, [x])
+    return type(x)(x.ids, x.shape, number)
 
 
-_ZEROS: dict = {}
+def tried(flow, function, operands, key, tensors):
+    """What a masked channel holds after a function of single numbers; `tensors` are frozen where
+    it would not be a number.
 
-
-def zero_at(function, numbers, key):
-    """Whether `function(*numbers)` is exactly zero; remembered under `key`."""
-    key = (key, numbers)
-    if key not in _ZEROS:
-        tensors = [keras.ops.convert_to_tensor([[n]], "float32") for n in numbers]
-        try:
-            value = keras.ops.convert_to_numpy(function(*tensors))
-            _ZEROS[key] = bool((value == 0).all())
-        except Exception:  # not computable on plain numbers (bit operations, say): claim nothing
-            _ZEROS[key] = False
-    return _ZEROS[key]
+    Args:
+        function: of as many tensors as there are operands.
+        operands: `Operand`s.
+        key: equal for equal functions.
+        tensors: the `Channels` among the operands.
+    """
+    outcome = flow.trials.get((key, operands))
+    if outcome is None:
+        outcome = flow.trials[key, operands] = trial(function, operands)
+    if not outcome.finite:
+        for x in tensors:
+            flow.freeze(x, "masked it would not be a finite number")
+    return outcome.number
 
 
 @operation_rule(*_UNARY)
 def unary(flow, operation, x, *_, **__):
     if not hasattr(x, "ids"):
         return flow.solid(flow.shapes[0])
-    return keeps_zero(x, operation.call, _key(operation))
+    if any(np.ndim(value) for value in settings_of(operation).values()):
+        return flow.frozen(x, "it meets constants per channel")
+    return applied(flow, x, operation.call, key_of(operation))
 
 
-def _key(operation):
-    settings = {k: v for k, v in vars(operation).items() if isinstance(v, (int, float, str, bool))}
+def settings_of(operation):
+    """The attributes of an operation or layer that decide what it computes."""
+    return {
+        name: value
+        for name, value in vars(operation).items()
+        if not name.startswith("_") and isinstance(value, (*_PLAIN, tuple, list, np.ndarray))
+    }
+
+
+_PLAIN = (int, float, str, bool, np.generic)
+
+
+def key_of(operation):
+    """Equal for operations that compute the same: one trial does for all of them."""
+    settings = settings_of(operation)
     settings.pop("name", None)
-    return type(operation).__name__, tuple(sorted(settings.items(), key=str))
+    return type(operation), tuple(sorted((name, repr(value)) for name, value in settings.items()))
 
 
 @layer_rule("Activation")
@@ -88,9 +120,7 @@ def activation_layer(flow, layer, x):
 
 @layer_rule("ReLU", "LeakyReLU", "ELU")
 def activation_with_settings(flow, layer, x):
-    settings = tuple(v for v in vars(layer).values() if isinstance(v, (int, float)))
-    function = functools.partial(type(layer).call, layer)
-    return keeps_zero(x, function, (type(layer).__name__, settings))
+    return applied(flow, x, functools.partial(type(layer).call, layer), key_of(layer))
 
 
 @layer_rule("Softmax")
@@ -103,18 +133,24 @@ def softmax(flow, operation, x, *_, **__):
     axis = getattr(operation, "axis", -1)
     axis = range(len(x.shape)) if axis is None else axis
     y = mixing(flow, x, tuple(axis) if isinstance(axis, range) else axis, "it compares channels")
-    return type(y)(y.ids, flow.shapes[0], zero=False)
+    return type(y)(y.ids, flow.shapes[0], masked=None)
 
 
 @layer_rule("PReLU")
 def prelu(flow, layer, x):
     follow_parameter(flow, layer.alpha, x, first_axis=1)
-    return x
+    # Numbers above zero stay as they are; of others what comes out depends on the slope.
+    positive = x.masked is not None and x.masked >= 0
+    return type(x)(x.ids, x.shape, x.masked if positive else None)
 
 
 def follow_parameter(flow, variable, x, first_axis=None):
     """Records `variable` as one entry per channel of `x`, its last axes aligned with those of `x`
-    (or its first with `first_axis`)."""
+    (or its first with `first_axis`).
+
+    Returns:
+        Whether it has one entry per channel, so that it is masked with them.
+    """
     if len(x.varying) > 1:
         x = flow.only(x, max(x.varying, key=lambda axis: x.ids.shape[axis]))
     shift = len(x.shape) - len(variable.shape) if first_axis is None else first_axis
@@ -122,3 +158,5 @@ def follow_parameter(flow, variable, x, first_axis=None):
         own = axis - shift
         if 0 <= own < len(variable.shape) and variable.shape[own] == x.shape[axis]:
             flow.follow(variable, own, flow.vector(x, axis))
+            return True
+    return False

@@ -31,6 +31,10 @@ def _resize_grouped(layer, after):
 @layer_rule("GroupQueryAttention", resize=_resize_grouped)
 def grouped_query(flow, layer, query, value, key=None, *_, return_attention_scores=False, **__):
     y = _attend(flow, layer, query, value, key, return_attention_scores)
+    for other in (value, key):
+        if other is not None:
+            reason = "this attention demands as many channels of its values as of its queries"
+            flow.join(flow.vector(query, -1), flow.vector(other, -1), reason)
     outputs = flow.vector(y[0] if isinstance(y, list) else y, -1)
     flow.join(flow.vector(query, -1), outputs, "this attention puts out as many channels as go in")
     return y
@@ -44,7 +48,8 @@ def _attend(flow, layer, query, value, key, return_scores):
         flow.join(narrow, wide, "")
     key = value if key is None else key
     for projection, x, ids in ((of_query, query, narrow), (of_key, key, narrow),
-                               (of_value, value, wide)):  # fmt: skip
+                               (of_value, value, wide),
+                               *((gate, query, wide) for gate in private.attention_gates(layer))):  # fmt: skip
         _project(flow, projection, x, ids)
     for variable in (of_query._kernel, of_query.bias):
         flow.rescale(variable, narrow, 0.5)
@@ -107,7 +112,7 @@ def dot_attention(flow, layer, inputs, *_, **__):
         flow.join(
             flow.vector(query, -1), flow.vector(key, -1), "the other side of attention must stay"
         )
-    y = Channels(flow.only(value, -1).ids, flow.shapes[0], value.zero)
+    y = Channels(flow.only(value, -1).ids, flow.shapes[0], 0.0 if value.zero else None)
     return [y, *(flow.solid(shape) for shape in flow.shapes[1:])] if flow.shapes[1:] else y
 
 
@@ -124,5 +129,5 @@ def additive_attention(flow, layer, inputs, *_, **__):
         flow.follow(layer.scale, 0, ids)
     elif (ids != SOLID).any() and not (query.zero and key.zero):
         flow.freeze(ids, "attention scores add up over its channels")
-    y = Channels(flow.only(value, -1).ids, flow.shapes[0], value.zero)
+    y = Channels(flow.only(value, -1).ids, flow.shapes[0], 0.0 if value.zero else None)
     return [y, *(flow.solid(shape) for shape in flow.shapes[1:])] if flow.shapes[1:] else y

@@ -4,10 +4,11 @@ import keras
 import numpy as np
 
 from keras_iplt.graph.channels import SOLID, Channels
-from keras_iplt.graph.rules.activation import follow_parameter, zero_at
+from keras_iplt.graph.masked import Operand
+from keras_iplt.graph.rules.activation import applied, follow_parameter, key_of, tried
 from keras_iplt.graph.rules.registry import layer_rule, operation_rule
 
-__all__ = ["combine"]
+__all__ = ["avoid_misplaced_sum", "combine"]
 
 _BINARY = """
     Add Arctan2 BitwiseAnd BitwiseLeftShift BitwiseOr BitwiseRightShift BitwiseXor Divide
@@ -16,8 +17,6 @@ _BINARY = """
     Minimum Mod Multiply Nextafter NotEqual Power RightShift Subtract TrueDivide Where
 """.split()
 
-_STAND_IN = 0.7  # for numbers that are not known to be zero
-
 
 def combine(flow, operands, function, key):
     """The channels of `function(*operands)` computed position by position.
@@ -25,35 +24,65 @@ def combine(flow, operands, function, key):
     Operands are `Channels`, variables (one entry per channel), arrays or numbers.
     """
     tensors = [x for x in operands if isinstance(x, Channels)]
-    zero = zero_at(function, tuple(_at_zero(x) for x in operands), key)
     if not tensors:
         return flow.solid(flow.shapes[0])
     shape = flow.shapes[0]
     result, *others = (_with_rank(x, len(shape)) for x in tensors)
     for other in others:
         result = _meet(flow, result, other, shape)
+    ids = flow.partition.find(result.ids)
+    if (ids == SOLID).all():
+        return Channels(ids, shape)
+    known = tuple(_known(flow, x, ids, shape) for x in operands)
     for x in operands:
-        if isinstance(x, keras.Variable):
-            follow_parameter(flow, x, Channels(result.ids, shape))
-        elif not isinstance(x, Channels):
+        if not isinstance(x, (Channels, keras.Variable)):
             _check_constant(flow, x, result, shape)
-    return Channels(flow.partition.find(result.ids), shape, zero)
+    return Channels(ids, shape, tried(flow, function, known, key, tensors))
 
 
-def _at_zero(x):
-    """What an operand is where its channels are masked."""
+def avoid_misplaced_sum(flow, x, shape):
+    """Freezes channels of `x` whose loss would let Keras add something of this shape elsewhere.
+
+    `keras.ops.add` on TensorFlow takes whatever has one axis longer than 1 for a bias: it is added
+    along the last axis of `x` if that has the same length, or else along axis 1, even where it
+    belongs to another axis. What is frozen is so on every backend, for plans to be the same.
+    """
+    shift = len(x.shape) - len(shape)
+    long = [axis + shift for axis, length in enumerate(shape) if length != 1]
+    if len(long) > 1:
+        for axis in set(long) & set(x.varying):
+            flow.at_least(flow.vector(x, axis), 2)  # else one long axis may be what is left
+    if len(long) != 1 or long == [len(x.shape) - 1]:
+        return
+    (own,) = long
+    for other in {1, len(x.shape) - 1} - {own}:
+        shrinks = x.shape[own] if own in x.varying else x.shape[other]
+        stays = x.shape[other] if own in x.varying else x.shape[own]
+        if {own, other} & set(x.varying) and shrinks >= stays > 1:
+            flow.freeze(x, "Keras would add a bias along another axis that is as long as its own")
+
+
+def _known(flow, x, ids, shape):
+    """What is known of an operand where the channels `ids` of the result are masked."""
     if isinstance(x, Channels):
-        return 0.0 if x.zero and (x.ids != SOLID).any() else _STAND_IN
+        own = flow.partition.find(_with_rank(x, len(shape)).ids)
+        if (np.broadcast_to(own, ids.shape) == ids)[ids != SOLID].all():
+            return Operand.of(x)
+        return Operand(False, None)  # it is there for channels that stay, too
     if isinstance(x, keras.Variable):
-        return 0.0 if len(x.shape) else _STAND_IN
-    return float(x) if isinstance(x, (bool, int, float)) else _STAND_IN
+        followed = follow_parameter(flow, x, Channels(ids, shape))
+        return Operand(followed, (0.0,) if followed else None)
+    if isinstance(x, (str, type(None))):
+        return Operand(False, None)
+    numbers = np.unique(np.asarray(keras.ops.convert_to_numpy(x), "float32"))
+    return Operand(False, tuple(numbers.tolist()))
 
 
 def _with_rank(x, rank):
     """`x` with leading axes of length 1, as broadcasting adds them."""
     missing = rank - len(x.shape)
     return Channels(
-        x.ids.reshape((1,) * missing + x.ids.shape), (1,) * missing + tuple(x.shape), x.zero
+        x.ids.reshape((1,) * missing + x.ids.shape), (1,) * missing + tuple(x.shape), x.masked
     )
 
 
@@ -104,7 +133,7 @@ def merge_layer(flow, layer, inputs):
         total = values[0]
         for value in values[1:]:
             total = binary(total, value)
-        return total
+        return total / len(values) if name == "Average" else total
 
     return combine(flow, inputs, function, (name, len(inputs)))
 
@@ -112,7 +141,19 @@ def merge_layer(flow, layer, inputs):
 @operation_rule(*_BINARY, resize=lambda op, after, args, kwargs: after.sliced(args, kwargs))
 def binary(flow, operation, *args, **kwargs):
     operands = [*args, *kwargs.values()]
-    return combine(flow, operands, operation.call, type(operation).__name__)
+    # Those given by name come in any order: the trial must pass them by name, too.
+    names = tuple(kwargs)
+
+    def function(*values):
+        by_place = values[: len(args)]
+        return operation.call(*by_place, **dict(zip(names, values[len(args) :], strict=True)))
+
+    y = combine(flow, operands, function, (key_of(operation), len(args), names))
+    if type(operation).__name__ == "Add":
+        for x in operands:
+            if not isinstance(x, Channels):
+                avoid_misplaced_sum(flow, y, np.shape(x))
+    return y
 
 
 @layer_rule("Rescaling")
@@ -120,4 +161,4 @@ def rescaling(flow, layer, x):
     scalar = np.ndim(layer.scale) == 0 and np.ndim(layer.offset) == 0
     if not scalar:
         return flow.frozen(x, "it is rescaled by constants per channel")
-    return Channels(x.ids, x.shape, x.zero and layer.offset == 0)
+    return applied(flow, x, lambda n: n * layer.scale + layer.offset, key_of(layer))

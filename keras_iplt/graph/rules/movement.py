@@ -16,13 +16,13 @@ from keras_iplt.graph.rules.registry import layer_rule, operation_rule
 __all__ = ["reshape"]
 
 
-def moved(flow, ids, zero=True, output=0):
+def moved(flow, ids, masked=0.0, output=0):
     """The output with these ids; axes along which they do not change are collapsed."""
     ids = flow.partition.find(np.asarray(ids))
     for axis, length in enumerate(ids.shape):
         if length > 1 and (ids == ids.take([0], axis)).all():
             ids = ids.take([0], axis)
-    return Channels(ids, flow.shapes[output], zero)
+    return Channels(ids, flow.shapes[output], masked)
 
 
 # -- reshape --
@@ -45,7 +45,7 @@ def reshape(flow, x, shape):
             before += [(i, source[i]) for i in old]
             after += [(i, target[i]) for i in new]
     full = np.broadcast_to(ids, [n for _, n in sorted(before)])
-    return Channels(full.reshape([n for _, n in sorted(after)]), tuple(shape), x.zero)
+    return Channels(full.reshape([n for _, n in sorted(after)]), tuple(shape), x.masked)
 
 
 def _matching_axes(source, target):
@@ -116,7 +116,7 @@ def _squeezed(x):
 def flatten(flow, layer, x):
     if layer.data_format == "channels_first" and len(x.shape) > 1:
         last = [*range(2, len(x.shape)), 1]  # Flatten puts the channels last before it flattens
-        x = Channels(x.ids.transpose([0, *last]), (x.shape[0], *(x.shape[i] for i in last)), x.zero)
+        x = Channels(x.ids.transpose([0, *last]), (x.shape[0], *(x.shape[i] for i in last)), x.masked)
     return reshape(flow, x, flow.shapes[0])
 
 
@@ -144,7 +144,7 @@ def broadcast_to(flow, operation, x):
     missing = len(shape) - len(x.shape)
     if any(a == 1 != b for a, b in zip(x.shape, shape[missing:], strict=True)) and not x.varying:
         flow.freeze(x, "each of its channels is broadcast over several others")
-    return Channels(x.ids.reshape((1,) * missing + x.ids.shape), shape, x.zero)
+    return Channels(x.ids.reshape((1,) * missing + x.ids.shape), shape, x.masked)
 
 
 # -- axes change places --
@@ -152,27 +152,27 @@ def broadcast_to(flow, operation, x):
 
 @layer_rule("Permute")
 def permute(flow, layer, x):
-    return moved(flow, x.ids.transpose((0, *layer.dims)), x.zero)
+    return moved(flow, x.ids.transpose((0, *layer.dims)), x.masked)
 
 
 @operation_rule("Transpose")
 def transpose(flow, operation, x):
-    return moved(flow, x.ids.transpose(operation.axes), x.zero)
+    return moved(flow, x.ids.transpose(operation.axes), x.masked)
 
 
 @operation_rule("Swapaxes")
 def swapaxes(flow, operation, x):
-    return moved(flow, np.swapaxes(x.ids, operation.axis1, operation.axis2), x.zero)
+    return moved(flow, np.swapaxes(x.ids, operation.axis1, operation.axis2), x.masked)
 
 
 @operation_rule("Moveaxis")
 def moveaxis(flow, operation, x):
-    return moved(flow, np.moveaxis(x.ids, operation.source, operation.destination), x.zero)
+    return moved(flow, np.moveaxis(x.ids, operation.source, operation.destination), x.masked)
 
 
 @operation_rule("ExpandDims")
 def expand_dims(flow, operation, x):
-    return moved(flow, np.expand_dims(x.ids, operation.axis), x.zero)
+    return moved(flow, np.expand_dims(x.ids, operation.axis), x.masked)
 
 
 @operation_rule("Squeeze")
@@ -180,12 +180,12 @@ def squeeze(flow, operation, x):
     axis = operation.axis
     if axis is None:
         axis = tuple(i for i, n in enumerate(x.shape) if n == 1)
-    return moved(flow, np.squeeze(x.ids, tuple(axis) if isinstance(axis, list) else axis), x.zero)
+    return moved(flow, np.squeeze(x.ids, tuple(axis) if isinstance(axis, list) else axis), x.masked)
 
 
 @operation_rule("Flip")
 def flip(flow, operation, x):
-    return moved(flow, np.flip(x.ids, operation.axis), x.zero)
+    return moved(flow, np.flip(x.ids, operation.axis), x.masked)
 
 
 # -- tensors are put together --
@@ -195,7 +195,8 @@ def concatenate(flow, tensors, axis):
     """Tensors side by side along `axis`."""
     tensors = [x for x in tensors if isinstance(x, Channels)]
     axis %= len(flow.shapes[0])
-    zero = all(x.zero or (x.ids == SOLID).all() for x in tensors)
+    numbers = {x.masked for x in tensors if (x.ids != SOLID).any()}
+    masked = numbers.pop() if len(numbers) == 1 else None
     along = any(axis in x.varying for x in tensors)
     across = {other for x in tensors for other in x.varying} - {axis}
     if across and not along:
@@ -204,14 +205,14 @@ def concatenate(flow, tensors, axis):
         for x in tensors[1:]:
             flow.join(ids, x.ids, "it is concatenated with a tensor whose channels stay")
             ids = np.where(*np.broadcast_arrays(ids != SOLID, ids, x.ids))
-        return moved(flow, ids, zero)
+        return moved(flow, ids, masked)
     if any(x.shape[axis] is None for x in tensors):
         return flow.frozen(tensors, "it is concatenated along an axis of unknown length")
     parts = [
         spread(x.ids, [x.shape[i] if i == axis or i in across else None for i in range(x.ids.ndim)])
         for x in tensors
     ]
-    return moved(flow, np.concatenate(parts, axis), zero)
+    return moved(flow, np.concatenate(parts, axis), masked)
 
 
 @layer_rule("Concatenate")
@@ -259,7 +260,7 @@ def append(flow, operation, a, b):
 def stack(flow, operation, xs):
     axis = operation.axis % len(flow.shapes[0])
     parts = [
-        Channels(np.expand_dims(x.ids, axis), (*x.shape[:axis], 1, *x.shape[axis:]), x.zero)
+        Channels(np.expand_dims(x.ids, axis), (*x.shape[:axis], 1, *x.shape[axis:]), x.masked)
         for x in (_as_channels(flow, x) for x in xs)
     ]
     return concatenate(flow, parts, axis)
@@ -270,7 +271,7 @@ def stack(flow, operation, xs):
 
 @layer_rule("RepeatVector")
 def repeat_vector(flow, layer, x):
-    return moved(flow, np.expand_dims(x.ids, 1), x.zero)
+    return moved(flow, np.expand_dims(x.ids, 1), x.masked)
 
 
 @operation_rule("Repeat")
@@ -279,8 +280,8 @@ def repeat(flow, operation, x):
         return flow.frozen(x, "it is repeated unevenly")
     axis = operation.axis % len(x.shape)
     if axis not in x.varying and (x.varying or x.shape[axis] != 1):
-        return Channels(x.ids, flow.shapes[0], x.zero)
-    return moved(flow, np.repeat(x.ids, operation.repeats, axis), x.zero)
+        return Channels(x.ids, flow.shapes[0], x.masked)
+    return moved(flow, np.repeat(x.ids, operation.repeats, axis), x.masked)
 
 
 @operation_rule("Tile")
@@ -293,7 +294,7 @@ def tile(flow, operation, x):
     return moved(
         flow,
         np.tile(ids, [r if n > 1 else 1 for r, n in zip(repeats, ids.shape, strict=True)]),
-        x.zero,
+        x.masked,
     )
 
 
@@ -305,7 +306,7 @@ def pixel_shuffle(flow, operation, x):
     axis = 1 if first else len(x.shape) - 1
     x = flow.only(x, axis)
     if not x.varying:
-        return Channels(x.ids, flow.shapes[0], x.zero)
+        return Channels(x.ids, flow.shapes[0], x.masked)
     spatial = 1 if type(operation).__name__ == "DepthToSpace" else size
     lengths = [spatial] * 4
     lengths[0], lengths[axis] = 1, x.shape[axis]
@@ -314,7 +315,7 @@ def pixel_shuffle(flow, operation, x):
     shape, flow.shapes = flow.shapes, ((1, *ids.shape[1:]),)
     y = flow.only(moved(flow, ids), axis)
     flow.shapes = shape
-    return Channels(y.ids, shape[0], x.zero)
+    return Channels(y.ids, shape[0], x.masked)
 
 
 @operation_rule("Roll", "Rot90", "Diagonal", "Take", "TakeAlongAxis", "Tril", "Triu")
@@ -330,4 +331,5 @@ def rearranged(flow, operation, x, *_, **__):
     axes = {axis % len(x.shape) for axis in (axes if isinstance(axes, (tuple, list)) else [axes])}
     if axes & set(x.varying) or len(flow.shapes[0]) != len(x.shape):
         return flow.frozen(x, "its channels are rearranged")
-    return Channels(x.ids, flow.shapes[0], x.zero)
+    fills = type(operation).__name__ in ("Tril", "Triu", "Take")  # with zeros, or beyond the end
+    return Channels(x.ids, flow.shapes[0], None if fills and not x.zero else x.masked)

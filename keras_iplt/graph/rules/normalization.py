@@ -14,7 +14,20 @@ def batch_norm(flow, layer, x, mask=None):
     for variable in (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance):
         if variable is not None:
             flow.follow(variable, 0, ids)
-    return flow.place(ids, layer.axis)
+    scaled = layer.gamma is not None
+    return _normalised(flow, layer, flow.place(ids, layer.axis, masked=_scaled(x, scaled)))
+
+
+def _scaled(x, scaled):
+    """What a masked channel holds once it was normalised: its scale, if it has one, is zero too."""
+    return 0.0 if scaled or x.zero else None
+
+
+def _normalised(flow, layer, y):
+    """`y`, unless it was divided by the deviation of a masked channel, with nothing added: 0 / 0."""
+    if layer.epsilon == 0:
+        return flow.frozen(y, "a masked one would be divided by zero, as epsilon is 0")
+    return y
 
 
 @layer_rule(
@@ -34,7 +47,8 @@ def group_norm(flow, layer, x):
     for variable in (layer.gamma, layer.beta):
         if variable is not None:
             flow.follow(variable, 0, ids)
-    return flow.place(ids, layer.axis)
+    y = flow.place(ids, layer.axis, masked=_scaled(x, layer.gamma is not None))
+    return _normalised(flow, layer, y)
 
 
 def _groups_left(layer, after):
@@ -59,7 +73,11 @@ def layer_norm(flow, layer, x):
             follow_parameter(flow, variable, x)
         elif set(axes) & set(x.varying):
             return flow.frozen(x, "layer normalisation is over several axes")
-    return Channels(x.ids, x.shape, zero=layer.gamma is not None)
+    if set(axes) & set(x.varying):
+        return Channels(x.ids, x.shape, masked=_scaled(x, layer.gamma is not None))
+    # Over positions: scale and offset belong to those, and are not masked.
+    y = Channels(x.ids, x.shape, 0.0 if x.zero and layer.beta is None else None)
+    return _normalised(flow, layer, y)
 
 
 def _resize_rms(layer, after):
@@ -73,9 +91,11 @@ def rms_norm(flow, layer, x):
     """Exact when masked channels are zero: with C' of C channels left, the mean square grows by
     C / C', which epsilon and scale make good."""
     axes = _axes(layer, x)
+    if axes != list(range(len(x.shape) - len(axes), len(x.shape))):
+        return flow.frozen(x, "its scale does not lie along the axes that are normalised")
     along = set(axes) & set(x.varying)
     if not along:
-        return x
+        return _normalised(flow, layer, Channels(x.ids, x.shape, 0.0 if x.zero else None))
     if not x.zero or len(axes) > 1:
         return flow.frozen(x, "it is normalised over its channels, masked ones not being zero")
     x = flow.only(x, axes[0])
@@ -89,7 +109,7 @@ def rms_norm(flow, layer, x):
 def unit_norm(flow, layer, x):
     if set(_axes(layer, x)) & set(x.varying) and not x.zero:
         return flow.frozen(x, "it is normalised over its channels, masked ones not being zero")
-    return x
+    return Channels(x.ids, x.shape, 0.0 if x.zero else None)
 
 
 @operation_rule("Normalize")
@@ -97,7 +117,7 @@ def normalize(flow, operation, x):
     axis = operation.axis % len(x.shape)
     if axis in x.varying and not (x.zero and operation.order == 2):
         return flow.frozen(x, "it is normalised over its channels")
-    return Channels(x.ids, x.shape, x.zero)
+    return _normalised(flow, operation, Channels(x.ids, x.shape, 0.0 if x.zero else None))
 
 
 @operation_rule("BatchNorm")
@@ -108,7 +128,8 @@ def batch_norm_operation(flow, operation, x, mean, variance, offset=None, scale=
     ids = flow.vector(x, operation.axis, "it is normalised along another axis")
     for variable in given:
         flow.follow(variable, 0, ids)
-    return flow.place(ids, operation.axis)
+    y = flow.place(ids, operation.axis, masked=_scaled(x, scale is not None))
+    return _normalised(flow, operation, y)
 
 
 @operation_rule("LayerNorm", "RMSNorm")
@@ -116,7 +137,7 @@ def layer_norm_operation(flow, operation, x, *_, **__):
     axis = operation.axis if isinstance(operation.axis, (tuple, list)) else [operation.axis]
     if {one % len(x.shape) for one in axis} & set(x.varying):
         return flow.frozen(x, "it is normalised over its channels")
-    return Channels(x.ids, x.shape, zero=False)
+    return _normalised(flow, operation, Channels(x.ids, x.shape, masked=None))
 
 
 @layer_rule("Normalization")

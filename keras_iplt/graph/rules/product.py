@@ -7,8 +7,9 @@ import keras
 import numpy as np
 
 from keras_iplt.graph.channels import SOLID, Channels
-from keras_iplt.graph.rules.activation import activate
+from keras_iplt.graph.rules.activation import activate, follow_parameter
 from keras_iplt.graph.rules.convolution import add_bias
+from keras_iplt.graph.rules.elementwise import avoid_misplaced_sum
 from keras_iplt.graph.rules.registry import layer_rule, operation_rule
 
 __all__ = ["contract", "dense"]
@@ -60,8 +61,11 @@ def contract(flow, layer, terms, a, b):
         flow.freeze(found[label], "two axes of one tensor carry channels")
     if last is None:
         return flow.solid(flow.shapes[0])
-    zero = a.zero if last in labels_a else getattr(b, "zero", True)
-    return flow.place(found[last], labels_out.index(last), zero=zero)
+    # Any factor that is zero makes the product so; a variable is zero along its own channels.
+    zero = (last in labels_a and a.zero) or (
+        last in labels_b and (isinstance(b, keras.Variable) or b.zero)
+    )
+    return flow.place(found[last], labels_out.index(last), masked=0.0 if zero else None)
 
 
 def _count_solid(flow, terms, operands):
@@ -159,14 +163,11 @@ def einsum_dense(flow, layer, x):
     terms = einsum_terms(layer.equation, len(x.shape), len(layer._kernel.shape))
     y = contract(flow, layer, terms, x, layer._kernel)
     if layer.bias is not None and y.varying:
+        followed = follow_parameter(flow, layer.bias, y)
+        avoid_misplaced_sum(flow, y, layer.bias.shape)
         (axis,) = y.varying
-        shift = len(y.shape) - len(layer.bias.shape)
-        if axis >= shift and layer.bias.shape[axis - shift] == y.shape[axis]:
-            flow.follow(layer.bias, axis - shift, flow.vector(y, axis))
-            if len(layer.bias.shape) > 1:  # see the projections of attention
-                flow.at_least(flow.vector(y, axis), 2)
-        positions = flow.positions(y.shape, axis)
-        flow.work(positions, flow.vector(y, axis), adds=True)
+        flow.work(flow.positions(y.shape, axis), flow.vector(y, axis), adds=True)
+        y = Channels(y.ids, y.shape, y.masked if followed else None)
     elif layer.bias is not None:
         flow.work(flow.positions(y.shape), adds=True)
     return activate(flow, layer.activation, y)

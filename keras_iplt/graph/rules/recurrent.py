@@ -3,8 +3,8 @@
 import numpy as np
 
 from keras_iplt.graph.channels import SOLID, Channels
-from keras_iplt.graph.flow import channel_axis
-from keras_iplt.graph.rules.activation import zero_at
+from keras_iplt.graph.flow import channel_axis, channels_in
+from keras_iplt.graph.masked import Operand, trial
 from keras_iplt.graph.rules.registry import layer_rule
 
 _GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
@@ -14,12 +14,16 @@ def _gates(layer):
     return next(_GATES[kind.__name__] for kind in type(layer).__mro__ if kind.__name__ in _GATES)
 
 
-def _states(flow, x, ids, initial_state, axis=-1):
+def _states(flow, layer, ids, initial_state, axis=-1):
     """Output and states: all of them carry the layer's units."""
-    for state in np.atleast_1d(np.array(initial_state or [], object)).ravel():
-        if isinstance(state, Channels):
-            flow.join(flow.vector(state, axis), ids, "it starts from a state that stays")
-    outputs = [flow.place(ids, axis, output=i) for i in range(len(flow.shapes))]
+    states = channels_in(initial_state)
+    for state in states:
+        flow.join(flow.vector(state, axis), ids, "it starts from a state that stays")
+    # A masked unit adds activation(0), times a gate, to what it starts from.
+    from_zero = all(state.zero for state in states) and not layer.stateful
+    quiet = trial(layer.cell.activation, [Operand(True, (0.0,))]).number == 0
+    masked = 0.0 if quiet and from_zero else None
+    outputs = [flow.place(ids, axis, output=i, masked=masked) for i in range(len(flow.shapes))]
     return outputs if len(outputs) > 1 else outputs[0]
 
 
@@ -48,12 +52,7 @@ def recurrent(flow, layer, x, initial_state=None, mask=None):
         biases = gates * (cell.bias.shape[0] if len(cell.bias.shape) == 2 else 1)
         flow.work(None if steps is None else steps * biases, units, adds=True)
     _count_steps(flow, x, cell.kernel, inputs, units, gates)
-    result = _states(flow, x, units, initial_state)
-    if not zero_at(cell.activation, (0.0,), getattr(cell.activation, "__name__", id(cell))):
-        results = result if isinstance(result, list) else [result]
-        results = [Channels(y.ids, y.shape, zero=False) for y in results]
-        result = results if isinstance(result, list) else results[0]
-    return result
+    return _states(flow, layer, units, initial_state)
 
 
 @layer_rule(
@@ -79,7 +78,7 @@ def conv_lstm(flow, layer, x, initial_state=None, mask=None):
     if cell.bias is not None:
         flow.follow(cell.bias, 0, np.tile(units, 4))
         flow.work(steps * spatial * 4 if known else None, units, adds=True)
-    return _states(flow, x, units, initial_state)
+    return _states(flow, layer, units, initial_state)
 
 
 @layer_rule("Embedding", resize=lambda layer, after: {

@@ -74,13 +74,13 @@ def getitem(flow, operation, x, key):
             cut |= varies
             axis += 1
         ids_key.append(part)
-    return moved(flow, x.ids[tuple(ids_key)], x.zero)
+    return moved(flow, x.ids[tuple(ids_key)], x.masked)
 
 
 def _resize_split(operation, after, args, kwargs):
     x = after.call.args[0]
     axis = operation.axis % len(x.shape)
-    if axis not in x.varying:
+    if axis not in x.varying or len(keras.tree.flatten(after.call.outputs)) == 1:
         return {}, args, kwargs
     lengths = [after.lengths(part)[axis] for part in keras.tree.flatten(after.call.outputs)]
     return {"indices_or_sections": [int(n) for n in np.cumsum(lengths)[:-1]]}, args, kwargs
@@ -96,7 +96,7 @@ def split(flow, operation, x):
             stop = start + shape[axis]
             ids = ids.take(range(start, stop), axis)
             start = stop
-        parts.append(moved(flow, ids, x.zero, output=i))
+        parts.append(moved(flow, ids, x.masked, output=i))
     return parts
 
 
@@ -107,21 +107,21 @@ def unstack(flow, operation, x, *_, **__):
     if axis in x.varying:
         flow.freeze(x, "it is picked by its index")
         flow_ids = np.full((1,) * x.ids.ndim, SOLID)
-    return [Channels(np.squeeze(flow_ids, axis), shape, x.zero) for shape in flow.shapes]
+    return [Channels(np.squeeze(flow_ids, axis), shape, x.masked) for shape in flow.shapes]
 
 
 # -- padding --
 
 
-def pad(flow, x, widths, zero):
-    """`widths`: (before, after) per axis. New positions along an axis of channels are channels of
+def pad(flow, x, widths, number):
+    """`widths`: (before, after) per axis, filled with `number` (None: with what is there). New positions along an axis of channels are channels of
     their own (constants), that go when something they are combined with goes."""
     ids = x.ids
     for axis, widths_here in enumerate(widths):
         if axis in x.varying:
             before, behind = (_constants(flow, ids, axis, count) for count in widths_here)
             ids = np.concatenate([before, ids, behind], axis)
-    return moved(flow, ids, zero)
+    return moved(flow, ids, x.masked if number in (None, x.masked) else None)
 
 
 def _constants(flow, ids, axis, count):
@@ -149,7 +149,7 @@ def _resize_zero_padding(layer, after):
 @layer_rule("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D", resize=_resize_zero_padding)
 def zero_padding(flow, layer, x):
     # Some pad channels with it, by a `data_format` that is not that of the tensor.
-    return pad(flow, x, _layer_widths(layer, len(x.shape)), x.zero)
+    return pad(flow, x, _layer_widths(layer, len(x.shape)), 0)
 
 
 def _widths_left(widths, after):
@@ -184,4 +184,5 @@ def pad_operation(flow, operation, x, constant_values=None):
     touched = {axis for axis, width in enumerate(widths) if any(width)}
     if operation.mode != "constant" and touched & set(x.varying):
         return flow.frozen(x, f"its channels are padded with mode {operation.mode!r}")
-    return pad(flow, x, widths, x.zero and constant_values in (None, 0))
+    number = constant_values or 0 if operation.mode == "constant" else None
+    return pad(flow, x, widths, number)

@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_iplt.graph.channels import SOLID, Channels
 from keras_iplt.graph.flow import channel_axis
+from keras_iplt.graph.masked import constant_through
 from keras_iplt.graph.rules.registry import layer_rule, operation_rule
 
 __all__ = ["per_channel", "reduce_axes"]
@@ -25,15 +26,28 @@ _IDENTITY = [
 ]  # fmt: skip
 
 
-def per_channel(flow, x, axis, zero=None):
-    """The output of an operation that works on each channel by itself, along other axes."""
+def per_channel(flow, x, axis, averages=True, fill=0):
+    """The output of an operation that works on each channel by itself, along other axes.
+
+    Args:
+        averages: whether it computes with the numbers; else it picks some of them.
+        fill: the number that it puts where there is none.
+    """
     x = flow.only(x, axis, "its positions are pooled, resized or cut")
-    return Channels(x.ids, flow.shapes[0], x.zero if zero is None else zero)
+    stays = x.masked == fill if averages else True
+    return Channels(x.ids, flow.shapes[0], x.masked if stays else None)
 
 
 @layer_rule(*_SPATIAL)
 def spatial(flow, layer, x):
-    return per_channel(flow, x, channel_axis(layer))
+    return per_channel(flow, x, channel_axis(layer), *_how(layer))
+
+
+def _how(operation):
+    """`(averages, fill)` of an operation, see `per_channel`. What happens in training alone, as in
+    random flips, does not count."""
+    name = type(operation).__name__
+    return "Max" not in name, getattr(operation, "fill_value", 0) or 0
 
 
 @layer_rule(*_IDENTITY)
@@ -44,15 +58,15 @@ def identity(flow, layer, x):
 @operation_rule("MaxPool", "AveragePool", "AdaptiveAveragePool", "AdaptiveMaxPool", "Resize",
                 "CropImages", "PadImages", "GaussianBlur", "AffineTransform")  # fmt: skip
 def spatial_operation(flow, operation, x, *_, **__):
-    return per_channel(flow, x, channel_axis(operation))
+    return per_channel(flow, x, channel_axis(operation), *_how(operation))
 
 
 # -- reductions --
 
 
-def reduce_axes(flow, x, axes, keepdims, reason, exact=False):
+def reduce_axes(flow, x, axes, keepdims, reason, masked, exact=False):
     """A reduction over `axes`. Channels along them are frozen, unless masked zeros do not change
-    the result (`exact`)."""
+    the result (`exact`). Along others, `masked` is what becomes of a channel that is masked."""
     rank = len(x.shape)
     axes = range(rank) if axes is None else axes if isinstance(axes, (tuple, list)) else [axes]
     axes = tuple(axis % rank for axis in axes)
@@ -69,7 +83,7 @@ def reduce_axes(flow, x, axes, keepdims, reason, exact=False):
         ids = ids.ravel()[:1].reshape((1,) * rank)
     if not keepdims:
         ids = np.squeeze(ids, axes) if all(ids.shape[a] == 1 for a in axes) else ids
-    return Channels(ids, flow.shapes[0], x.zero)
+    return Channels(ids, flow.shapes[0], masked)
 
 
 @layer_rule(*(f"Global{kind}Pooling{d}" for d in _DIMS for kind in ("Average", "Max")))
@@ -77,23 +91,32 @@ def global_pooling(flow, layer, x, mask=None):
     axis = channel_axis(layer) % len(x.shape)
     x = flow.only(x, axis, "its positions are pooled")
     axes = [i for i in range(1, len(x.shape)) if i != axis]
-    return reduce_axes(flow, x, axes, layer.keepdims, "it is pooled")
+    return reduce_axes(flow, x, axes, layer.keepdims, "it is pooled", x.masked)
 
 
 @operation_rule("Mean", "Max", "Min", "Amax", "Amin", "Prod", "Std", "Var", "All", "Any", "Median",
                 "Logsumexp", "Argmax", "Argmin", "CountNonzero", "Quantile", "Nanmean",
                 "Nanmax", "Nanmin")  # fmt: skip
-def reduction(flow, operation, x, *_, **__):
+def reduction(flow, operation, x, *args, **kwargs):
     keepdims = getattr(operation, "keepdims", False)
-    kind = type(operation).__name__.lower()
-    return reduce_axes(flow, x, operation.axis, keepdims, f"{kind} compares or counts its channels")
+    reason = f"{type(operation).__name__.lower()} compares or counts its channels"
+    masked = _of_a_constant(operation, x, *args, **kwargs)
+    return reduce_axes(flow, x, operation.axis, keepdims, reason, masked)
+
+
+def _of_a_constant(operation, x, *args, **kwargs):
+    """What becomes of a masked channel that is the same number everywhere."""
+    return constant_through(
+        lambda tensor: operation.call(tensor, *args, **kwargs), len(x.shape), x.masked
+    )
 
 
 @operation_rule("Sum", "Nansum")
 def total(flow, operation, x):
     return reduce_axes(
         flow, x, operation.axis, operation.keepdims,
-        "it is summed over its channels where a masked one is not zero", exact=True,
+        "it is summed over its channels where a masked one is not zero",
+        _of_a_constant(operation, x), exact=True,
     )  # fmt: skip
 
 
@@ -102,7 +125,7 @@ def along_axis(flow, operation, x):
     axis = operation.axis
     if axis is None or axis % len(x.shape) in x.varying:
         return flow.frozen(x, "its channels are sorted or accumulated")
-    return Channels(x.ids, flow.shapes[0], False)
+    return Channels(x.ids, flow.shapes[0], _of_a_constant(operation, x))
 
 
 @operation_rule("Moments")
@@ -111,7 +134,10 @@ def moments(flow, operation, x):
     for shape in outer:
         flow.shapes = (shape,)
         results.append(
-            reduce_axes(flow, x, operation.axes, operation.keepdims, "its channels are averaged")
+            reduce_axes(
+                flow, x, operation.axes, operation.keepdims, "its channels are averaged",
+                0.0 if x.zero else None,
+            )  # fmt: skip
         )
     flow.shapes = outer
     return results

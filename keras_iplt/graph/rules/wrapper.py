@@ -7,11 +7,11 @@ from keras_iplt.graph.rules.registry import layer_rule
 
 
 def _without_time(x):
-    return Channels(x.ids[:, 0], (x.shape[0], *x.shape[2:]), x.zero)
+    return Channels(x.ids[:, 0], (x.shape[0], *x.shape[2:]), x.masked)
 
 
 def _with_time(x, shape):
-    return Channels(np.expand_dims(x.ids, 1), shape, x.zero)
+    return Channels(np.expand_dims(x.ids, 1), shape, x.masked)
 
 
 def _resize_inner(layer, after):
@@ -44,11 +44,12 @@ def bidirectional(flow, layer, x, initial_state=None, mask=None):
     forward = flow.call(layer.forward_layer, (x,), {})
     backward = flow.call(layer.backward_layer, (x,), {})
     flow.shapes = shapes
-    if layer.merge_mode is None:
-        return [forward, backward]
     # Keras takes the second direction to be as wide as the first, whatever the merge mode.
     flow.join(forward.ids, backward.ids, "the other direction must stay")
+    masked = 0.0 if forward.zero and backward.zero else None
+    if layer.merge_mode is None:
+        return [forward, backward]
     if layer.merge_mode == "concat":
         ids = np.concatenate([flow.vector(forward, -1), flow.vector(backward, -1)])
-        return flow.place(ids, -1, zero=forward.zero and backward.zero)
-    return Channels(flow.partition.find(forward.ids), shapes[0], forward.zero and backward.zero)
+        return flow.place(ids, -1, masked=masked)
+    return Channels(flow.partition.find(forward.ids), shapes[0], masked)
