@@ -8,6 +8,7 @@ import numpy as np
 from keras_iplt import keras_private as private
 from keras_iplt.graph.channels import SOLID, Channels, Producer
 from keras_iplt.graph.flow import channels_in
+from keras_iplt.graph.recordings import same_operations
 from keras_iplt.graph.recreate import learn_to_recreate
 from keras_iplt.graph.rules import activation, elementwise, spatial
 from keras_iplt.graph.rules.registry import rule_for
@@ -54,7 +55,7 @@ def _read_inlined(flow, record, specs, inlined):
     record.inner = inlined
     training = inline_layer(layer, specs, training=True)
     same = training is not None and kinds(training) == kinds(inlined)
-    if not layer.weights and _is_transparent(inlined):
+    if not layer.weights and _is_transparent(inlined) and not _reads_its_width(record, inlined):
         record.carry = "keep"
     elif same and not own:
         record.carry = "flatten"
@@ -73,6 +74,28 @@ def _is_transparent(inlined):
         if any(np.ndim(c) > 0 for c in constants if not isinstance(c, (keras.KerasTensor, str))):
             return False
     return True
+
+
+def _reads_its_width(record, inlined):
+    """Whether a layer does something else on fewer channels: all, half, or all but one of them
+    gone."""
+    inputs = (record.args, record.kwargs)
+    widths = [x.shape[axis] for x in channels_in(inputs) for axis in x.varying]
+    for share in {1 / max(widths), 0.5, 1 - 1 / max(widths)} if widths else ():
+
+        def narrower(spec, x, share=share):
+            if not isinstance(spec, keras.KerasTensor):
+                return spec
+            shape = list(spec.shape)
+            for axis in x.varying:
+                shape[axis] = max(1, round(shape[axis] * share))
+            return keras.KerasTensor(shape, spec.dtype)
+
+        specs = keras.tree.map_structure(narrower, record.specs, inputs)
+        again = inline_layer(record.operation, specs, training=False)
+        if again is None or not same_operations(inlined, again):
+            return True
+    return False
 
 
 def settle(flow):
@@ -127,19 +150,22 @@ def _works_per_channel(operation, specs, x, shape):
         return False
     random = np.random.default_rng(0)
     numbers = random.normal(size=lengths).astype("float32")
+    masked = numbers.copy()
+    masked[(slice(None),) * axis + (0,)] = x.masked or 0
 
     def run(values):
         tensor = keras.ops.convert_to_tensor(values)
         args, kwargs = keras.tree.map_structure(
             lambda s: tensor if isinstance(s, keras.KerasTensor) else s, specs
         )
-        return keras.ops.convert_to_numpy(operation(*args, **kwargs))
+        with keras.StatelessScope():
+            return keras.ops.convert_to_numpy(operation(*args, **kwargs))
 
     count = x.shape[axis]
     subsets = [np.arange(1, count), np.arange(0, count, 2), np.arange(count // 2)]
     try:
         whole = run(numbers)
-        return all(
+        return np.isfinite(run(masked)).all() and all(
             np.allclose(whole.take(s, axis), run(numbers.take(s, axis)), 1e-5, 1e-6)
             for s in itertools.filterfalse(lambda s: len(s) == 0, subsets)
         )

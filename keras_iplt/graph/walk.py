@@ -85,7 +85,8 @@ def inline(layer, call, args, kwargs):
     """Records what `call(*args, **kwargs)` does to symbolic tensors.
 
     Args:
-        layer: the layer (or None) on which no trace of the recording may remain.
+        layer: the layer (or None) on which no trace of the recording may remain: no node, and
+            nothing that was assigned to a variable.
         call: the function to record.
         args, kwargs: its arguments; `keras.KerasTensor`s stand for tensors.
 
@@ -101,7 +102,7 @@ def inline(layer, call, args, kwargs):
         return inputs[-1]
 
     args, kwargs = keras.tree.map_structure(symbol, (args, kwargs))
-    with private.restored_nodes(layer):
+    with private.restored_nodes(layer), keras.StatelessScope():  # what it assigns is let go
         try:
             return keras.Function(inputs, call(*args, **kwargs))
         except Exception:

@@ -20,6 +20,7 @@ def carry_compilation(old, new):
         return
     try:
         given = private.compile_arguments(old)
+        given["optimizer"] = old.optimizer  # as it is now, with what scales the loss around it
         new.compile(**keras.tree.map_structure(_made_again, given))
     except Exception as error:
         warnings.warn(

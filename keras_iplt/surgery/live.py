@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import numbers
 
 import keras
 import numpy as np
@@ -10,13 +9,15 @@ import numpy as np
 from keras_iplt import keras_private as private
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.flow import channel_axis, channels_in
+from keras_iplt.graph.recordings import plain_differences, same
 from keras_iplt.graph.recreate import config_of, is_custom, recreate
 from keras_iplt.graph.rules import rule_for
+from keras_iplt.graph.unknown import inline_layer
 from keras_iplt.graph.walk import is_graph_model
 from keras_iplt.graph.weights import kept_along, kept_lengths
 from keras_iplt.surgery.rewriter import After, Rewriter
 
-__all__ = ["Live", "plain_differences", "same"]
+__all__ = ["Live"]
 
 # Entries of the config that Keras's layers hold under the same name, with nothing derived.
 _HELD_AS_GIVEN = {"filters", "units", "output_dim", "groups", "epsilon"}
@@ -46,6 +47,8 @@ class Live:
             for node in private.nodes(function)
             if id(node) in graph.calls
         ]
+        self.edited = []  # nodes of `keras.ops` whose config or arguments change
+        self.recordable = []  # calls of layers around other layers, that work on symbolic tensors
         for node in self.nodes:
             self._look_at_node(node)
         for call in graph.calls.values():
@@ -207,9 +210,16 @@ class Live:
             self._changes.append((tensor, private.TENSOR_SHAPE, self.shape(tensor.shape, x)))
         operation = node.operation
         if isinstance(operation, keras.Layer):
+            inside = private.sublayers(operation)
+            if inside and self.loses(operation) and not is_graph_model(operation):
+                whole = self.symbols(call, np.zeros_like(self.gone))
+                if inline_layer(operation, whole, training=False) is not None:
+                    self.recordable.append(call)
             return
         args, kwargs = private.arguments(node)
         changes, new_args, new_kwargs = self.expected(node)
+        if changes or not same((args, kwargs), (new_args, new_kwargs)):
+            self.edited.append(node)
         if changes:
             found = plain_differences(operation, private.remade(operation, changes))
             self._changes += [(operation, *change) for change in found]
@@ -223,37 +233,3 @@ class Live:
             shape = self.shape(tensor.shape, x)
             self._changes.append((tensor, private.TENSOR_SHAPE, shape))
             self._changes.append((private.producer_of(tensor), private.INPUT_SHAPE, shape))
-
-
-def plain_differences(before, after):
-    """Pairs `(attribute, value)` of what two objects of one class hold otherwise: numbers, arrays
-    and structures of these. Names, layers, variables and functions are not looked at."""
-    for name, value in vars(after).items():
-        old = vars(before).get(name)
-        if _is_plain(value) and _is_plain(old) and not same(old, value):
-            yield name, value
-
-
-_PLAIN = (numbers.Number, np.ndarray, type(None))
-
-
-def _is_plain(value):
-    if isinstance(value, keras.InputSpec):
-        return True
-    leaves = keras.tree.flatten(value) if isinstance(value, (list, tuple, dict)) else [value]
-    return all(isinstance(leaf, (*_PLAIN, keras.InputSpec)) for leaf in leaves)
-
-
-def same(a, b):
-    """Whether two structures hold the same: tensors and objects by identity, numbers by value."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    if a is b or isinstance(a, keras.KerasTensor) or isinstance(b, keras.KerasTensor):
-        return a is b
-    if isinstance(a, keras.InputSpec) and isinstance(b, keras.InputSpec):
-        return vars(a) == vars(b)
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return np.array_equal(a, b)
-    return type(a) is type(b) and bool(a == b)

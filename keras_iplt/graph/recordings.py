@@ -1,0 +1,69 @@
+"""Code that was recorded operation by operation, compared with another recording of it.
+
+A size that is written into the code, or computed from the width of a tensor, is a constant in what
+was recorded: on another width it is another one, or the operations are.
+"""
+
+import numbers
+
+import keras
+import numpy as np
+
+from keras_iplt import keras_private as private
+
+__all__ = ["plain_differences", "same", "same_constants", "same_operations"]
+
+
+def same_operations(one, other):
+    """Whether two recordings are of the same operations with the same constants."""
+    pairs = list(zip(private.nodes(one), private.nodes(other), strict=False))
+    return len(private.nodes(one)) == len(private.nodes(other)) and all(
+        type(a.operation) is type(b.operation)
+        and same_constants(private.arguments(a), private.arguments(b))
+        and (a.operation is b.operation or not [*plain_differences(a.operation, b.operation)])
+        for a, b in pairs
+    )
+
+
+def same_constants(a, b):
+    """Whether two structures of arguments hold the same beside their tensors."""
+
+    def constants(structure):
+        leaves = keras.tree.flatten(structure)
+        return [None if isinstance(x, keras.KerasTensor) else x for x in leaves]
+
+    return same(constants(a), constants(b))
+
+
+def plain_differences(before, after):
+    """Pairs `(attribute, value)` of what two objects of one class hold otherwise: numbers, arrays
+    and structures of these. Names, layers, variables and functions are not looked at."""
+    for name, value in vars(after).items():
+        old = vars(before).get(name)
+        if _is_plain(value) and _is_plain(old) and not same(old, value):
+            yield name, value
+
+
+_PLAIN = (numbers.Number, np.ndarray, type(None))
+
+
+def _is_plain(value):
+    if isinstance(value, keras.InputSpec):
+        return True
+    leaves = keras.tree.flatten(value) if isinstance(value, (list, tuple, dict)) else [value]
+    return all(isinstance(leaf, (*_PLAIN, keras.InputSpec)) for leaf in leaves)
+
+
+def same(a, b):
+    """Whether two structures hold the same: tensors and objects by identity, numbers by value."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    if a is b or isinstance(a, keras.KerasTensor) or isinstance(b, keras.KerasTensor):
+        return a is b
+    if isinstance(a, keras.InputSpec) and isinstance(b, keras.InputSpec):
+        return vars(a) == vars(b)
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return np.array_equal(a, b)
+    return type(a) is type(b) and bool(a == b)
