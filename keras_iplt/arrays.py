@@ -27,6 +27,8 @@ def opened_npz(path, expected):
         expected: what to say that was expected.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: {expected}; received: a directory, a device or a pipe")
         with path.open("rb") as opened:  # ourselves, as NumPy leaves it open if it is damaged
             file = np.load(opened, allow_pickle=False)
             if isinstance(file, np.ndarray):

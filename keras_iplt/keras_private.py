@@ -9,6 +9,7 @@ import sys
 import types
 
 import keras
+from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 from keras.src.models.functional import Functional
 from keras.src.utils.python_utils import is_default
@@ -70,6 +71,7 @@ __all__ = [
     "variable_scope",
     "weight_called",
     "with_arguments",
+    "without_values",
 ]
 
 
@@ -255,6 +257,19 @@ def set_content(variable, saved):
 def stored_dtype(variable):
     """The dtype that a variable is kept in; what it is computed with may be another."""
     return variable._dtype
+
+
+@contextlib.contextmanager
+def without_values():
+    """Variables that are made inside have a shape and take no memory. Yields the list of them."""
+    waiting = get_global_attribute("uninitialized_variables", [], set_to_default=True)
+    before = list(waiting)
+    waiting.clear()
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield waiting
+    finally:
+        waiting[:] = before  # nobody is going to give the others values
 
 
 def replace_value(variable, value):

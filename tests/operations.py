@@ -9,6 +9,8 @@ operation must not be believed lightly.
 takes a tensor of channels and the model's input, which has as many positions.
 """
 
+import functools
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -64,8 +66,14 @@ class Counting(layers.Layer):
         return ops.tanh(x)
 
 
-def _dense(units=CHANNELS, **options):
-    return layers.Dense(units, **options)
+def _dense(x, **options):
+    """As many channels as `x` has."""
+    return layers.Dense(x.shape[-1], **options)
+
+
+def _parts(x):
+    """Into how many groups its channels can be cut."""
+    return next(n for n in (3, 2, 1) if x.shape[-1] % n == 0)
 
 
 def _unary():
@@ -82,7 +90,7 @@ def _unary():
             yield name, lambda x, i, f=function: ops.cast(f(x), "float32")
     yield "clip above zero", lambda x, i: ops.clip(x, 0.5, 2.0)
     yield "clip of a numpy number", lambda x, i: ops.clip(x, np.float32(-0.5), np.float32(1))
-    yield "clip per channel", lambda x, i: ops.clip(x, np.linspace(-1, 0, CHANNELS), 2.0)
+    yield "clip per channel", lambda x, i: ops.clip(x, np.linspace(-1, 0, x.shape[-1]), 2.0)
     yield "log of a square", lambda x, i: ops.log(ops.square(x))
     yield "exp minus one", lambda x, i: ops.exp(x) - 1.0
     yield "sigmoid minus a half", lambda x, i: ops.sigmoid(x) - 0.5
@@ -103,9 +111,9 @@ def _binary():
     }  # fmt: skip
     others = {
         "a negative number": lambda x, i: -0.7, "a positive number": lambda x, i: 1.5,
-        "numbers per channel": lambda x, i: np.linspace(-1, 1, CHANNELS).astype("float32"),
-        "the input": lambda x, i: i[..., :1], "one channel": lambda x, i: _dense(1)(i),
-        "other channels": lambda x, i: _dense(activation="sigmoid")(i), "itself": lambda x, i: x,
+        "numbers per channel": lambda x, i: np.linspace(-1, 1, x.shape[-1]).astype("float32"),
+        "the input": lambda x, i: i[..., :1], "one channel": lambda x, i: layers.Dense(1)(i),
+        "other channels": lambda x, i: _dense(x, activation="sigmoid")(i), "itself": lambda x, i: x,
     }  # fmt: skip
     for name, function in both.items():
         for other, make in others.items():
@@ -120,7 +128,7 @@ def _binary():
         [ops.sigmoid(x), x, -ops.sigmoid(x)])  # fmt: skip
     yield "where, a number", lambda x, i: ops.where(i[..., :1] > 0, x, -1.0)
     yield "where, zero", lambda x, i: ops.where(i[..., :1] > 0, x, 0.0)
-    yield "numbers per position", lambda x, i: x + np.linspace(-1, 1, 5)[:, None].astype("float32")
+    yield "numbers per position", lambda x, i: x + np.linspace(-1, 1, x.shape[1])[:, None].astype("float32")
     yield "Rescaling", lambda x, i: layers.Rescaling(2.0, -1.0)(x)
     yield "Rescaling back", lambda x, i: layers.Rescaling(2.0, -1.0)(ops.sigmoid(x))
 
@@ -155,14 +163,14 @@ def _normalisations():
             options = dict(scale=scale, center=center)
             text = f"scale={scale}, center={center}"
             yield f"batch norm, {text}", lambda x, i, o=options: layers.BatchNormalization(**o)(x)
-            yield f"group norm, {text}", lambda x, i, o=options: layers.GroupNormalization(3, **o)(x)
+            yield f"group norm, {text}", lambda x, i, o=options: layers.GroupNormalization(_parts(x), **o)(x)
             yield f"one group each, {text}", lambda x, i, o=options: layers.GroupNormalization(
                 -1, **o)(x)  # fmt: skip
             yield f"layer norm over positions, {text}", lambda x, i, o=options: (
                 layers.LayerNormalization(axis=1, **o)(x)
             )
     yield "RMS norm", lambda x, i: layers.RMSNormalization()(x)
-    yield "RMS norm over positions", lambda x, i: layers.RMSNormalization(axis=1)(_dense(5)(x))
+    yield "RMS norm over positions", lambda x, i: layers.RMSNormalization(axis=1)(layers.Dense(x.shape[1])(x))
     yield "unit norm", lambda x, i: layers.UnitNormalization()(x)
     yield "unit norm over positions", lambda x, i: layers.UnitNormalization(axis=1)(x)
     yield "normalize over positions", lambda x, i: ops.normalize(x, axis=1)
@@ -170,7 +178,7 @@ def _normalisations():
     yield "PReLU", lambda x, i: layers.PReLU()(x)
     yield "PReLU, shared", lambda x, i: layers.PReLU(shared_axes=[1])(x - 0.3)
     yield "PReLU, one slope", lambda x, i: layers.PReLU(shared_axes=[1, 2])(x - 0.3)
-    yield "spectral norm", lambda x, i: layers.SpectralNormalization(_dense())(x)
+    yield "spectral norm", lambda x, i: layers.SpectralNormalization(_dense(x))(x)
 
 
 def _layers():
@@ -178,11 +186,11 @@ def _layers():
     for kind in (layers.LSTM, layers.GRU, layers.SimpleRNN):
         for name in ("tanh", "sigmoid", "relu"):
             yield f"{kind.__name__}, {name}", lambda x, i, k=kind, n=name: k(
-                CHANNELS, activation=n, **own)(x)  # fmt: skip
+                x.shape[-1], activation=n, **own)(x)  # fmt: skip
     yield "two lambdas", lambda x, i: layers.LSTM(
-        CHANNELS, activation=lambda v: ops.sigmoid(v), **own)(
-        layers.LSTM(CHANNELS, activation=lambda v: ops.tanh(v), **own)(x))  # fmt: skip
-    yield "LSTM from a state", lambda x, i: layers.LSTM(CHANNELS, **own)(
+        x.shape[-1], activation=lambda v: ops.sigmoid(v), **own)(
+        layers.LSTM(x.shape[-1], activation=lambda v: ops.tanh(v), **own)(x))  # fmt: skip
+    yield "LSTM from a state", lambda x, i: layers.LSTM(x.shape[-1], **own)(
         i, initial_state=[ops.sigmoid(x[:, 0]), x[:, 1]])  # fmt: skip
     for mode in ("concat", "sum", "mul", "ave"):
         yield f"both directions, {mode}", lambda x, i, m=mode: layers.Bidirectional(
@@ -191,13 +199,13 @@ def _layers():
         *layers.Bidirectional(layers.GRU(4, **own), merge_mode=None)(x))  # fmt: skip
     for axes in ("b", "d", "bd", None):
         yield f"einsum, bias {axes}", lambda x, i, a=axes: layers.EinsumDense(
-            "abc,cd->abd", (5, CHANNELS), bias_axes=a)(x)  # fmt: skip
+            "abc,cd->abd", (x.shape[1], 6), bias_axes=a)(x)  # fmt: skip
     yield "einsum along positions", lambda x, i: layers.EinsumDense(
-        "abc,bd->adc", (4, CHANNELS), bias_axes="d")(x)  # fmt: skip
+        "abc,bd->adc", (4, x.shape[-1]), bias_axes="d")(x)  # fmt: skip
     yield "einsum, as many", lambda x, i: layers.EinsumDense(
-        "abc,bd->adc", (CHANNELS, CHANNELS), bias_axes="d")(x)  # fmt: skip
+        "abc,bd->adc", (x.shape[-1], x.shape[-1]), bias_axes="d")(x)  # fmt: skip
     yield "einsum, half as many", lambda x, i: layers.EinsumDense(
-        "abc,bd->adc", (3, CHANNELS), bias_axes="d")(x)  # fmt: skip
+        "abc,bd->adc", (3, x.shape[-1]), bias_axes="d")(x)  # fmt: skip
     for gate in (False, True):
         if "use_gate" not in layers.MultiHeadAttention.__init__.__code__.co_varnames and gate:
             continue
@@ -205,22 +213,26 @@ def _layers():
         yield f"attention, gate={gate}", lambda x, i, o=options: layers.MultiHeadAttention(
             2, 4, value_dim=3, **o)(x, x)  # fmt: skip
         yield f"grouped attention, gate={gate}", lambda x, i, o=options: layers.GroupQueryAttention(
-            4, 4, 2, **o)(x, _dense()(i))  # fmt: skip
-    yield "dot attention", lambda x, i: layers.Attention()([x, _dense()(i)])
-    yield "additive attention", lambda x, i: layers.AdditiveAttention()([x, _dense()(i)])
-    yield "PReLU as activation", lambda x, i: _dense(activation=layers.PReLU())(x)
-    yield "LeakyReLU as activation", lambda x, i: _dense(activation=layers.LeakyReLU(0.3))(x)
-    yield "one dense", lambda x, i: _dense(1)(x)
-    yield "embedding", lambda x, i: x + layers.Embedding(7, CHANNELS)(
+            4, 4, 2, **o)(x, _dense(x)(i))  # fmt: skip
+    yield "dot attention", lambda x, i: layers.Attention()([x, _dense(x)(i)])
+    yield "additive attention", lambda x, i: layers.AdditiveAttention()([x, _dense(x)(i)])
+    yield "PReLU as activation", lambda x, i: _dense(x, activation=layers.PReLU())(x)
+    yield "LeakyReLU as activation", lambda x, i: _dense(x, activation=layers.LeakyReLU(0.3))(x)
+    yield "one dense", lambda x, i: layers.Dense(1)(x)
+    yield "embedding", lambda x, i: x + layers.Embedding(7, x.shape[-1])(
         ops.cast(ops.abs(i[..., 0]), "int32"))  # fmt: skip
-    for shape in ((1,), (CHANNELS,), (5, 1), (5, CHANNELS), ()):
-        yield f"variable {shape}", lambda x, i, s=shape: Shift(s)(x)
+    shapes = {
+        "(1)": lambda p, c: (1,), "(channels)": lambda p, c: (c,), "()": lambda p, c: (),
+        "(positions, 1)": lambda p, c: (p, 1), "(positions, channels)": lambda p, c: (p, c),
+    }  # fmt: skip
+    for name, shape in shapes.items():
+        yield f"variable {name}", lambda x, i, s=shape: Shift(s(*x.shape[1:]))(x)
     yield "variable as long as half", lambda x, i: Shift((3, 1))(x[:, :3])
     for kind in (ScaledByWidth, MeanByHand, WideOnly, Counting):
         yield kind.__name__, lambda x, i, k=kind: k()(x)
     yield "lambda of its width", lambda x, i: layers.Lambda(lambda v: v / v.shape[-1])(x)
     yield "masked", lambda x, i: layers.Masking()(x)
-    yield "time distributed", lambda x, i: layers.TimeDistributed(_dense(activation="sigmoid"))(x)
+    yield "time distributed", lambda x, i: layers.TimeDistributed(_dense(x, activation="sigmoid"))(x)
 
 
 OPERATIONS = dict([*_unary(), *_binary(), *_reductions(), *_normalisations(), *_layers()])
@@ -274,8 +286,8 @@ ENDS = {
 def build(name, source, end, images=False):
     """A model with one operation of the catalogue, or None where the parts do not fit."""
     i = keras.Input(PICTURE if images else TOKENS)
-    first = layers.Conv2D(CHANNELS, 1, activation=SOURCES[source]) if images else _dense(
-        activation=SOURCES[source])  # fmt: skip
+    kind = functools.partial(layers.Conv2D, kernel_size=1) if images else layers.Dense
+    first = kind(CHANNELS, activation=SOURCES[source])
     y = (IMAGES if images else OPERATIONS)[name](first(i), i)
     y = y if isinstance(y, keras.KerasTensor) else y[0]
     if len(y.shape) < 3 and end == "product":

@@ -18,12 +18,14 @@ import keras
 import numpy as np
 from hypothesis import strategies as st
 from keras import layers, ops
+from operations import ENDS, OPERATIONS
 
 __all__ = ["Recipe", "STEPS", "build", "load", "recipes", "sample"]
 
 LARGEST = 60  # choices are below: divisible by 2, 3, 4, 5, 6, 10 and 12, so that all are alike
 CHANNELS, SIDE = 16, 10  # steps that would exceed these leave their tensor alone
 MOST_STEPS = 9
+NAMES = list(OPERATIONS)
 STEPS = {}  # name -> (function, ranks it takes, numbers it reads)
 
 
@@ -596,6 +598,26 @@ def constants(x, take, _):
     how = take((ops.multiply, ops.add, ops.maximum, ops.subtract))
     x = how(x, values) if take(2) else how(values, x)
     return layers.Rescaling(0.5, take((0.0, 0.3)))(x)
+
+
+@step((3,), 3)
+def single_operation(x, take, tensors):
+    """One of the catalogue, where a masked channel is often not zero afterwards."""
+    if not known(x) or x.shape[1] < 4:
+        return None
+    others = beside(x, tensors.all) or [x]
+    y = OPERATIONS[NAMES[(LARGEST * take(LARGEST) + take(LARGEST)) % len(NAMES)]](
+        x, others[take(len(others))])  # fmt: skip
+    y = y if isinstance(y, keras.KerasTensor) else y[0]
+    return None if y.shape[-1] is None or y.shape[-1] > 2 * CHANNELS else y
+
+
+@step((3, 4), 1)
+def counted(x, take, _):
+    """What is exact only where masked channels are zero."""
+    if not known(x) or math.prod(x.shape[1:-1]) > 40:
+        return None
+    return ENDS[take(("sum", "rms", "product"))](x)
 
 
 # -- gates -----------------------------------------------------------------------------------------

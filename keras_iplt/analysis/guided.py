@@ -13,9 +13,12 @@ from keras_iplt.analysis.guided_backup import GuidedBackup
 from keras_iplt.analysis.profile import aligned, thousands
 from keras_iplt.analysis.sensitivity import sensitivity as analyse
 from keras_iplt.checks import check_share
+from keras_iplt.criteria import get as get_criterion
 from keras_iplt.errors import DataError, OptionError
 from keras_iplt.files import checked, replacing
+from keras_iplt.fingerprint import fingerprint, of_data
 from keras_iplt.graph.trace import trace
+from keras_iplt.graph.weights import numbers_of
 from keras_iplt.monitor import less_is_better, watched
 from keras_iplt.naming import as_list, by_layer
 from keras_iplt.selection import countable, plan
@@ -105,7 +108,9 @@ def prune_guided(
         ignore, convolutions_only: what to leave out of these: see `keras_iplt.plan`.
         path: a `.keras` file that holds the best model so far, written after each step.
         backup_dir: a directory for what is done so far. A pruning that was killed goes on after its
-            last step: run the same script again.
+            last step: run the same script again, on the same weights (a script that trains the
+            model first keeps them in a file). Of data, the first rows of arrays tell whether they
+            are the same; of datasets nothing does.
         verbose: 0 for silence, 1 for a line at each step.
         **fit_options: other arguments of `fit`, such as `batch_size`.
 
@@ -135,6 +140,9 @@ def prune_guided(
     params = model.count_params()
     backup = None if backup_dir is None else GuidedBackup(backup_dir, {
         "sizes": sizes, "params": params, "step": share, "tolerance": tolerance, "epochs": epochs,
+        "criterion": get_criterion(criterion).name, "layers": layers and list(layers),
+        "weights of the model": fingerprint([], map(numbers_of, model.weights))[:12],
+        "data": [of_data(data)[:12] for data in (train, validation)],
     })  # fmt: skip
     steps: list[GuidedStep] = []
     done = None if backup is None else backup.load()

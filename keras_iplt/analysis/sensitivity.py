@@ -6,7 +6,6 @@ into its variables alone, and only what these reach is computed again.
 
 import collections.abc
 import dataclasses
-import hashlib
 import itertools
 import json
 import math
@@ -21,6 +20,7 @@ from keras_iplt.checks import check_share
 from keras_iplt.criteria import get as get_criterion
 from keras_iplt.errors import OptionError
 from keras_iplt.files import checked, replacing
+from keras_iplt.fingerprint import fingerprint
 from keras_iplt.graph.weights import kept_axes, numbers_of, zeroed
 from keras_iplt.monitor import less_is_better, watched
 from keras_iplt.naming import as_list, by_layer
@@ -312,15 +312,11 @@ class _Journal:
 
 def _fingerprint(graph, result, candidates, batch):
     """What tells one analysis from another: operations, weights, what goes, and data."""
-    found = hashlib.sha256()
-    for part in (graph.signature, result.ratios, result.metric, result.layers):
-        found.update(repr(part).encode())
+    parts = (graph.signature, result.ratios, result.metric, result.layers)
     arrays = [c.order for c in candidates] + [result.removed]
     arrays += [numbers_of(v) for v in graph.model.weights]
     arrays += [numbers_of(x) for x in keras.tree.flatten((batch.inputs, batch.y))]
-    for array in arrays:
-        found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
+    return fingerprint(parts, arrays)
 
 
 def _number(value):

@@ -68,6 +68,8 @@ class Backup:
         if not self.path.exists():
             return None
         try:
+            if not self.path.is_file():
+                raise ValueError("a directory, a device or a pipe")
             with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as content:
                 state = json.loads(str(content["note"]))
                 if state["format"] != _FORMAT:

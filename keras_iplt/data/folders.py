@@ -11,6 +11,7 @@ __all__ = ["read_folder"]
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png"}
 _PARTS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 _LIMIT = 16 * 2**30  # bytes of memory for all images
+_LARGEST = 2**28  # bytes of one file
 
 
 def read_folder(path, size):
@@ -65,6 +66,11 @@ def _files(root, classes):
                 f"received: {folder.name!r}"
             )
         own = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES)
+        for file in own:
+            if not file.is_file():
+                raise DataError(f"{file}: expected an image, received: a device, a pipe or a link")
+            if file.stat().st_size > _LARGEST:
+                raise DataError(f"{file}: expected an image of less than {_LARGEST:,} bytes")
         if not own:
             raise DataError(
                 f"{folder}: expected images ({', '.join(sorted(_SUFFIXES))}), received: none"

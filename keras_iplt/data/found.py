@@ -51,9 +51,12 @@ def check_labels(where, labels, count, classes=None):
             f"{where}: expected as many labels as images, received: {len(labels)} labels, {count} "
             "images"
         )
-    whole = np.isfinite(labels) & (labels == np.floor(labels)) & (labels >= 0)
-    if not (whole & (labels < (classes or 2**31 - 1))).all():
-        wrong = labels[~whole | (labels >= (classes or 2**31 - 1))]
-        expected = f"from 0 to {classes - 1}" if classes else "from 0"
+    most = classes or count  # every class has an image to be trained on
+    right = np.isfinite(labels) & (labels == np.floor(labels)) & (labels >= 0) & (labels < most)
+    if not right.all():
+        wrong = labels[~right]
+        expected = "from 0"
+        if classes or wrong[0] >= most:
+            expected = f"from 0 to {most - 1}" + ("" if classes else ", an image for each")
         raise DataError(f"{where}: expected classes {expected}, received: {wrong[0]}")
     return labels.astype("int32")

@@ -10,6 +10,7 @@ import keras
 from keras_iplt.errors import ModelError
 from keras_iplt.loading.archive import CONFIG, WEIGHTS, unpack
 from keras_iplt.loading.config import check_config, read_config
+from keras_iplt.loading.sizes import check_sizes
 from keras_iplt.loading.weights import check_weights
 
 __all__ = ["load_model"]
@@ -20,7 +21,7 @@ def load_model(path, unsafe=False, compile=True):
 
     The file is looked through before Keras sees it: that it is whole, that it unpacks to a size
     in proportion and to nowhere else, that its config names nothing but what Keras has or the user
-    imported, that its weights are numbers in this very file.
+    imported, that its weights are numbers in this very file, and as many as its layers ask for.
 
     Args:
         path: a .keras file.
@@ -39,7 +40,8 @@ def load_model(path, unsafe=False, compile=True):
             config.pop("compile_config", None)
         if not unsafe:
             check_config(path, config)
-        check_weights(path, files / WEIGHTS, allowance)
+        stored = check_weights(path, files / WEIGHTS, allowance)
+        check_sizes(path, config, stored, unsafe)
         copy = _packed(files, pathlib.Path(folder, "model.keras"))
         model = _loaded(path, copy, unsafe, compile)
     if not isinstance(model, keras.Model):

@@ -14,17 +14,23 @@ def check_weights(path, file, allowance):
         path: what to call it in errors.
         file: where it is.
         allowance: the `Allowance` of the file that it came in.
+
+    Returns:
+        How many numbers there are.
     """
+    stored = 0
     try:
         with h5py.File(file, "r") as content:
             for name, thing in _things(path, content):
                 if isinstance(thing, h5py.Dataset):
                     _check_dataset(path, name, thing)
                     allowance.take(thing.size * thing.dtype.itemsize, f"weight {name!r}")
+                    stored += thing.size
     except ModelError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise ModelError(f"{path}: its weights are a damaged HDF5 file ({error})") from error
+    return stored
 
 
 def _things(path, file):

@@ -66,7 +66,8 @@ def _known(flow, x, ids, shape):
     """What is known of an operand where the channels `ids` of the result are masked."""
     if isinstance(x, Channels):
         own = flow.partition.find(_with_rank(x, len(shape)).ids)
-        if (np.broadcast_to(own, ids.shape) == ids)[ids != SOLID].all():
+        own, ids = np.broadcast_arrays(own, ids)
+        if (own == ids)[ids != SOLID].all():
             return Operand.of(x)
         return Operand(False, None)  # it is there for channels that stay, too
     if isinstance(x, keras.Variable):
