@@ -3,6 +3,8 @@
 import contextlib
 import os
 import pathlib
+import shutil
+import socket
 import tempfile
 
 from keras_iplt.errors import OptionError
@@ -32,11 +34,37 @@ def beside(path, error=OptionError):
         error: what to raise where it cannot.
     """
     try:
+        _clear(path.parent)
         # In a directory of its own, where a file gets the permissions that any new file has.
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as directory:
+        with tempfile.TemporaryDirectory(
+            prefix=f"{_MARK}{os.getpid()}-", dir=path.parent
+        ) as directory:
             yield pathlib.Path(directory) / path.name
     except OSError as reason:
         raise error(f"{path}: cannot be written: {reason}") from reason
+
+
+_MARK = f".partial-{socket.gethostname()}-"
+
+
+def _clear(directory):
+    """Removes what processes left there that were killed while they wrote."""
+    for left in directory.glob(f"{_MARK}*"):
+        process = left.name.removeprefix(_MARK).partition("-")[0]
+        if process.isdecimal() and not _is_alive(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_alive(process):
+    if os.name == "nt":  # where to ask is to end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def put_in_place(partial, path):

@@ -6,6 +6,7 @@ When Keras changes one of them, `tests/test_keras_private.py` fails and names it
 import contextlib
 import inspect
 import sys
+import threading
 import types
 
 import keras
@@ -222,17 +223,22 @@ def is_symbolic(*tensors):
 
 @contextlib.contextmanager
 def restored_nodes(layer):
-    """Forgets, at the end, the nodes that symbolic calls recorded on `layer` and inside it."""
+    """Forgets, at the end, the nodes that symbolic calls recorded on `layer` and inside it. Threads
+    take turns: each would forget what the other has just recorded."""
     operations = list(layer._flatten_layers()) if isinstance(layer, keras.Layer) else []
     for inner in list(operations):
         operations += getattr(inner, "operations", [])
-    before = [(op, len(op._inbound_nodes), len(op._outbound_nodes)) for op in operations]
-    try:
-        yield
-    finally:
-        for op, inbound, outbound in before:
-            del op._inbound_nodes[inbound:]
-            del op._outbound_nodes[outbound:]
+    with _RECORDING:
+        before = [(op, len(op._inbound_nodes), len(op._outbound_nodes)) for op in operations]
+        try:
+            yield
+        finally:
+            for op, inbound, outbound in before:
+                del op._inbound_nodes[inbound:]
+                del op._outbound_nodes[outbound:]
+
+
+_RECORDING = threading.RLock()
 
 
 # -- live models -----------------------------------------------------------------------------------

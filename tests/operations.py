@@ -123,12 +123,18 @@ def _binary():
     for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"):
         for other in ("one channel", "other channels"):
             make = others[other]
-            yield f"{name}, {other}", lambda x, i, n=name, m=make: getattr(layers, n)()([x, m(x, i)])
+            yield (
+                f"{name}, {other}",
+                lambda x, i, n=name, m=make: getattr(layers, n)()([x, m(x, i)]),
+            )
     yield "Average of three", lambda x, i: layers.Average()(
         [ops.sigmoid(x), x, -ops.sigmoid(x)])  # fmt: skip
     yield "where, a number", lambda x, i: ops.where(i[..., :1] > 0, x, -1.0)
     yield "where, zero", lambda x, i: ops.where(i[..., :1] > 0, x, 0.0)
-    yield "numbers per position", lambda x, i: x + np.linspace(-1, 1, x.shape[1])[:, None].astype("float32")
+    yield (
+        "numbers per position",
+        lambda x, i: x + np.linspace(-1, 1, x.shape[1])[:, None].astype("float32"),
+    )
     yield "Rescaling", lambda x, i: layers.Rescaling(2.0, -1.0)(x)
     yield "Rescaling back", lambda x, i: layers.Rescaling(2.0, -1.0)(ops.sigmoid(x))
 
@@ -139,7 +145,8 @@ def _reductions():
         function = getattr(ops, name)
         yield f"{name} over positions", lambda x, i, f=function: ops.cast(f(x, axis=1), "float32")
     for name in ("cumsum", "cumprod", "sort"):
-        yield f"{name} over positions", lambda x, i, f=getattr(ops, name): f(x, axis=1)
+        function = getattr(ops, name)
+        yield f"{name} over positions", lambda x, i, f=function: f(x, axis=1)
     yield "softmax over positions", lambda x, i: ops.softmax(x, axis=1)
     yield "pooled", lambda x, i: layers.GlobalAveragePooling1D()(x)
     yield "max pooled", lambda x, i: layers.MaxPooling1D(2, padding="same")(x)
@@ -163,14 +170,21 @@ def _normalisations():
             options = dict(scale=scale, center=center)
             text = f"scale={scale}, center={center}"
             yield f"batch norm, {text}", lambda x, i, o=options: layers.BatchNormalization(**o)(x)
-            yield f"group norm, {text}", lambda x, i, o=options: layers.GroupNormalization(_parts(x), **o)(x)
+            yield (
+                f"group norm, {text}",
+                lambda x, i, o=options: layers.GroupNormalization(_parts(x), **o)(x),
+            )
             yield f"one group each, {text}", lambda x, i, o=options: layers.GroupNormalization(
                 -1, **o)(x)  # fmt: skip
-            yield f"layer norm over positions, {text}", lambda x, i, o=options: (
-                layers.LayerNormalization(axis=1, **o)(x)
+            yield (
+                f"layer norm over positions, {text}",
+                lambda x, i, o=options: layers.LayerNormalization(axis=1, **o)(x),
             )
     yield "RMS norm", lambda x, i: layers.RMSNormalization()(x)
-    yield "RMS norm over positions", lambda x, i: layers.RMSNormalization(axis=1)(layers.Dense(x.shape[1])(x))
+    yield (
+        "RMS norm over positions",
+        lambda x, i: layers.RMSNormalization(axis=1)(layers.Dense(x.shape[1])(x)),
+    )
     yield "unit norm", lambda x, i: layers.UnitNormalization()(x)
     yield "unit norm over positions", lambda x, i: layers.UnitNormalization(axis=1)(x)
     yield "normalize over positions", lambda x, i: ops.normalize(x, axis=1)
@@ -232,7 +246,10 @@ def _layers():
         yield kind.__name__, lambda x, i, k=kind: k()(x)
     yield "lambda of its width", lambda x, i: layers.Lambda(lambda v: v / v.shape[-1])(x)
     yield "masked", lambda x, i: layers.Masking()(x)
-    yield "time distributed", lambda x, i: layers.TimeDistributed(_dense(x, activation="sigmoid"))(x)
+    yield (
+        "time distributed",
+        lambda x, i: layers.TimeDistributed(_dense(x, activation="sigmoid"))(x),
+    )
 
 
 OPERATIONS = dict([*_unary(), *_binary(), *_reductions(), *_normalisations(), *_layers()])

@@ -1,5 +1,6 @@
 """Data sets: which examples, in what order, and what is said of those that cannot be used."""
 
+import os
 import pathlib
 import re
 import struct
@@ -748,3 +749,24 @@ class TestTensorFlowDatasets:
         np.testing.assert_array_equal(stream.arrays("test")[1], Y[48:])
         model = net(stream)
         model.fit(stream.train, validation_data=stream.test, shuffle=False, epochs=2, verbose=0)
+
+
+def test_labels_that_name_more_classes_than_there_are_images(tmp_path):
+    """A list of their names would fill the memory."""
+    x, y = np.zeros((20, 8, 8, 3), "uint8"), np.array([0, 2 * 10**7] * 10)
+    np.savez(tmp_path / "set.npz", x=x, y=y)
+    with pytest.raises(iplt.DataError, match="an image for each, received: 20000000"):
+        data.load(tmp_path / "set.npz")
+
+
+def test_devices_and_pipes_are_no_images(tmp_path):
+    """Neither read without end nor waited for."""
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+    (tmp_path / "set/a/1.png").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "set/b/1.png")
+    with pytest.raises(iplt.DataError, match="received: a device, a pipe"):
+        data.load(tmp_path / "set")
+    os.mkfifo(tmp_path / "set.npz")
+    with pytest.raises(iplt.DataError, match="a device or a pipe"):
+        data.load(tmp_path / "set.npz")

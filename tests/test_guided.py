@@ -204,3 +204,25 @@ def test_backups_that_are_of_no_use(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(iplt.BackupError, match="directory"):
         pruned(backup_dir=tmp_path / "file")
+
+
+@pytest.mark.parametrize(("other", "what"), [
+    ({"seed": 2}, "weights of the model"), ({"criterion": "l2"}, "criterion"),
+    ({"y": 1 - Y}, "data"), ({"layers": ["narrow"]}, "layers")])  # fmt: skip
+def test_a_backup_of_another_model_is_refused(monkeypatch, tmp_path, other, what):
+    """Of other weights, criterion, data or layers, although all sizes are the same."""
+
+    def go(seed=1, criterion="l1", y=Y, layers=("wide", "narrow")):
+        model = network()
+        model.layers[1].kernel.assign(np.full((6, 16), seed, "float32"))
+        return iplt.prune_guided(model, (X, y), (X, y), step=0.3, tolerance=9.0, epochs=1,
+                                 criterion=criterion, layers=list(layers), verbose=0,
+                                 backup_dir=tmp_path)  # fmt: skip
+
+    with monkeypatch.context() as patch:
+        killed_after(2, patch)
+        with pytest.raises(Killed):
+            go()
+    with pytest.raises(iplt.BackupError, match=what):
+        go(**other)
+    go()

@@ -21,7 +21,7 @@ HOUSE = pathlib.Path(iplt.__file__).parent
 # Imports go down only: a module may import from lower levels, and inside its own package.
 LEVELS = [
     ["errors", "keras_private"],
-    ["arrays", "checks", "extras", "files", "monitor"],
+    ["arrays", "checks", "extras", "files", "fingerprint", "monitor"],
     ["layers", "cloning", "data", "zoo"],
     ["graph"],
     ["cost", "plan", "observe", "filters", "schedules"],

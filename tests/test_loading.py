@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import pickle
+import resource
 import stat
 import tempfile
 import zipfile
@@ -612,3 +613,25 @@ def test_data_files_that_are_none(tmp_path, monkeypatch, content):
     with pytest.raises(iplt.DataError, match="a single array"):
         load_examples(tmp_path / "b.npy")
     assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("units", [10**8, 10**9, 5 * 10**7])
+def test_a_config_that_asks_for_more_than_comes_with_it_is_refused(good, tmp_path, units):
+    """Before any memory is asked for."""
+    path = with_config(good, tmp_path / "m.keras", first_layer(
+        "keras.layers", "Dense", {"name": "hidden", "units": units}))  # fmt: skip
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused(path, "come with it", "made to fill the memory")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_sizes_of_layers_that_need_values_to_be_made(tmp_path):
+    """A stateful layer cannot be made without values: it loads, and a size out of proportion is
+    found in its config."""
+    image = keras.Input((3, 4), batch_size=2)
+    model = keras.Model(image, keras.layers.LSTM(3, stateful=True)(image))
+    model.save(tmp_path / "good.keras")
+    assert load_model(tmp_path / "good.keras").count_params() == model.count_params()
+    config = {"name": "hidden", "units": 10**8, "stateful": True}
+    change = first_layer("keras.layers", "LSTM", config)
+    refused(with_config(tmp_path / "good.keras", tmp_path / "m.keras", change), "come with it")

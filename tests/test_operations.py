@@ -32,7 +32,9 @@ def check(name, images):
             weights = [keras.ops.convert_to_numpy(w) for w in model.weights]
             graph = iplt.trace(model)
             for before, weight in zip(weights, model.weights, strict=True):
-                assert np.array_equal(before, keras.ops.convert_to_numpy(weight)), "trace changed it"
+                assert np.array_equal(before, keras.ops.convert_to_numpy(weight)), (
+                    "trace changed it"
+                )
             if graph.groups:
                 where = f"{name}, {source}, {end}"
                 pruned += check_plan(model, random_plan(graph, 1, most=0.9), weights, where)

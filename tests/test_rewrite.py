@@ -223,3 +223,27 @@ def test_random_seeds_go_along():
     small = iplt.prune(model, 0.5)
     old, new = (next(x for x in m.layers if isinstance(x, layers.Dropout)) for m in (model, small))
     assert np.array_equal(*(ops.convert_to_numpy(x.seed_generator.state) for x in (old, new)))
+
+
+def test_what_scales_the_loss_goes_along():
+    """It was put around the optimizer by a policy that may be set no longer."""
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(2)])
+        model.compile("adam", "mse")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    small = iplt.prune(model, ratio=0.5)
+    assert type(small.optimizer).__name__ == "LossScaleOptimizer"
+    assert type(small.optimizer.inner_optimizer).__name__ == "Adam"
+    assert small.optimizer is not model.optimizer
+
+
+@pytest.mark.parametrize(("sections", "left"), [
+    ([np.int64(2), np.int64(4)], True), (np.array([3]), True), (1, True)])  # fmt: skip
+def test_operations_made_with_numpy_numbers(sections, left):
+    """Keras cannot write them down, and they are made anew all the same."""
+    i = keras.Input((4,))
+    parts = keras.ops.split(keras.layers.Dense(6)(i), sections, axis=-1)
+    model = keras.Model(i, keras.layers.Dense(2)(keras.ops.tanh(parts[-1])))
+    assert (iplt.prune(model, ratio=0.5).count_params() < model.count_params()) is left

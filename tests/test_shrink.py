@@ -1,5 +1,6 @@
 """A live model made smaller in place: it is what `rewrite` makes, or exactly what it was."""
 
+import dataclasses
 import random
 import sys
 
@@ -14,8 +15,9 @@ from random_graphs import sample
 
 import keras_iplt as iplt
 from keras_iplt import keras_private as private
+from keras_iplt.graph.recordings import plain_differences
+from keras_iplt.graph.rules import registry
 from keras_iplt.surgery.journal import Journal
-from keras_iplt.surgery.live import plain_differences
 from keras_iplt.surgery.rewriter import Rewriter
 from keras_iplt.surgery.shrink import shrunk
 
@@ -615,3 +617,48 @@ def test_unknown_state_of_an_optimizer():
             iplt.shrink(model, plan)
 
     unchanged(model, act, [x])
+
+
+@pytest.mark.filterwarnings("ignore:.*was passed an input with a mask attached")
+def test_a_nested_model_that_is_called_with_a_mask():
+    """The mask is no input that could lose channels."""
+    tokens = keras.Input((6,), dtype="int32")
+    inner = keras.Sequential(
+        [keras.Input((6, 8)), keras.layers.Dense(8, activation="relu"), keras.layers.Dense(4)]
+    )
+    y = inner(keras.layers.Embedding(5, 8, mask_zero=True)(tokens))
+    y = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling1D()(y))
+    model = keras.Model(tokens, y)
+    x = np.random.default_rng(0).integers(0, 5, (3, 6))
+    plan = iplt.plan(model, ratio=0.5)
+    expected = iplt.rewrite(model, plan)(x)
+    iplt.shrink(model, plan)
+    np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_whose_parts_no_longer_fit_is_put_back(monkeypatch):
+    """As when a rule does not know all of a layer's parts: it is tried before `shrink` returns."""
+    monkeypatch.setattr(private, "attention_gates", lambda layer: [])
+    i = keras.Input((5, 6))
+    attention = keras.layers.MultiHeadAttention(2, 4, use_gate=True)
+    model = keras.Model(i, keras.layers.Dense(2)(attention(i, i)))
+    x = np.ones((2, 5, 6), "float32")
+    before = keras.ops.convert_to_numpy(model(x))
+    with pytest.raises(iplt.ModelError, match="parts do not fit together"):
+        iplt.shrink(model, iplt.plan(model, ratio=0.5, scope="layer"))
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(x)), before)
+
+
+def test_an_edited_operation_that_does_not_work_is_put_back(monkeypatch):
+    """Its arguments are tried on numbers: what it says of its shape is not enough."""
+    rule = registry._OPERATIONS["Split"]
+    broken = dataclasses.replace(rule, resize=lambda *_: ({"indices_or_sections": [9]}, (), {}))
+    monkeypatch.setitem(registry._OPERATIONS, "Split", broken)
+    i = keras.Input((4,))
+    parts = keras.ops.split(keras.layers.Dense(6)(i), 2, axis=-1)
+    model = keras.Model(i, keras.layers.Dense(2)(keras.ops.tanh(parts[0])))
+    weights = model.get_weights()
+    with pytest.raises(iplt.ModelError):
+        iplt.shrink(model, iplt.plan(model, ratio=0.5))
+    for a, b in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,5 +1,7 @@
 """What `trace` finds: which channels hang together, what is frozen, and why."""
 
+import concurrent.futures
+
 import keras
 import numpy as np
 import pytest
@@ -180,3 +182,35 @@ def test_union_find_joins_whole_arrays():
     for a, b in pairs:
         naive = [min(naive[a], naive[b]) if n in (naive[a], naive[b]) else n for n in naive]
     assert partition.find(np.arange(60)).tolist() == naive
+
+
+class Counting(keras.layers.Layer):
+    def build(self, shape):
+        self.n = self.add_weight(shape=(), name="n", initializer="zeros", trainable=False)
+
+    def call(self, x, training=False):
+        self.n.assign_add(1.0)
+        return x
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("inner", [
+    lambda: keras.layers.SpectralNormalization(keras.layers.Dense(8)), Counting])  # fmt: skip
+def test_reading_carries_out_no_assignment(inner):
+    """Layers that assign to their variables when they are called, in training or always."""
+    model = keras.Sequential([keras.Input((4,)), inner(), keras.layers.Dense(6), Counting(),
+                              keras.layers.Dense(2)])  # fmt: skip
+    before = model.get_weights()
+    small = iplt.rewrite(model, iplt.plan(model, ratio=0.5))
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert small.count_params() < model.count_params()
+
+
+def test_threads_may_read_one_model():
+    """Nothing that one of them records is lost to another."""
+    model = build("custom_low_rank")
+    shown = str(iplt.trace(model))
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: str(iplt.trace(model)), range(48)))
+    assert found == [shown] * 48

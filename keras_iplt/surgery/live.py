@@ -12,10 +12,10 @@ from keras_iplt.graph.flow import channel_axis, channels_in
 from keras_iplt.graph.recordings import plain_differences, same
 from keras_iplt.graph.recreate import config_of, is_custom, recreate
 from keras_iplt.graph.rules import rule_for
-from keras_iplt.graph.unknown import inline_layer
 from keras_iplt.graph.walk import is_graph_model
 from keras_iplt.graph.weights import kept_along, kept_lengths
 from keras_iplt.surgery.rewriter import After, Rewriter
+from keras_iplt.surgery.zeros import works_on_zeros
 
 __all__ = ["Live"]
 
@@ -47,8 +47,7 @@ class Live:
             for node in private.nodes(function)
             if id(node) in graph.calls
         ]
-        self.edited = []  # nodes of `keras.ops` whose config or arguments change
-        self.recordable = []  # calls of layers around other layers, that work on symbolic tensors
+        self.tried = []  # nodes to be carried out once they are smaller
         for node in self.nodes:
             self._look_at_node(node)
         for call in graph.calls.values():
@@ -210,16 +209,13 @@ class Live:
             self._changes.append((tensor, private.TENSOR_SHAPE, self.shape(tensor.shape, x)))
         operation = node.operation
         if isinstance(operation, keras.Layer):
-            inside = private.sublayers(operation)
-            if inside and self.loses(operation) and not is_graph_model(operation):
-                whole = self.symbols(call, np.zeros_like(self.gone))
-                if inline_layer(operation, whole, training=False) is not None:
-                    self.recordable.append(call)
+            if self.loses(operation) and private.sublayers(operation) and _works(node):
+                self.tried.append(node)
             return
         args, kwargs = private.arguments(node)
         changes, new_args, new_kwargs = self.expected(node)
         if changes or not same((args, kwargs), (new_args, new_kwargs)):
-            self.edited.append(node)
+            self.tried.append(node)
         if changes:
             found = plain_differences(operation, private.remade(operation, changes))
             self._changes += [(operation, *change) for change in found]
@@ -233,3 +229,11 @@ class Live:
             shape = self.shape(tensor.shape, x)
             self._changes.append((tensor, private.TENSOR_SHAPE, shape))
             self._changes.append((private.producer_of(tensor), private.INPUT_SHAPE, shape))
+
+
+def _works(node):
+    """Whether a layer can be tried at all."""
+    try:
+        return not is_graph_model(node.operation) and works_on_zeros(node)
+    except Exception:  # code of others, on zeros and on sizes that it may not be made for
+        return False

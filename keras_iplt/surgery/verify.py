@@ -5,8 +5,6 @@ subclassed models - is recorded once more, operation by operation, and compared 
 recorded before: a shape or a number written into that code would be of the old size.
 """
 
-import math
-
 import keras
 
 from keras_iplt import keras_private as private
@@ -17,6 +15,7 @@ from keras_iplt.graph.trace import graph_of
 from keras_iplt.graph.unknown import inline_layer
 from keras_iplt.graph.walk import is_graph_model
 from keras_iplt.graph.weights import kept_lengths
+from keras_iplt.surgery.zeros import works_on_zeros
 
 __all__ = ["verify"]
 
@@ -30,15 +29,8 @@ def verify(live):
     for node in live.nodes:
         if not is_graph_model(node.operation):
             _check_shapes(live, node)
-    for node in live.edited:
-        _check_on_numbers(node)
-    for call in live.recordable:
-        if inline_layer(call.operation, live.symbols(call, live.gone), training=False) is None:
-            raise ModelError(
-                f"layer {call.path!r} ({type(call.operation).__name__}) does not work any more "
-                "once it is smaller: its parts do not fit together. keras_iplt.register_rule can "
-                "teach how"
-            )
+    for node in live.tried:
+        _check_on_zeros(node)
     for call in live.graph.calls.values():
         if call.inner is not None and live.loses(call.operation):
             again = inline_layer(call.operation, live.symbols(call, live.gone), training=False)
@@ -76,36 +68,20 @@ def _check_shapes(live, node):
         )
 
 
-_MOST_NUMBERS = 1_000_000  # in a tensor that an operation is tried on
-
-
-def _check_on_numbers(node):
-    """An operation that was given other arguments says what shape it puts out without looking at
-    all of them: it is carried out."""
-
-    def zeros(x):
-        if not isinstance(x, keras.KerasTensor):
-            return x
-        return keras.ops.zeros([2 if n is None else n for n in x.shape], x.dtype)
-
-    if any(math.prod(n or 2 for n in x.shape) > _MOST_NUMBERS for x in node.input_tensors):
-        return
+def _check_on_zeros(node):
     operation = node.operation
-    args, kwargs = keras.tree.map_structure(zeros, private.arguments(node))
     try:
-        results = keras.tree.flatten(operation(*args, **kwargs))
-    except Exception as error:  # whatever a backend says of arguments that do not fit
+        works = works_on_zeros(node)
+    except Exception as error:  # whatever a backend says of shapes that do not fit
+        works, reason = False, f" ({error})"
+    else:
+        reason = ""
+    if not works:
         raise ModelError(
             f"{operation.name!r} ({type(operation).__name__}) does not work on what is left of its "
-            f"inputs ({error})"
-        ) from error
-    for result, expected in zip(results, node.outputs, strict=True):
-        wanted = [2 if n is None else n for n in expected.shape]
-        if None not in expected.shape[1:] and list(result.shape[1:]) != wanted[1:]:
-            raise ModelError(
-                f"{operation.name!r} ({type(operation).__name__}) puts out {tuple(result.shape)} "
-                f"where {tuple(expected.shape)} was expected"
-            )
+            f"inputs, or its parts do not fit together{reason}. keras_iplt.register_rule can teach "
+            "how to make it smaller"
+        )
 
 
 def _check_recording(live, before, again, what):

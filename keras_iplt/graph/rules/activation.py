@@ -14,7 +14,7 @@ __all__ = [
     "applied",
     "follow_parameter",
     "key_of",
-        "mixing",
+    "mixing",
     "settings_of",
     "tried",
 ]

@@ -47,9 +47,9 @@ def _attend(flow, layer, query, value, key, return_scores):
     if len(wide) == len(narrow):  # they stay equally long: fused kernels demand it
         flow.join(narrow, wide, "")
     key = value if key is None else key
-    for projection, x, ids in ((of_query, query, narrow), (of_key, key, narrow),
-                               (of_value, value, wide),
-                               *((gate, query, wide) for gate in private.attention_gates(layer))):  # fmt: skip
+    gates = [(gate, query, wide) for gate in private.attention_gates(layer)]
+    projections = [(of_query, query, narrow), (of_key, key, narrow), (of_value, value, wide)]
+    for projection, x, ids in projections + gates:
         _project(flow, projection, x, ids)
     for variable in (of_query._kernel, of_query.bias):
         flow.rescale(variable, narrow, 0.5)

@@ -116,7 +116,9 @@ def _squeezed(x):
 def flatten(flow, layer, x):
     if layer.data_format == "channels_first" and len(x.shape) > 1:
         last = [*range(2, len(x.shape)), 1]  # Flatten puts the channels last before it flattens
-        x = Channels(x.ids.transpose([0, *last]), (x.shape[0], *(x.shape[i] for i in last)), x.masked)
+        x = Channels(
+            x.ids.transpose([0, *last]), (x.shape[0], *(x.shape[i] for i in last)), x.masked
+        )
     return reshape(flow, x, flow.shapes[0])
 
 

@@ -24,7 +24,7 @@ def _scaled(x, scaled):
 
 
 def _normalised(flow, layer, y):
-    """`y`, unless it was divided by the deviation of a masked channel, with nothing added: 0 / 0."""
+    """`y`, unless masked channels were divided by their deviation, with nothing added to it."""
     if layer.epsilon == 0:
         return flow.frozen(y, "a masked one would be divided by zero, as epsilon is 0")
     return y

@@ -114,8 +114,9 @@ def unstack(flow, operation, x, *_, **__):
 
 
 def pad(flow, x, widths, number):
-    """`widths`: (before, after) per axis, filled with `number` (None: with what is there). New positions along an axis of channels are channels of
-    their own (constants), that go when something they are combined with goes."""
+    """Pads by `widths` (before, after) per axis with `number` (None: with what is there). New
+    positions along an axis of channels are channels of their own (constants), that go when
+    something they are combined with goes."""
     ids = x.ids
     for axis, widths_here in enumerate(widths):
         if axis in x.varying:

@@ -135,9 +135,13 @@ def moments(flow, operation, x):
         flow.shapes = (shape,)
         results.append(
             reduce_axes(
-                flow, x, operation.axes, operation.keepdims, "its channels are averaged",
+                flow,
+                x,
+                operation.axes,
+                operation.keepdims,
+                "its channels are averaged",
                 0.0 if x.zero else None,
-            )  # fmt: skip
+            )
         )
     flow.shapes = outer
     return results
