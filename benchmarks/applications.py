@@ -50,10 +50,10 @@ def measure(name, control=False):
     import keras
 
     sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
-    from law import randomize
+    from support.law import randomize
 
     import keras_iplt as iplt
-    from keras_iplt.cost import macs, parameters, share_removed
+    from keras_iplt.graph.costs import macs, parameters, share_removed
 
     size = SIZES.get(name, SIZE)
     model = getattr(keras.applications, name)(
@@ -85,7 +85,7 @@ def measure(name, control=False):
 
 def difference(model, plan, everything, spoil=None):
     """Largest relative difference of masked and rewritten."""
-    import law
+    from support import law
 
     between = law._pairs
     if not everything:

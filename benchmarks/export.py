@@ -39,7 +39,7 @@ def measure(name, kind, pruned):
     import numpy as np
 
     sys.path.append(str(HERE.parent / "tests"))
-    from law import randomize
+    from support.law import randomize
 
     import keras_iplt as iplt
 

@@ -2,8 +2,9 @@
 
     python benchmarks/fuzz.py --graphs 5000 --seed 0
 
-draws graphs as `tests/random_graphs.py` does, prunes each by a random plan and compares all its
-tensors. Graph number i is the same in every run of one seed. At the end stands what was tried:
+draws graphs as `tests/support/random_graphs.py` does, prunes each by a random plan and compares
+all its tensors. Graph number i is the same in every run of one seed. At the end stands what was
+tried:
 
     graphs      how many were drawn, and how many of them had nothing to prune
     groups      groups of coupled channels, and filters in them and frozen
@@ -31,8 +32,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 
 import keras
 import numpy as np
-from law import check_law, random_inputs, random_plan
-from random_graphs import build, load, sample
+from support.law import check_law, random_inputs, random_plan
+from support.random_graphs import build, load, sample
 
 from keras_iplt.graph.trace import trace
 

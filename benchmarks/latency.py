@@ -22,8 +22,8 @@ import keras
 import numpy as np
 
 import keras_iplt as iplt
-from keras_iplt.shipping import tflite_runtime, timed
-from keras_iplt.shipping.formats import write
+from keras_iplt.exporting import tflite_runtime, timed
+from keras_iplt.exporting.formats import write
 
 NETWORKS = ("VGG16", "MobileNet", "ResNet50", "InceptionV3")
 WAYS = {

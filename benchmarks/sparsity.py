@@ -127,7 +127,7 @@ def train(options, way, kind, frequency, seed):
 
 def measure(options, way, kind, frequency):
     """What epochs take, wall and CPU seconds: those that prune, and plain ones between."""
-    from training import clock_class
+    from support.training import clock_class
 
     Clock = clock_class(library(options.library)[0])
     x, y, *_ = some(options, 0)

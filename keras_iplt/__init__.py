@@ -14,10 +14,10 @@ nor tensorflow-model-optimization.
 """
 
 from keras_iplt import baselines, criteria, plots, schedules, sparsity
-from keras_iplt.analysis.compare import Comparison, compare
+from keras_iplt.analysis.comparison import Comparison, compare
 from keras_iplt.analysis.guided import Guided, prune_guided
-from keras_iplt.analysis.profile import Profile, profile
-from keras_iplt.analysis.sensitivity import Sensitivity, sensitivity
+from keras_iplt.analysis.profiles import Profile, profile
+from keras_iplt.analysis.sensitivities import Sensitivity, sensitivity
 from keras_iplt.callbacks import Guard, IPLTCallback
 from keras_iplt.errors import (
     BackupError,
@@ -32,15 +32,15 @@ from keras_iplt.errors import (
     PruningError,
     WeightsError,
 )
-from keras_iplt.given import plan_channels
+from keras_iplt.exporting import Export, export
 from keras_iplt.graph.channels import Frozen, Graph, Group
 from keras_iplt.graph.rules import register_rule
 from keras_iplt.graph.trace import trace
 from keras_iplt.latency import LatencyTable, latency_table
-from keras_iplt.plan import Plan
+from keras_iplt.planning.by_channel import plan_channels
+from keras_iplt.planning.decide import plan
+from keras_iplt.planning.plan import Plan
 from keras_iplt.reporting import report
-from keras_iplt.selection import plan
-from keras_iplt.shipping import Export, export
 from keras_iplt.sparsity.callback import SparsityCallback
 from keras_iplt.surgery import mask, prune, rewrite, shrink
 

@@ -315,8 +315,8 @@ class FromTfmot(Schedule):
         if not _is_kind_in_steps(kind):
             raise OptionError(
                 f"schedule: expected a tfmot PruningSchedule that has been imported, received: "
-                f"{name!r} of {module!r}. Import keras_iplt.tfmot, and what defines the class, "
-                "first"
+                f"{name!r} of {module!r}. Import keras_iplt.tfmot_bridge, and what defines the "
+                "class, first"
             )
         return cls(kind.from_config(described["config"]))
 

@@ -19,9 +19,10 @@ import numpy as np
 from keras import layers
 
 import keras_iplt as iplt
-from keras_iplt.shipping import tflite_runtime, timed
-from recipes.common.study import say
-from recipes.common.training import Lines
+from keras_iplt.exporting import tflite_runtime, timed
+
+from .common.study import say
+from .common.training import Lines
 
 NAMES = ("dense", "iplt")
 ROWS = [  # of the table: key, what it says, how it is written

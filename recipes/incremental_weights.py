@@ -34,9 +34,11 @@ import keras
 import numpy as np
 
 import keras_iplt as iplt
-from keras_iplt import plots, zoo
+from keras_iplt import plots
 from keras_iplt.errors import OptionError
-from recipes.common.command import (
+
+from . import zoo
+from .common.command import (
     add_data,
     answering,
     command_parser,
@@ -45,9 +47,9 @@ from recipes.common.command import (
     positive,
     share,
 )
-from recipes.common.page import Page, Spread, spread
-from recipes.common.study import Run, Study
-from recipes.common.training import Hardware, check_data, compiled, fit, loaded, percent, saved
+from .common.page import Page, Spread, spread
+from .common.study import Run, Study
+from .common.training import Hardware, check_data, compiled, fit, loaded, percent, saved
 
 FULL = {
     "tables": [1, 2, 3, 4, 5], "seeds": 3, "batch": 128,

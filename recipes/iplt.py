@@ -24,9 +24,10 @@ import dataclasses
 import keras
 
 import keras_iplt as iplt
-from keras_iplt import baselines, plots, zoo
-from keras_iplt.zoo.vgg import VGG16
-from recipes.common.command import (
+from keras_iplt import baselines, plots
+
+from . import zoo
+from .common.command import (
     add_data,
     answering,
     command_parser,
@@ -35,9 +36,9 @@ from recipes.common.command import (
     positive,
     share,
 )
-from recipes.common.page import Page, Spread, spread
-from recipes.common.study import Run, Study
-from recipes.common.training import (
+from .common.page import Page, Spread, spread
+from .common.study import Run, Study
+from .common.training import (
     Hardware,
     check_data,
     compiled,
@@ -47,6 +48,7 @@ from recipes.common.training import (
     percent,
     saved,
 )
+from .zoo.vgg import VGG16
 
 FULL = {
     "tables": [1, 2, 3], "seeds": 3, "batch": 128, "step": 0.1,
@@ -447,7 +449,7 @@ def main(arguments=None):
     add_data(parser, "mnist", what="the data of Table 1")
     add_data(parser, "cifar", what="the data of Tables 2 and 3")
     add("--cifar-size", type=positive, help="what its images are resized to")
-    add("--scaling", choices=("scale", "torch"), help="of Tables 2 and 3: see keras_iplt.data")
+    add("--scaling", choices=("scale", "torch"), help="of Tables 2 and 3: see recipes.data")
     add("--augment", choices=("usual", "crop_flip"),
         help="of Tables 2 and 3; usual leaves data without a name as they are")  # fmt: skip
     add("--ratios-1", type=share, nargs="+", help="filters to remove in Table 1")

@@ -34,9 +34,10 @@ import tempfile
 import keras
 
 import keras_iplt as iplt
-from keras_iplt import plots, zoo
-from keras_iplt.zoo.vgg import VGG16
-from recipes.common.command import (
+from keras_iplt import plots
+
+from . import zoo
+from .common.command import (
     add_data,
     answering,
     command_parser,
@@ -45,9 +46,10 @@ from recipes.common.command import (
     positive,
     share,
 )
-from recipes.common.page import Page, Spread, spread
-from recipes.common.study import Run, Study
-from recipes.common.training import Hardware, check_data, compiled, fit, loaded, percent, saved
+from .common.page import Page, Spread, spread
+from .common.study import Run, Study
+from .common.training import Hardware, check_data, compiled, fit, loaded, percent, saved
+from .zoo.vgg import VGG16
 
 FULL = {
     "networks": ["vgg16_hubens", "mobilenet"], "seeds": 1, "batch": 128,

@@ -49,8 +49,10 @@ import re
 import keras
 
 import keras_iplt as iplt
-from keras_iplt import baselines, plots, sparsity, zoo
-from recipes.common.command import (
+from keras_iplt import baselines, plots, sparsity
+
+from . import zoo
+from .common.command import (
     add_data,
     answering,
     command_parser,
@@ -59,9 +61,9 @@ from recipes.common.command import (
     positive,
     share,
 )
-from recipes.common.page import Page, Spread, spread
-from recipes.common.study import Run, Study
-from recipes.common.training import Hardware, compiled, fit, loaded, milestones, percent, saved
+from .common.page import Page, Spread, spread
+from .common.study import Run, Study
+from .common.training import Hardware, compiled, fit, loaded, milestones, percent, saved
 
 METHODS = ("norms", "sfp", "slimming", "weights")
 STRUCTURED = METHODS[:3]
@@ -484,8 +486,8 @@ def main(arguments=None):
     add("--width", type=float, help="the share of the networks' filters to begin with (1)")
     add_data(parser)
     add("--size", type=positive, help="what images are resized to")
-    add("--scaling", choices=("scale", "torch"), help="see keras_iplt.data")
-    add("--augment", choices=("usual", "crop", "flip", "crop_flip"), help="see keras_iplt.data")
+    add("--scaling", choices=("scale", "torch"), help="see recipes.data")
+    add("--augment", choices=("usual", "crop", "flip", "crop_flip"), help="see recipes.data")
     add("--epochs", type=positive, help="of the large network and of Scratch-E (160)")
     add("--tuning", type=positive, help="epochs of fine-tuning (40)")
     add("--rate", type=float, help="learning rate at first; a hundredth of it in the end (0.1)")

@@ -44,11 +44,13 @@ import keras
 import numpy as np
 
 import keras_iplt as iplt
-from keras_iplt import plots, sparsity, zoo
+from keras_iplt import plots, sparsity
 from keras_iplt.errors import OptionError
 from keras_iplt.plots.canvas import figure_and_axes
 from keras_iplt.sparsity import allocation
-from recipes.common.command import (
+
+from . import zoo
+from .common.command import (
     add_data,
     answering,
     command_parser,
@@ -57,9 +59,9 @@ from recipes.common.command import (
     positive,
     share,
 )
-from recipes.common.page import Page, Spread, spread
-from recipes.common.study import Run, Study
-from recipes.common.training import Hardware, compiled, fit, loaded, saved
+from .common.page import Page, Spread, spread
+from .common.study import Run, Study
+from .common.training import Hardware, compiled, fit, loaded, saved
 
 FIGURES = (3, 4, 5, 6, 7, 9, 10, 11)
 FULL = {
@@ -239,7 +241,7 @@ class Stretched:
     epochs as it takes, one after another, cut into equal phases.
 
     Args:
-        data: a `keras_iplt.data` Data.
+        data: a `recipes.data` Data.
         length: batches in a phase.
     """
 
@@ -767,7 +769,7 @@ def main(arguments=None):
     add("--size", type=positive, help="what images are resized to (299 for inception_v3, 224 for "
         "others that are made for ImageNet, what a --model takes)")  # fmt: skip
     add("--scaling", choices=("scale", "tf", "torch", "caffe"),
-        help="see keras_iplt.data (what ImageNet's weights of the network expect)")  # fmt: skip
+        help="see recipes.data (what ImageNet's weights of the network expect)")  # fmt: skip
     add("--augment", choices=("usual", "crop", "flip", "crop_flip", "zoom_flip"),
         help="what is done to training images (usual)")  # fmt: skip
     names = zoo.names()

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from graphs import build
-from law import check_law
+from support.graphs import build
+from support.law import check_law
 
 import keras_iplt as iplt
 

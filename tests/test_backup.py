@@ -14,7 +14,18 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from training import SlowTracing, X, Y, callback, compiled, dense, dropout, fit, residual, sigmoid
+from support.training import (
+    SlowTracing,
+    X,
+    Y,
+    callback,
+    compiled,
+    dense,
+    dropout,
+    fit,
+    residual,
+    sigmoid,
+)
 
 import keras_iplt as iplt
 from keras_iplt.callbacks import backup
@@ -125,7 +136,7 @@ SCRIPT = """
     import os, signal, sys
     sys.path.insert(0, {tests!r})
     import numpy as np
-    from training import callback, compiled, dropout, fit
+    from support.training import callback, compiled, dropout, fit
     from keras_iplt.surgery.journal import Journal
 
     def die(*_, **__):

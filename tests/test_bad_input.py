@@ -7,7 +7,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from law import randomize
+from support.law import randomize
 
 import keras_iplt as iplt
 

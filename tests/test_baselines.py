@@ -4,15 +4,15 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from law import check_law, difference, random_inputs, random_plan, randomize
 from sklearn.datasets import load_digits
+from support.law import check_law, difference, random_inputs, random_plan, randomize
 
 import keras_iplt as iplt
 from keras_iplt import baselines
-from keras_iplt.cost import macs, share_removed
+from keras_iplt.graph.costs import macs, share_removed
 from keras_iplt.layers import Scatter
 from keras_iplt.surgery.live import plain_differences
-from keras_iplt.surgery.shrink import shrunk
+from keras_iplt.surgery.shrinking import shrunk
 
 BACKEND = keras.backend.backend()
 X, Y = load_digits(return_X_y=True)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from training import (
+from support.training import (
     BACKEND,
     QUIET,
     SlowTracing,
@@ -20,7 +20,7 @@ from training import (
 )
 
 import keras_iplt as iplt
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt import schedules
 from keras_iplt.callbacks import iplt as module
 
@@ -245,7 +245,7 @@ def test_a_schedule_of_tfmot_counts_batches():
     pytest.importorskip("tensorflow_model_optimization")
     from tensorflow_model_optimization.python.core.sparsity.keras import pruning_schedule
 
-    import keras_iplt.tfmot  # noqa: F401  (puts TF_USE_LEGACY_KERAS back)
+    import keras_iplt.tfmot_bridge  # noqa: F401  (puts TF_USE_LEGACY_KERAS back)
 
     decay = pruning_schedule.PolynomialDecay(0.0, 0.5, begin_step=6, end_step=18, frequency=6)
     model = compiled()

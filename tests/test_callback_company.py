@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from keras import callbacks as kc
 from keras import layers, ops
-from training import BACKEND, QUIET, X, Y, callback, compiled, dense, fit, residual, widths
+from support.training import BACKEND, QUIET, X, Y, callback, compiled, dense, fit, residual, widths
 
 import keras_iplt as iplt
 from keras_iplt.callbacks.backup import variables_of

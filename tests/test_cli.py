@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from training import BACKEND
+from support.training import BACKEND
 
 import keras_iplt as iplt
 from keras_iplt.cli import main, recipe, work
@@ -258,7 +258,7 @@ def test_recipes(call, monkeypatch):
     seen = []
     module = types.SimpleNamespace(main=lambda given: seen.append(given) or print("done"))
     monkeypatch.setattr(recipe, "recipes", lambda: {"mine": "A recipe."})
-    monkeypatch.setitem(sys.modules, "recipes.mine", module)
+    monkeypatch.setitem(sys.modules, "keras_iplt_recipes.mine", module)
     assert succeed(call("recipe", "mine", "a", "--json", "b", "--help")) == "done\n"
     assert seen == [["a", "--json", "b", "--help"]]
 
@@ -274,7 +274,7 @@ def test_what_a_recipe_returns_is_its_json(call, monkeypatch):
             raise SystemExit(2)
         return {"nan": float("nan"), "array": np.arange(2)}
 
-    monkeypatch.setattr("recipes.demo.main", run)
+    monkeypatch.setattr("keras_iplt_recipes.demo.main", run)
     code, out, err = call("demo", "--json")
     assert code == 0 and json.loads(out) == {"nan": None, "array": [0, 1]} and "talk" in err
     assert succeed(call("demo")) == "talk\n"
@@ -486,11 +486,11 @@ def interrupted(*arguments, **options):
 @pytest.mark.parametrize(
     ("step", "command"),
     [
-        ("keras_iplt.loading.load_model", ("inspect", "model.keras")),
+        ("keras_iplt.cli.loading.load_model", ("inspect", "model.keras")),
         ("keras_iplt.rewrite", ("prune", "model.keras", "-o", "a.keras")),
         ("keras.Model.save", ("prune", "model.keras", "-o", "a.keras", "--plan-out", "p.json")),
         ("keras_iplt.Plan.to_json", ("prune", "model.keras", "-o", "b.keras", "--plan-out", "p")),
-        ("keras_iplt.shipping.exporter.write", ("export", "model.keras", "-o", "a.keras")),
+        ("keras_iplt.exporting.exporter.write", ("export", "model.keras", "-o", "a.keras")),
         ("keras_iplt.sensitivity", ("sensitivity", "model.keras", "--data", "data.npz")),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
@@ -509,7 +509,7 @@ def test_ctrl_c(here, call, monkeypatch, step, command):
 
 def test_ctrl_c_keeps_what_was_measured(here, call, monkeypatch):
     """The same command goes on from there."""
-    from keras_iplt.analysis import sensitivity as module
+    from keras_iplt.analysis import sensitivities as module
 
     command = ("sensitivity", "model.keras", "--data", "data.npz", "-o", "s.json")
     original, calls = module.Replay, []

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from law import randomize
+from support.law import randomize
 
 import keras_iplt as iplt
 from keras_iplt import criteria
-from keras_iplt.observe import batches, consumers, marked, observe
+from keras_iplt.running.observe import batches, consumers, marked, observe
 
 layers = keras.layers
 KINDS = ["l1", "l2", "lp", "l1_mean", "l2_mean", "lp_mean", "fpgm", "lamp", "random"]

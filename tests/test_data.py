@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keras_iplt_recipes import data
+from keras_iplt_recipes.data import images, named, splitting
+from keras_iplt_recipes.data.batches import Batches
 
 import keras_iplt as iplt
-from keras_iplt import data
-from keras_iplt.data import images, named, splitting
-from keras_iplt.data.batches import Batches
 
 X = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), "uint8")
 Y = np.arange(60) % 3

@@ -4,12 +4,12 @@ import json
 
 import keras
 import pytest
-from training import BACKEND
+from support.training import BACKEND
 
 import keras_iplt as iplt
 
 pytest.importorskip("sklearn")
-demo = pytest.importorskip("recipes.demo")
+demo = pytest.importorskip("keras_iplt_recipes.demo")
 
 TABLE = [
     "accuracy on test digits",

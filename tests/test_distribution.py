@@ -20,7 +20,7 @@ import sys
 sys.path.insert(0, {tests!r})
 import keras
 import numpy as np
-from training import X, Y, callback, compiled, residual, sigmoid, widths
+from support.training import X, Y, callback, compiled, residual, sigmoid, widths
 def train(mode="shrink", build=residual):
     model = compiled(build, keras.optimizers.SGD(0.05, momentum=0.9))
     ours = callback(0.5, 0.25, mode=mode, wait=False)

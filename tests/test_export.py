@@ -13,11 +13,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from law import randomize
-from training import BACKEND
+from support.law import randomize
+from support.training import BACKEND
 
 import keras_iplt as iplt
-from keras_iplt.shipping import formats, runtimes
+from keras_iplt.exporting import formats, runtimes
 
 X = np.random.default_rng(0).normal(size=(40, 8, 8, 3)).astype("float32")
 FILES = ["m.tflite", "saved", "m.keras", "m.onnx"]
@@ -388,11 +388,11 @@ def test_a_difference_is_an_error(before, monkeypatch):
         original(model, *arguments)
         model.layers[-1].bias.assign_sub(np.ones(4))
 
-    monkeypatch.setattr("keras_iplt.shipping.exporter.write", wrong)
+    monkeypatch.setattr("keras_iplt.exporting.exporter.write", wrong)
     with pytest.raises(iplt.ExportError, match=r"expected outputs within 0\.0001 .* received: "):
         iplt.export(net(), before)
     assert content(before) == was and [p.name for p in before.parent.iterdir()] == [before.name]
-    monkeypatch.setattr("keras_iplt.shipping.exporter.write", original)
+    monkeypatch.setattr("keras_iplt.exporting.exporter.write", original)
     assert iplt.export(net(), before).difference < 1e-4
 
 
@@ -405,7 +405,7 @@ def test_interruptions_leave_what_was_there(before, monkeypatch):
 
     for name in ("write", "_sizes"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"keras_iplt.shipping.exporter.{name}", interrupted)
+            patch.setattr(f"keras_iplt.exporting.exporter.{name}", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 iplt.export(net(), before)
         assert content(before) == was
@@ -460,7 +460,7 @@ def test_damage_is_seen(before, monkeypatch):
             file = next(path.rglob("variables.data*")) if path.is_dir() else path
             damage(file)
 
-        monkeypatch.setattr("keras_iplt.shipping.exporter.write", damaged)
+        monkeypatch.setattr("keras_iplt.exporting.exporter.write", damaged)
         with pytest.raises(iplt.ExportError, match=r"received: |does not run|cannot be written"):
             iplt.export(net(), before)
         assert content(before) == was
@@ -475,7 +475,7 @@ def test_a_full_disk(before, monkeypatch):
         raise full
 
     places = [
-        "keras_iplt.shipping.formats._write_bytes" if before.suffix in (".tflite", ".onnx")
+        "keras_iplt.exporting.formats._write_bytes" if before.suffix in (".tflite", ".onnx")
         else "tensorflow.saved_model.save" if before.is_dir() else "keras.Sequential.save",
         "tempfile.mkdtemp",
     ]  # fmt: skip
@@ -519,7 +519,7 @@ def test_infinite_outputs_have_to_be_the_same(tmp_path, monkeypatch):
             original(model, *arguments)
             first.bias.assign([-np.inf, 0, 0])
 
-        monkeypatch.setattr("keras_iplt.shipping.exporter.write", damaged)
+        monkeypatch.setattr("keras_iplt.exporting.exporter.write", damaged)
         with pytest.raises(iplt.ExportError, match="expected outputs within"):
             iplt.export(model, tmp_path / "m.keras")
 
@@ -554,7 +554,7 @@ def test_a_process_that_is_killed_leaves_the_old_file(tmp_path):
     was = content(path)
     code = (
         "import os, signal, keras, keras_iplt as iplt; "
-        "import keras_iplt.shipping.exporter as e; "
+        "import keras_iplt.exporting.exporter as e; "
         "e._sizes = lambda path: os.kill(os.getpid(), signal.SIGKILL); "
         "iplt.export(keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]), 'm.keras')"
     )

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from keras_iplt.files import replacing
+from keras_iplt.support.files import replacing
 
 KILLED = """
 import os, pathlib, sys
-from keras_iplt.files import replacing
+from keras_iplt.support.files import replacing
 with replacing(pathlib.Path(sys.argv[1])) as partial:
     partial.write_text("half")
     os.kill(os.getpid(), 9)

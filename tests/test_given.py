@@ -1,13 +1,12 @@
 """Plans for channels that the user names."""
 
-import graphs
 import keras
-import law
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
+from support import graphs, law
 
 import keras_iplt as iplt
 

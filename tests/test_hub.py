@@ -6,7 +6,7 @@ For each: the law holds, something can be pruned, and what must not be frozen is
 """
 
 import pytest
-from law import check_law
+from support.law import check_law
 
 import keras_iplt as iplt
 

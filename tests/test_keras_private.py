@@ -1,7 +1,7 @@
 """What keras_iplt takes from the inside of Keras is still there and still means the same.
 
 When one of these fails after an update of Keras, the name in its message is what changed; mend
-`keras_iplt/keras_private.py`, and only that.
+`keras_iplt/_keras`, and only that.
 """
 
 import keras
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def has(thing, *names):
     for name in names:
         assert hasattr(thing, name), (
             f"Keras {keras.__version__} changed: {type(thing).__name__}.{name} is gone; "
-            "see keras_iplt/keras_private.py"
+            "see keras_iplt/_keras"
         )
 
 

@@ -2,19 +2,18 @@
 
 import math
 
-import graphs
 import keras
-import law
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
+from support import graphs, law
 
 import keras_iplt as iplt
-from keras_iplt import selection
 from keras_iplt.latency import probes, table
 from keras_iplt.latency.probes import Stairs
+from keras_iplt.planning import decide as selection
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TFLite is written with TensorFlow"

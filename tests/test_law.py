@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from graphs import GRAPHS, build
-from law import check_law, random_inputs, random_plan, randomize
+from support.graphs import GRAPHS, build
+from support.law import check_law, random_inputs, random_plan, randomize
 
 import keras_iplt as iplt
-from keras_iplt.graph.weights import kept_axes
+from keras_iplt.graph.slices import kept_axes
 
 # Keras on JAX attends with keys and values of one length only; PyTorch has no reversed slices.
 UNSUPPORTED = {

@@ -4,8 +4,8 @@ goes."""
 import keras
 import numpy as np
 import pytest
-from law import difference, random_plan, randomize
-from operations import ENDS, IMAGES, OPERATIONS, SOURCES, build
+from support.law import difference, random_plan, randomize
+from support.operations import ENDS, IMAGES, OPERATIONS, SOURCES, build
 
 import keras_iplt as iplt
 

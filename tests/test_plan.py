@@ -5,16 +5,16 @@ import json
 import math
 import time
 
-import graphs
 import keras
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from law import difference, random_inputs, randomize
+from support import graphs
+from support.law import difference, random_inputs, randomize
 
 import keras_iplt as iplt
-from keras_iplt.cost import flops, parameters
+from keras_iplt.graph.costs import flops, parameters
 from keras_iplt.graph.trace import trace
 
 layers = keras.layers

@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from law import randomize
+from support.law import randomize
 
 import keras_iplt as iplt
 from keras_iplt import criteria, plots, sparsity
-from keras_iplt.graph.weights import numbers_of
+from keras_iplt.graph.slices import numbers_of
 from keras_iplt.plots import canvas
 
 

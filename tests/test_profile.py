@@ -6,9 +6,9 @@ import math
 import keras
 import numpy as np
 import pytest
-from graphs import GRAPHS, build
 from keras import layers as L
 from keras import ops
+from support.graphs import GRAPHS, build
 
 import keras_iplt as iplt
 from keras_iplt.analysis import Comparison, compare, profile

@@ -15,13 +15,13 @@ import keras
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from law import TOLERANCE, check_law, difference, random_inputs, random_plan, randomize
-from random_graphs import build, load, recipes, sample
+from support.law import TOLERANCE, check_law, difference, random_inputs, random_plan, randomize
+from support.random_graphs import build, load, recipes, sample
 
 import keras_iplt as iplt
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt.graph.trace import trace
-from keras_iplt.plan import bound
+from keras_iplt.planning.plan import bound
 
 pytestmark = [
     pytest.mark.slow,

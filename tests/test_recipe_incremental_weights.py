@@ -10,8 +10,8 @@ import keras_iplt as iplt
 from keras_iplt.errors import OptionError
 
 pytest.importorskip("sklearn")
-recipe = pytest.importorskip("recipes.incremental_weights")
-study = pytest.importorskip("recipes.common.study")
+recipe = pytest.importorskip("keras_iplt_recipes.incremental_weights")
+study = pytest.importorskip("keras_iplt_recipes.common.study")
 
 SHAPE = {"batch_norm": True, "dropout": 0.2, "l2": 1e-4}
 

@@ -5,13 +5,13 @@ import types
 
 import keras
 import pytest
+from keras_iplt_recipes import zoo
 
 import keras_iplt as iplt
-from keras_iplt import zoo
 
 pytest.importorskip("sklearn")
-from recipes import iplt as recipe
-from recipes.common.study import Place
+from keras_iplt_recipes import iplt as recipe
+from keras_iplt_recipes.common.study import Place
 
 
 @pytest.mark.parametrize("gone", [10, 20, 30])

@@ -3,7 +3,7 @@
 import pytest
 
 pytest.importorskip("sklearn")
-from recipes import pretraining as recipe
+from keras_iplt_recipes import pretraining as recipe
 
 
 @pytest.mark.slow
@@ -54,7 +54,7 @@ def test_weights_that_are_given_take_the_place_of_other_data(weights):
 
 def test_training_with_steps_of_the_rate(tmp_path):
     """A tenth after every so many epochs; the lowest one is what retraining goes on with."""
-    from recipes.common.study import Place
+    from keras_iplt_recipes.common.study import Place
 
     done = recipe.train(
         Place(tmp_path, "run"), "vgg16_hubens", {"filters": [4] * 13, "units": 8}, 0, 16,

@@ -5,16 +5,17 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from keras_iplt_recipes import zoo
 
 import keras_iplt as iplt
-from keras_iplt import sparsity, zoo
+from keras_iplt import sparsity
 
 pytest.importorskip("sklearn")
-rethinking = pytest.importorskip("recipes.rethinking")
+rethinking = pytest.importorskip("keras_iplt_recipes.rethinking")
 
-from recipes.common.page import Spread  # noqa: E402
-from recipes.common.study import Place  # noqa: E402
-from recipes.common.training import Hardware  # noqa: E402
+from keras_iplt_recipes.common.page import Spread  # noqa: E402
+from keras_iplt_recipes.common.study import Place  # noqa: E402
+from keras_iplt_recipes.common.training import Hardware  # noqa: E402
 
 TRAINING = {
     "seed": 0, "batch": 16, "hardware": dataclasses.asdict(Hardware(eager=True)),

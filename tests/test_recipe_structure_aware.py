@@ -8,13 +8,13 @@ import re
 import keras
 import numpy as np
 import pytest
-from training import BACKEND
+from keras_iplt_recipes import data, sparsity, zoo
+from keras_iplt_recipes import structure_aware as recipe
+from keras_iplt_recipes.common.page import Spread
+from keras_iplt_recipes.data.images import scaled
+from support.training import BACKEND
 
 import keras_iplt as iplt
-from keras_iplt import data, sparsity, zoo
-from keras_iplt.data.images import scaled
-from recipes import structure_aware as recipe
-from recipes.common.page import Spread
 
 needs_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.data")
 
@@ -141,7 +141,7 @@ def test_inception_is_numbered_as_in_the_paper():
 
 
 def slim():
-    from keras_iplt.zoo.applications import slim_names
+    from keras_iplt_recipes.zoo.applications import slim_names
 
     return list(slim_names())
 

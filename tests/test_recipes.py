@@ -12,13 +12,13 @@ import sys
 import keras
 import numpy as np
 import pytest
+from keras_iplt_recipes import zoo
 
 import keras_iplt as iplt
-from keras_iplt import zoo
 
 pytest.importorskip("sklearn")
-from recipes.common import command, page, training
-from recipes.common.study import Place, Run, Study
+from keras_iplt_recipes.common import command, page, training
+from keras_iplt_recipes.common.study import Place, Run, Study
 
 ROOT = pathlib.Path(__file__).parents[1]
 RECIPES = ["iplt", "incremental_weights", "rethinking", "structure_aware", "pretraining"]
@@ -173,7 +173,7 @@ def alone(script, *arguments, **environment):
 SWEEP = """
 import sys, time
 import keras_iplt as iplt
-from recipes.common.study import Run, Study
+from keras_iplt_recipes.common.study import Run, Study
 
 def meets(place, number, of):
     place.file(".here").touch()
@@ -215,10 +215,10 @@ ONE_TABLE = ["--quick", "--tables", "1", "--ratios-1", "0.7"]
 def test_a_recipe_with_two_workers_finds_the_same(tmp_path, capsys):
     """As one after another."""
     pytest.importorskip("ray")
-    recipe = importlib.import_module("recipes.iplt")
+    recipe = importlib.import_module("keras_iplt_recipes.iplt")
     recipe.main([*ONE_TABLE, "--seeds", "2", "--out", str(tmp_path / "one")])
     words = [*ONE_TABLE, "--seeds", "2", "--workers", "2", "--out", tmp_path / "two"]
-    done = alone(["-m", "recipes.iplt"], *words)
+    done = alone(["-m", "keras_iplt_recipes.iplt"], *words)
     assert done.returncode == 0 and "2 at a time" in done.stderr, done.stderr
     one, two = (
         json.loads((tmp_path / name / "results.json").read_text())["runs"]
@@ -237,7 +237,7 @@ def test_two_devices(backend, tmp_path):
     """Each batch spread over two logical CPUs, the network shrinking meanwhile."""
     words = [*ONE_TABLE, "--devices", "2", "--out", tmp_path]
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
-    done = alone(["-m", "recipes.iplt"], *words, KERAS_BACKEND=backend, **flags)
+    done = alone(["-m", "keras_iplt_recipes.iplt"], *words, KERAS_BACKEND=backend, **flags)
     assert done.returncode == 0, done.stderr
     runs = json.loads((tmp_path / "results.json").read_text())["runs"]
     assert runs["table1/iplt-0.7-seed0"]["settings"]["hardware"]["devices"] == 2
@@ -247,7 +247,7 @@ def test_two_devices(backend, tmp_path):
 @pytest.mark.slow
 def test_other_dtypes_and_xla(tmp_path, capsys):
     """The models that are left compute as they were trained."""
-    recipe = importlib.import_module("recipes.iplt")
+    recipe = importlib.import_module("keras_iplt_recipes.iplt")
     words = ["--precision", "mixed_bfloat16", "--xla", "--out", str(tmp_path)]
     recipe.main([*ONE_TABLE, *words])
     assert keras.config.dtype_policy().name == "float32"
@@ -334,7 +334,7 @@ def test_these_are_the_recipes():
 def test_quick(name, tmp_path, capsys, monkeypatch):
     """All of a recipe; then again, when all is there."""
     pytest.importorskip("matplotlib")
-    recipe = importlib.import_module(f"recipes.{name}")
+    recipe = importlib.import_module(f"keras_iplt_recipes.{name}")
     arguments = ["--quick", "--out", str(tmp_path / "some" / "where")]
     answer = recipe.main(arguments)
     out, err = capsys.readouterr()
@@ -359,7 +359,7 @@ def test_quick(name, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("name", RECIPES)
 def test_another_settings_folder(name, tmp_path):
     """A results directory of something else is left alone."""
-    recipe = importlib.import_module(f"recipes.{name}")
+    recipe = importlib.import_module(f"keras_iplt_recipes.{name}")
     (tmp_path / "results.json").write_text("mine")
     with pytest.raises(SystemExit, match=r"error: .*results\.json"):
         recipe.main(["--quick", "--out", str(tmp_path)])

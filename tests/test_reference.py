@@ -1,4 +1,4 @@
-"""docs/api.md is what tests/reference.py makes of the docstrings, and has every public name."""
+"""docs/api.md is what tools/reference.py makes of the docstrings, and has every public name."""
 
 import importlib.util
 import pathlib
@@ -9,24 +9,25 @@ import pytest
 
 import keras_iplt as iplt
 
-HERE = pathlib.Path(__file__).resolve().parent
+TOOLS = pathlib.Path(__file__).resolve().parents[1] / "tools"
 
 pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="the page tells about keras_iplt.tfmot, too"
+    keras.backend.backend() != "tensorflow",
+    reason="it tells about tfmot_bridge, too",
 )
 
 
 @pytest.fixture(scope="module")
 def reference():
-    """tests/reference.py as a module, wherever pytest was started."""
-    spec = importlib.util.spec_from_file_location("reference", HERE / "reference.py")
+    """tools/reference.py as a module, wherever pytest was started."""
+    spec = importlib.util.spec_from_file_location("reference", TOOLS / "reference.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def test_the_page_is_what_the_docstrings_say(reference):
-    """If this fails, run `python tests/reference.py`."""
+    """If this fails, run `python tools/reference.py`."""
     assert reference.PAGE.read_text(encoding="utf-8") == reference.page()
 
 

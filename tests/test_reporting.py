@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from law import randomize
+from support.law import randomize
 
 import keras_iplt as iplt
 from keras_iplt.reporting import page, report, surroundings

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from graphs import GRAPHS, build
 from keras import layers, ops
-from law import random_inputs, randomize
+from support.graphs import GRAPHS, build
+from support.law import random_inputs, randomize
 
 import keras_iplt as iplt
 

@@ -3,14 +3,13 @@
 import itertools
 import json
 
-import graphs
 import keras
-import law
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
+from support import graphs, law
 
 import keras_iplt as iplt
 from keras_iplt.analysis import measuring

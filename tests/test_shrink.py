@@ -7,19 +7,19 @@ import sys
 import keras
 import numpy as np
 import pytest
-from graphs import GRAPHS, build
 from keras import layers, ops
-from law import TOLERANCE, difference, random_inputs, random_plan, randomize
-from random_graphs import build as build_random
-from random_graphs import sample
+from support.graphs import GRAPHS, build
+from support.law import TOLERANCE, difference, random_inputs, random_plan, randomize
+from support.random_graphs import build as build_random
+from support.random_graphs import sample
 
 import keras_iplt as iplt
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt.graph.recordings import plain_differences
 from keras_iplt.graph.rules import registry
 from keras_iplt.surgery.journal import Journal
 from keras_iplt.surgery.rewriter import Rewriter
-from keras_iplt.surgery.shrink import shrunk
+from keras_iplt.surgery.shrinking import shrunk
 
 SIZES_IN_CODE = {"padded_shortcut_lambda", "lambdas"}
 RUNS = ("_losses", "_call_context_args", "_lock")  # what a layer notes down while it is called
@@ -302,7 +302,7 @@ def test_failure_at_any_step(monkeypatch, step, error):
 def test_failure_at_the_end(monkeypatch, place):
     """A model that is not what the plan says is not let back into training."""
 
-    module = sys.modules["keras_iplt.surgery.shrink"]
+    module = sys.modules["keras_iplt.surgery.shrinking"]
     model, x, y = trained()
     plan = iplt.plan(model, ratio=0.5)
     whole, calls = getattr(module, place), []

@@ -11,11 +11,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from law import difference
+from support.law import difference
 
 import keras_iplt as iplt
-from keras_iplt import keras_private as private
-from keras_iplt.graph.weights import kept_axes, take
+from keras_iplt import _keras as private
+from keras_iplt.graph.slices import kept_axes, take
 
 BACKEND = keras.backend.backend()
 RANDOM = np.random.default_rng(0)

@@ -142,7 +142,7 @@ def test_filters_are_counted_along_the_right_axis():
 @pytest.mark.any_backend
 def test_m_of_n_runs_along_the_inputs():
     """Of dense layers and convolutions, as tfmot's checker sees it."""
-    from keras_iplt.sparsity.pruning_utils import is_pruned_m_by_n
+    from keras_iplt.sparsity.tfmot_api.pruning_utils import is_pruned_m_by_n
 
     model = net()
     done = sparsity.prune_weights(model, 0.5, pattern=patterns.MbyN(2, 4))

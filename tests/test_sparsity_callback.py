@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from law import difference, random_inputs, random_plan, randomize
-from random_graphs import build, sample
-from training import BACKEND, QUIET, X, Y, compiled
-from training import residual as with_batch_norms
+from support.law import difference, random_inputs, random_plan, randomize
+from support.random_graphs import build, sample
+from support.training import BACKEND, QUIET, X, Y, compiled
+from support.training import residual as with_batch_norms
 
 import keras_iplt as iplt
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt import sparsity
 from keras_iplt.callbacks import backup
 from keras_iplt.sparsity import allocation
@@ -505,7 +505,7 @@ sys.path[:0] = [{tests!r}, {root!r}]
 import contextlib, os
 import keras, numpy as np
 import keras_iplt as iplt
-from training import X, Y, compiled
+from support.training import X, Y, compiled
 two = sys.argv[1] == "two"
 scope = contextlib.nullcontext()
 if keras.backend.backend() == "jax":
@@ -520,7 +520,7 @@ else:
     if two:
         scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope()
 with scope:
-    from training import dense
+    from support.training import dense
     model = compiled(lambda: dense(16), keras.optimizers.SGD(0.05, momentum=0.9))
 ours = iplt.SparsityCallback(0.75, 0.25, every=3, per="batch", allocation="param",
                              convolutions_only=False, verbose=0)

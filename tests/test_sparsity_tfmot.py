@@ -13,15 +13,19 @@ import pytest
 from keras import layers, ops
 
 from keras_iplt.errors import ModelError, OptionError, WeightsError
-from keras_iplt.sparsity import pruning_utils
-from keras_iplt.sparsity.prunable_layer import PrunableLayer
-from keras_iplt.sparsity.prune import prune_low_magnitude, prune_scope, strip_pruning
-from keras_iplt.sparsity.prune_registry import PruneRegistry, prunable_weights
-from keras_iplt.sparsity.pruning_callbacks import PruningSummaries, UpdatePruningStep
-from keras_iplt.sparsity.pruning_impl import Pruning
-from keras_iplt.sparsity.pruning_policy import PruneForLatencyOnXNNPack, PruningPolicy
-from keras_iplt.sparsity.pruning_schedule import ConstantSparsity, PolynomialDecay, PruningSchedule
-from keras_iplt.sparsity.pruning_wrapper import PruneLowMagnitude, collect_prunable_layers
+from keras_iplt.sparsity.tfmot_api import pruning_utils
+from keras_iplt.sparsity.tfmot_api.prunable_layer import PrunableLayer
+from keras_iplt.sparsity.tfmot_api.prune import prune_low_magnitude, prune_scope, strip_pruning
+from keras_iplt.sparsity.tfmot_api.prune_registry import PruneRegistry, prunable_weights
+from keras_iplt.sparsity.tfmot_api.pruning_callbacks import PruningSummaries, UpdatePruningStep
+from keras_iplt.sparsity.tfmot_api.pruning_impl import Pruning
+from keras_iplt.sparsity.tfmot_api.pruning_policy import PruneForLatencyOnXNNPack, PruningPolicy
+from keras_iplt.sparsity.tfmot_api.pruning_schedule import (
+    ConstantSparsity,
+    PolynomialDecay,
+    PruningSchedule,
+)
+from keras_iplt.sparsity.tfmot_api.pruning_wrapper import PruneLowMagnitude, collect_prunable_layers
 
 BACKEND = keras.backend.backend()
 any_backend = pytest.mark.any_backend

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from law import difference, randomize
+from support.law import difference, randomize
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("tfmot is for the TensorFlow backend", allow_module_level=True)
@@ -20,16 +20,17 @@ if keras.backend.backend() != "tensorflow":
 import tensorflow as tf
 
 import keras_iplt as iplt
-from keras_iplt import schedules, tfmot
+from keras_iplt import schedules
+from keras_iplt import tfmot_bridge as tfmot
 from keras_iplt.errors import ModelError, OptionError
-from keras_iplt.tfmot import door
-from keras_iplt.tfmot.wrapper import wrappers_in
+from keras_iplt.tfmot_bridge import door
+from keras_iplt.tfmot_bridge.wrapper import wrappers_in
 
 # Run by other interpreters, while the tests here go on.
 
 DOOR = """
 import os
-from keras_iplt import tfmot
+from keras_iplt import tfmot_bridge as tfmot
 import tensorflow as tf
 print(os.environ.get("TF_USE_LEGACY_KERAS"), tf.keras.__version__[0])
 import tensorflow_model_optimization as original
@@ -40,7 +41,7 @@ print(tfmot.PruningSchedule is keras.PruningSchedule, tfmot.PrunableLayer is ker
 KERAS_2 = """
 import os
 import numpy as np, tensorflow as tf
-from keras_iplt import schedules, tfmot
+from keras_iplt import schedules, tfmot_bridge as tfmot
 print(os.environ["TF_USE_LEGACY_KERAS"], tf.keras.__name__.partition(".")[0])
 import tensorflow_model_optimization as original
 keras, sparsity = tf.keras, original.sparsity.keras
@@ -119,7 +120,7 @@ def test_without_tfmot_the_error_says_what_to_install(monkeypatch):
 
 
 def original():
-    """tfmot's own schedules: the module that keras_iplt.tfmot imported."""
+    """tfmot's own schedules: the module that keras_iplt.tfmot_bridge imported."""
     return sys.modules["tensorflow_model_optimization"].sparsity.keras
 
 
@@ -363,7 +364,7 @@ def test_fit_without_the_callback_is_refused():
     fresh = tfmot.prune_filters(sequential(), 0.5)
     fresh.compile("sgd", "mse")
     for model in (fresh, wrapped):
-        with pytest.raises(OptionError, match=r"expected keras_iplt\.tfmot\.UpdateFilters"):
+        with pytest.raises(OptionError, match=r"expected keras_iplt\.tfmot_bridge\.UpdateFilters"):
             model.fit(x, np.zeros((16, 4)), batch_size=4, verbose=0)  # as `trained` does
     fresh.predict(x, verbose=0)
     fresh.fit(x, np.zeros((16, 4)), callbacks=[tfmot.UpdateFilters()], verbose=0)

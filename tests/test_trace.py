@@ -5,8 +5,8 @@ import concurrent.futures
 import keras
 import numpy as np
 import pytest
-from graphs import build
 from keras import layers, ops
+from support.graphs import build
 
 import keras_iplt as iplt
 from keras_iplt.graph.partition import Partition

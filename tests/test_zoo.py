@@ -7,11 +7,11 @@ import re
 import keras
 import numpy as np
 import pytest
-from law import check_law
+from keras_iplt_recipes import zoo
+from keras_iplt_recipes.zoo.parts import initializer_of
+from support.law import check_law
 
 import keras_iplt as iplt
-from keras_iplt import zoo
-from keras_iplt.zoo.parts import initializer_of
 
 CIFAR, IMAGENET = (32, 32, 3), (224, 224, 3)
 

@@ -10,19 +10,19 @@ import dataclasses
 from typing import Any
 
 from keras_iplt.analysis.guided_backup import GuidedBackup
-from keras_iplt.analysis.profile import aligned, thousands
-from keras_iplt.analysis.sensitivity import sensitivity as analyse
-from keras_iplt.checks import check_share
+from keras_iplt.analysis.profiles import aligned, thousands
+from keras_iplt.analysis.sensitivities import sensitivity as analyse
 from keras_iplt.criteria import get as get_criterion
 from keras_iplt.errors import DataError, OptionError
-from keras_iplt.files import checked, replacing
-from keras_iplt.fingerprint import fingerprint, of_data
+from keras_iplt.graph.names import as_list, by_layer
+from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import trace
-from keras_iplt.graph.weights import numbers_of
-from keras_iplt.monitor import less_is_better, watched
-from keras_iplt.naming import as_list, by_layer
-from keras_iplt.selection import countable, plan
-from keras_iplt.surgery.rewrite import rewrite
+from keras_iplt.planning.decide import countable, plan
+from keras_iplt.support.arguments import check_share
+from keras_iplt.support.files import checked, replacing
+from keras_iplt.support.fingerprints import fingerprint, of_data
+from keras_iplt.support.metrics import less_is_better, watched
+from keras_iplt.surgery.rewriting import rewrite
 
 __all__ = ["Guided", "GuidedStep", "prune_guided"]
 

@@ -6,7 +6,7 @@ import pathlib
 import keras
 
 from keras_iplt.errors import BackupError
-from keras_iplt.files import replacing
+from keras_iplt.support.files import replacing
 
 __all__ = ["GuidedBackup"]
 

@@ -6,9 +6,9 @@ import time
 import keras
 
 from keras_iplt.errors import DataError
+from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.walk import accepts
-from keras_iplt.graph.weights import numbers_of
-from keras_iplt.observe import batches, without_gradients
+from keras_iplt.running.observe import batches, without_gradients
 
 __all__ = ["Examples", "Meter"]
 

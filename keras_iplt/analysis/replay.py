@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt.graph.walk import accepts, is_graph_model, walk
 
 __all__ = ["Replay"]

@@ -11,9 +11,9 @@ import pathlib
 
 import numpy as np
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt.errors import BackupError
-from keras_iplt.graph.weights import numbers_of
+from keras_iplt.graph.slices import numbers_of
 
 __all__ = ["Backup"]
 

@@ -3,7 +3,7 @@
 import math
 
 from keras_iplt.errors import OptionError
-from keras_iplt.monitor import less_is_better
+from keras_iplt.support.metrics import less_is_better
 
 __all__ = ["Guard"]
 

@@ -3,13 +3,13 @@
 import time
 import warnings
 
+from keras_iplt import _keras as private
 from keras_iplt import criteria
-from keras_iplt import keras_private as private
+from keras_iplt.callbacks.deferral import Stopwatch
 from keras_iplt.callbacks.progress import Progress, WayBack, check_names
 from keras_iplt.callbacks.scheduled import ScheduledCallback
-from keras_iplt.callbacks.waiting import Stopwatch
 from keras_iplt.errors import OptionError, WeightsError
-from keras_iplt.surgery.shrink import rehearse
+from keras_iplt.surgery.shrinking import rehearse
 
 __all__ = ["IPLTCallback"]
 

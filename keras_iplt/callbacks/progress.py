@@ -5,19 +5,19 @@ from typing import Any
 
 import numpy as np
 
+from keras_iplt import _keras as private
 from keras_iplt import criteria
-from keras_iplt import keras_private as private
-from keras_iplt.cost import flops, parameters
 from keras_iplt.errors import DataError, OptionError
+from keras_iplt.graph.costs import flops, parameters
+from keras_iplt.graph.names import as_dict, as_list, name_of
+from keras_iplt.graph.slices import kept_axes, numbers_of, take, zeroed
 from keras_iplt.graph.trace import trace
-from keras_iplt.graph.weights import kept_axes, numbers_of, take, zeroed
-from keras_iplt.naming import as_dict, as_list, name_of
-from keras_iplt.plan import Plan, bound
-from keras_iplt.selection import Past, countable, decide, described, measure_of, measured
-from keras_iplt.selection import plan as make_plan
-from keras_iplt.surgery.mask import mask
+from keras_iplt.planning.decide import Past, countable, decide, described, measure_of, measured
+from keras_iplt.planning.decide import plan as make_plan
+from keras_iplt.planning.plan import Plan, bound
+from keras_iplt.surgery.masking import mask
 from keras_iplt.surgery.rewriter import Rewriter
-from keras_iplt.surgery.shrink import shrunk
+from keras_iplt.surgery.shrinking import shrunk
 
 __all__ = ["Progress", "WayBack", "check_names"]
 

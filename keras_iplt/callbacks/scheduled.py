@@ -13,11 +13,11 @@ from typing import Any
 
 import keras
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt import schedules
 from keras_iplt.callbacks.backup import Backup
-from keras_iplt.callbacks.company import Company
 from keras_iplt.callbacks.guard import Guard
+from keras_iplt.callbacks.other_callbacks import Company
 from keras_iplt.errors import BackupError, OptionError, WeightsError
 
 __all__ = ["Course", "ScheduledCallback"]

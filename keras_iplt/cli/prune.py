@@ -110,7 +110,7 @@ def _planned(iplt, model, given, found):
 
 def _write(options, small, plan):
     """The plan goes last: its place is taken once the model is safe."""
-    replacing = work.module("keras_iplt.files").replacing
+    replacing = work.module("keras_iplt.support.files").replacing
     with replacing(options.output) as partial:
         small.save(partial)
     if options.plan_out is not None:

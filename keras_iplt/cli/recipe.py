@@ -49,7 +49,7 @@ def run_recipe(name, arguments):
     known = next((module for module in found if _bare(module) == _bare(name)), None)
     if known is None:
         raise OptionError(f"no recipe {name!r}; there are: {', '.join(found) or 'none'}")
-    result = work.module(f"recipes.{known}").main(arguments)
+    result = work.module(f"keras_iplt_recipes.{known}").main(arguments)
     return None if result is None else Answer("", result)
 
 
@@ -60,9 +60,11 @@ def _bare(name):
 def recipes():
     """name -> first line, for each module of `recipes` with a function `main`. They are read, not
     imported, as they import Keras."""
-    package = importlib.util.find_spec("recipes")
+    package = importlib.util.find_spec("keras_iplt_recipes")
     if package is None:
-        raise OptionError("the package 'recipes', which comes with keras-iplt, cannot be found")
+        raise OptionError(
+            "the package keras_iplt_recipes, which comes with keras-iplt, cannot be found"
+        )
     found = {}
     for folder in package.submodule_search_locations or ():
         for path in sorted(pathlib.Path(folder).glob("*.py")):

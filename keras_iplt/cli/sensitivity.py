@@ -52,7 +52,7 @@ def run(options):
         options.force,
     )  # fmt: skip
     if options.plot is not None:
-        work.module("keras_iplt.extras").required("matplotlib", "plots", "--plot needs")
+        work.module("keras_iplt.support.extras").required("matplotlib", "plots", "--plot needs")
     iplt = work.library()
     found = work.examples(options)
     if found.y is None:
@@ -91,5 +91,5 @@ def _goes_on(path):
 
 def _plot(result, path):
     figure = work.module("keras_iplt.plots").sensitivity(result)
-    with work.module("keras_iplt.files").replacing(path) as partial:
+    with work.module("keras_iplt.support.files").replacing(path) as partial:
         figure.savefig(partial)

@@ -27,7 +27,7 @@ def library():
 
 def loaded(options, path, compile=False):
     """A model from a .keras file."""
-    load_model = module("keras_iplt.loading").load_model
+    load_model = module("keras_iplt.cli.loading").load_model
     for name in options.modules:
         _import(name)
     say(f"loading {path}")
@@ -45,7 +45,7 @@ def examples(options):
     """Examples from the file that `--data` names, or None."""
     if options.data is None:
         return None
-    found = module("keras_iplt.loading").load_examples(options.data, options.take)
+    found = module("keras_iplt.cli.loading").load_examples(options.data, options.take)
     shapes = ", ".join(
         f"{name} {array.shape}"
         for name, array in zip(found.names, (found.x, found.y), strict=False)
@@ -99,7 +99,7 @@ def compiled(model, found):
 
 def _last_activation(tensor):
     """The name of the function that an output comes from."""
-    private = importlib.import_module("keras_iplt.keras_private")
+    private = importlib.import_module("keras_iplt._keras")
     operation = private.producer_of(tensor)
     if (function := private.function_of(operation)) is not None:  # a nested model
         return _last_activation(function.outputs[0])

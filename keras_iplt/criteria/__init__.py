@@ -33,6 +33,7 @@ import numpy as np
 
 from keras_iplt.criteria.base import Criterion
 from keras_iplt.criteria.data import Activation, APoZ, Gradient, Taylor
+from keras_iplt.criteria.filters import Filters, check_finite
 from keras_iplt.criteria.weights import (
     L1,
     L2,
@@ -44,9 +45,8 @@ from keras_iplt.criteria.weights import (
     Random,
 )
 from keras_iplt.errors import CriterionError, DataError, WeightsError
-from keras_iplt.filters import Filters, check_finite
-from keras_iplt.graph.weights import numbers_of
-from keras_iplt.observe import marked
+from keras_iplt.graph.slices import numbers_of
+from keras_iplt.running.observe import marked
 
 __all__ = [
     "APoZ",

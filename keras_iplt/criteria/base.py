@@ -4,9 +4,9 @@ import inspect
 
 import numpy as np
 
+from keras_iplt.criteria.filters import filters_of
 from keras_iplt.errors import CriterionError
-from keras_iplt.filters import filters_of
-from keras_iplt.graph.weights import numbers_of
+from keras_iplt.graph.slices import numbers_of
 
 __all__ = ["Criterion"]
 

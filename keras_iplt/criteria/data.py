@@ -3,10 +3,10 @@
 import numpy as np
 
 from keras_iplt.criteria.base import Criterion
-from keras_iplt.filters import check_finite, filters_of
-from keras_iplt.gradients import gradients
-from keras_iplt.graph.weights import numbers_of
-from keras_iplt.observe import batches, consumers, observe
+from keras_iplt.criteria.filters import check_finite, filters_of
+from keras_iplt.graph.slices import numbers_of
+from keras_iplt.running.gradients import gradients
+from keras_iplt.running.observe import batches, consumers, observe
 
 __all__ = ["APoZ", "Activation", "Gradient", "Taylor"]
 

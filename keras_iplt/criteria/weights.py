@@ -6,9 +6,9 @@ import keras
 import numpy as np
 
 from keras_iplt.criteria.base import Criterion
+from keras_iplt.criteria.filters import check_finite
 from keras_iplt.errors import CriterionError
-from keras_iplt.filters import check_finite
-from keras_iplt.graph.weights import numbers_of
+from keras_iplt.graph.slices import numbers_of
 
 __all__ = ["Lp", "L1", "L2", "GeometricMedian", "LAMP", "BatchNormScale", "Random", "Custom"]
 

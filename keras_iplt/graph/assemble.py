@@ -6,7 +6,7 @@ from keras_iplt.graph.channels import SOLID, Frozen, Graph, Group
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.partition import Partition
 
-__all__ = ["as_graph", "make_rectangular"]
+__all__ = ["assembled", "make_rectangular"]
 
 
 def make_rectangular(flow):
@@ -42,7 +42,7 @@ def _settle_axis(flow, x):
     return True
 
 
-def as_graph(flow, model, function):
+def assembled(flow, model, function):
     """The findings, frozen."""
     flow.path = ""
     ids = np.arange(len(flow.partition))

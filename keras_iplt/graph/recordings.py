@@ -9,7 +9,7 @@ import numbers
 import keras
 import numpy as np
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 
 __all__ = ["plain_differences", "same", "same_constants", "same_operations"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.channels import SOLID, Channels
-from keras_iplt.graph.weights import kept_along, kept_axes, kept_lengths, numbers_of, take, zeroed
+from keras_iplt.graph.slices import kept_along, kept_axes, kept_lengths, numbers_of, take, zeroed
 
 __all__ = ["check_round_trip", "config_of", "is_custom", "learn_to_recreate", "recreate"]
 

@@ -4,16 +4,16 @@ import inspect
 
 import keras
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
-from keras_iplt.graph.assemble import as_graph, make_rectangular
-from keras_iplt.graph.channels import Call, Channels
+from keras_iplt.graph.assemble import assembled, make_rectangular
+from keras_iplt.graph.channels import Call, Channels, Graph
 from keras_iplt.graph.flow import Flow, channels_in
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.unknown import read_unknown, settle
 from keras_iplt.graph.walk import inline, is_graph_model, walk
 
-__all__ = ["trace"]
+__all__ = ["graph_for", "graph_of", "trace"]
 
 
 def trace(model, approximate=False):
@@ -49,7 +49,12 @@ def trace(model, approximate=False):
         tracer.freeze(x, "it is an output of the model")
     make_rectangular(tracer)
     settle(tracer)
-    return as_graph(tracer, model, function)
+    return assembled(tracer, model, function)
+
+
+def graph_for(model_or_graph):
+    """The `Graph` of a model, or the one given."""
+    return model_or_graph if isinstance(model_or_graph, Graph) else trace(model_or_graph)
 
 
 def graph_of(model):

@@ -5,7 +5,7 @@ import itertools
 import keras
 import numpy as np
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt.graph.channels import SOLID, Channels, Producer
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.recordings import same_operations

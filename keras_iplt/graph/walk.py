@@ -8,7 +8,7 @@ import inspect
 
 import keras
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 
 __all__ = ["accepts", "inline", "is_graph_model", "kinds", "overrides_call", "walk"]
 

@@ -16,7 +16,7 @@ import time
 
 import numpy as np
 
-from keras_iplt.shipping.runtimes import interpreter_of
+from keras_iplt.exporting.runtimes import interpreter_of
 
 __all__ = ["Shape", "Stairs", "seconds", "shortest", "stairs"]
 

@@ -16,14 +16,14 @@ import tempfile
 import keras
 import numpy as np
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt.errors import OptionError
+from keras_iplt.exporting.formats import write
+from keras_iplt.exporting.runtimes import tflite_runtime
 from keras_iplt.graph.flow import channels_in
-from keras_iplt.graph.weights import kept_lengths
+from keras_iplt.graph.slices import kept_lengths
+from keras_iplt.graph.trace import graph_for
 from keras_iplt.latency.probes import Shape, Stairs, seconds, shortest, stairs
-from keras_iplt.plan import as_graph
-from keras_iplt.shipping.formats import write
-from keras_iplt.shipping.runtimes import tflite_runtime
 
 __all__ = ["Entry", "LatencyTable", "latency_table"]
 
@@ -181,7 +181,7 @@ def latency_table(model, threads=1, verbose=1):
         )
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise OptionError(f"threads: expected a positive integer, received: {threads!r}")
-    graph = as_graph(model)
+    graph = graph_for(model)
     if any(None in x.shape[1:] for x in graph.function.inputs):
         raise OptionError(
             f"the latency of model {graph.model.name!r} cannot be measured: its inputs have no "

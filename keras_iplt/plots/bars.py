@@ -5,7 +5,7 @@ import collections.abc
 import keras
 import numpy as np
 
-from keras_iplt.analysis.compare import compare
+from keras_iplt.analysis.comparison import compare
 from keras_iplt.errors import OptionError
 from keras_iplt.plots import canvas
 from keras_iplt.sparsity.table import Sparsity, measure

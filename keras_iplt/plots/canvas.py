@@ -9,7 +9,7 @@ import unicodedata
 
 import numpy as np
 
-from keras_iplt.extras import required
+from keras_iplt.support.extras import required
 
 __all__ = [
     "FROZEN",

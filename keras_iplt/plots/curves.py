@@ -7,8 +7,8 @@ import numpy as np
 from keras_iplt.criteria import get as get_criterion
 from keras_iplt.criteria import scores
 from keras_iplt.errors import OptionError
-from keras_iplt.naming import as_list, groups_of
-from keras_iplt.plan import as_graph
+from keras_iplt.graph.names import as_list, groups_of
+from keras_iplt.graph.trace import graph_for
 from keras_iplt.plots import canvas
 
 __all__ = ["norms", "sensitivity"]
@@ -85,7 +85,7 @@ def norms(model, criterion="l2", data=None, layers=None):
     >>> line.get_label(), len(line.get_ydata()), float(max(line.get_ydata()))
     ('conv', 16, 1.0)
     """
-    graph, criterion = as_graph(model), get_criterion(criterion)
+    graph, criterion = graph_for(model), get_criterion(criterion)
     chosen = _groups(graph, layers)
     found = scores(graph, criterion, data, chosen)
     ranked = [np.sort(found[group.classes])[::-1] for group in chosen]

@@ -15,11 +15,11 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import SOLID
 from keras_iplt.graph.flow import channels_in
-from keras_iplt.plan import as_graph
+from keras_iplt.graph.trace import graph_for
 from keras_iplt.plots import canvas
 
 __all__ = ["groups"]
@@ -70,7 +70,7 @@ def groups(model):
     >>> [text.get_text() for text in plots.groups(model).axes[0].texts if text.get_gid() == "name"]
     ['conv', 'head']
     """
-    graph = as_graph(model)
+    graph = graph_for(model)
     rows = _rows(graph)
     if not rows:
         raise OptionError(f"expected a model with operations, received: {graph.model.name!r}")

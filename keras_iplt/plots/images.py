@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt.errors import OptionError
-from keras_iplt.graph.weights import numbers_of
-from keras_iplt.plan import Plan, bound
+from keras_iplt.graph.slices import numbers_of
+from keras_iplt.planning.plan import Plan, bound
 from keras_iplt.plots import canvas
 
 __all__ = ["kernels"]

@@ -2,13 +2,12 @@
 
 import datetime
 
-from keras_iplt.analysis.compare import compare
-from keras_iplt.analysis.profile import Profile, profile
+from keras_iplt.analysis.comparison import compare
+from keras_iplt.analysis.profiles import Profile, profile
 from keras_iplt.errors import OptionError
-from keras_iplt.extras import required
-from keras_iplt.files import checked
 from keras_iplt.graph.channels import Graph
-from keras_iplt.plan import Plan, as_graph, bound
+from keras_iplt.graph.trace import graph_for
+from keras_iplt.planning.plan import Plan, bound
 from keras_iplt.reporting.decisions import add_frozen, add_plan
 from keras_iplt.reporting.figures import (
     add_exports,
@@ -19,6 +18,8 @@ from keras_iplt.reporting.figures import (
 from keras_iplt.reporting.page import add, page, write
 from keras_iplt.reporting.pictures import picture
 from keras_iplt.reporting.surroundings import add_surroundings, checked_command
+from keras_iplt.support.extras import required
+from keras_iplt.support.files import checked
 from keras_iplt.surgery import rewrite
 
 __all__ = ["report"]
@@ -83,13 +84,13 @@ def report(
         raise OptionError(
             f"sensitivity: expected what keras_iplt.sensitivity returns, received: {sensitivity!r}"
         )
-    before = before if isinstance(before, (Profile, Graph)) else as_graph(before)
+    before = before if isinstance(before, (Profile, Graph)) else graph_for(before)
     plan = _checked_plan(plan, before)
     supposed = after is None and plan is not None and isinstance(before, Graph)
     if supposed:
         after = rewrite(before.model, plan)
     if after is not None and not isinstance(after, (Profile, Graph)):
-        after = as_graph(after)
+        after = graph_for(after)
     counted = before if isinstance(before, Profile) else profile(before)
     comparison = None if after is None else compare(counted, after)
     graph = next((one for one in (before, after) if isinstance(one, Graph)), None)

@@ -3,8 +3,8 @@
 import collections.abc
 import numbers
 
-from keras_iplt.analysis.compare import percent, share_gone
-from keras_iplt.analysis.profile import mebibytes, thousands
+from keras_iplt.analysis.comparison import percent, share_gone
+from keras_iplt.analysis.profiles import mebibytes, thousands
 from keras_iplt.errors import OptionError
 from keras_iplt.reporting.page import add, add_row, gauge, table
 

@@ -3,8 +3,8 @@
 import unicodedata
 from xml.etree import ElementTree
 
-from keras_iplt.files import replacing
 from keras_iplt.reporting.style import CSS
+from keras_iplt.support.files import replacing
 
 __all__ = ["add", "add_row", "gauge", "page", "plain", "table", "write"]
 

@@ -5,8 +5,8 @@ import io
 import warnings
 
 from keras_iplt import plots
-from keras_iplt.extras import required
 from keras_iplt.reporting.page import add
+from keras_iplt.support.extras import required
 
 __all__ = ["picture"]
 

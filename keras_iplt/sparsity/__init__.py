@@ -25,20 +25,20 @@ have died into a smaller model.
 
 from keras_iplt.sparsity import allocation, patterns
 from keras_iplt.sparsity.callback import SparsityCallback
-from keras_iplt.sparsity.dead import remove_dead
+from keras_iplt.sparsity.dead_weights import remove_dead
 from keras_iplt.sparsity.progress import prune_weights
-from keras_iplt.sparsity.prunable_layer import PrunableLayer
-from keras_iplt.sparsity.prune import prune_low_magnitude, prune_scope, strip_pruning
-from keras_iplt.sparsity.pruning_callbacks import PruningSummaries, UpdatePruningStep
-from keras_iplt.sparsity.pruning_policy import PruneForLatencyOnXNNPack, PruningPolicy
-from keras_iplt.sparsity.pruning_schedule import (
+from keras_iplt.sparsity.sizes import CompressedSize, compressed_size
+from keras_iplt.sparsity.table import Sparsity, measure
+from keras_iplt.sparsity.tfmot_api.prunable_layer import PrunableLayer
+from keras_iplt.sparsity.tfmot_api.prune import prune_low_magnitude, prune_scope, strip_pruning
+from keras_iplt.sparsity.tfmot_api.pruning_callbacks import PruningSummaries, UpdatePruningStep
+from keras_iplt.sparsity.tfmot_api.pruning_policy import PruneForLatencyOnXNNPack, PruningPolicy
+from keras_iplt.sparsity.tfmot_api.pruning_schedule import (
     ConstantSparsity,
     PolynomialDecay,
     PruningSchedule,
 )
-from keras_iplt.sparsity.pruning_wrapper import PruneLowMagnitude
-from keras_iplt.sparsity.sizes import CompressedSize, compressed_size
-from keras_iplt.sparsity.table import Sparsity, measure
+from keras_iplt.sparsity.tfmot_api.pruning_wrapper import PruneLowMagnitude
 
 __all__ = [
     # without wrappers

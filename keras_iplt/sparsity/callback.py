@@ -2,7 +2,7 @@
 
 import warnings
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt import schedules
 from keras_iplt.callbacks.progress import WayBack
 from keras_iplt.callbacks.scheduled import ScheduledCallback
@@ -12,8 +12,8 @@ from keras_iplt.sparsity.allocation import get as allocation_of
 from keras_iplt.sparsity.meter import LossMeter
 from keras_iplt.sparsity.patterns import get as pattern_of
 from keras_iplt.sparsity.progress import HeldProgress
-from keras_iplt.sparsity.pruning_callbacks import UpdatePruningStep
-from keras_iplt.surgery.shrink import check_strategy
+from keras_iplt.sparsity.tfmot_api.pruning_callbacks import UpdatePruningStep
+from keras_iplt.surgery.shrinking import check_strategy
 
 __all__ = ["SparsityCallback"]
 

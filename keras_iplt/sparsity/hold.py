@@ -12,8 +12,8 @@ of each mask through it.
 import keras
 import numpy as np
 
-from keras_iplt import keras_private as private
-from keras_iplt.graph.weights import numbers_of
+from keras_iplt import _keras as private
+from keras_iplt.graph.slices import numbers_of
 
 __all__ = ["Hold", "mask_variable"]
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
 
 __all__ = ["LossMeter"]

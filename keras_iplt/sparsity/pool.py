@@ -7,12 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
+from keras_iplt.criteria.filters import check_finite
 from keras_iplt.errors import ModelError, NothingToPruneError, OptionError
-from keras_iplt.filters import check_finite
-from keras_iplt.graph.weights import numbers_of
-from keras_iplt.naming import as_list, name_of
-from keras_iplt.sparsity.prune_registry import prunable_weights
+from keras_iplt.graph.names import as_list, name_of
+from keras_iplt.graph.slices import numbers_of
+from keras_iplt.sparsity.tfmot_api.prune_registry import prunable_weights
 
 __all__ = ["Prunable", "pool_of"]
 

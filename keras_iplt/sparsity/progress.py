@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from keras_iplt import keras_private as private
-from keras_iplt.checks import check_share
+from keras_iplt import _keras as private
 from keras_iplt.errors import OptionError
-from keras_iplt.graph.weights import numbers_of
+from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity import allocation as allocations
 from keras_iplt.sparsity import patterns
 from keras_iplt.sparsity.hold import Hold, mask_variable
 from keras_iplt.sparsity.pool import pool_of
 from keras_iplt.sparsity.table import of_pool
+from keras_iplt.support.arguments import check_share
 
 __all__ = ["HeldProgress", "WeightProgress", "prune_weights"]
 

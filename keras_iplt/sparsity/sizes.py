@@ -8,8 +8,8 @@ import tempfile
 
 import numpy as np
 
-from keras_iplt.analysis.profile import aligned, thousands
-from keras_iplt.graph.weights import numbers_of
+from keras_iplt.analysis.profiles import aligned, thousands
+from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity.pool import pool_of
 
 __all__ = ["CompressedSize", "LayerSize", "compressed_size"]

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from keras_iplt.analysis.profile import aligned, thousands
-from keras_iplt.graph.weights import numbers_of
+from keras_iplt.analysis.profiles import aligned, thousands
+from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity.pool import pool_of
 
 __all__ = ["LayerSparsity", "Sparsity", "measure"]

@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.channels import SOLID, Channels
 from keras_iplt.graph.trace import trace
 from keras_iplt.layers import Scatter
-from keras_iplt.surgery.compile import carry_compilation
+from keras_iplt.surgery.compilation import carry_compilation
 from keras_iplt.surgery.rewriter import Rewriter
 
 __all__ = ["full_width"]

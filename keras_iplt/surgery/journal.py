@@ -1,6 +1,6 @@
 """Changes to live objects, every one of which can be taken back."""
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 
 __all__ = ["Journal"]
 

@@ -6,14 +6,14 @@ import inspect
 import keras
 import numpy as np
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.flow import channel_axis, channels_in
 from keras_iplt.graph.recordings import plain_differences, same
 from keras_iplt.graph.recreate import config_of, is_custom, recreate
 from keras_iplt.graph.rules import rule_for
+from keras_iplt.graph.slices import kept_along, kept_lengths
 from keras_iplt.graph.walk import is_graph_model
-from keras_iplt.graph.weights import kept_along, kept_lengths
 from keras_iplt.surgery.rewriter import After, Rewriter
 from keras_iplt.surgery.zeros import works_on_zeros
 

@@ -5,14 +5,14 @@ import inspect
 import keras
 import numpy as np
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.recreate import check_round_trip, is_custom, recreate
 from keras_iplt.graph.rules import rule_for
+from keras_iplt.graph.slices import kept_along, kept_axes, kept_lengths, numbers_of, take
 from keras_iplt.graph.trace import graph_of
 from keras_iplt.graph.walk import is_graph_model, walk
-from keras_iplt.graph.weights import kept_along, kept_axes, kept_lengths, numbers_of, take
 
 __all__ = ["After", "Rewriter"]
 

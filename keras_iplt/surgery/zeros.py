@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 
 __all__ = ["works_on_zeros"]
 

@@ -8,7 +8,8 @@ import shlex
 import sys
 
 import keras_iplt as iplt
-from recipes.common.training import PRECISIONS, Hardware
+
+from ..common.training import PRECISIONS, Hardware
 
 __all__ = [
     "add_data",

@@ -13,9 +13,10 @@ import keras
 import numpy as np
 
 from keras_iplt.errors import MissingExtraError
-from keras_iplt.files import replacing
 from keras_iplt.reporting.surroundings import versions
-from recipes.common.study import say
+from keras_iplt.support.files import replacing
+
+from ..common.study import say
 
 __all__ = ["Page", "Spread", "spread"]
 

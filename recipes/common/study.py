@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable
 
 from keras_iplt.errors import DataError, OptionError
-from keras_iplt.extras import required
-from keras_iplt.files import replacing
+from keras_iplt.support.extras import required
+from keras_iplt.support.files import replacing
 
 __all__ = ["Place", "Run", "Study", "say"]
 

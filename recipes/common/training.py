@@ -8,9 +8,10 @@ import time
 
 import keras
 
-from keras_iplt import data
 from keras_iplt.errors import OptionError
-from recipes.common.study import say
+
+from .. import data
+from ..common.study import say
 
 __all__ = [
     "Hardware", "Lines", "Trained", "check_data", "compiled", "cosine", "fit", "loaded",
@@ -113,11 +114,11 @@ def loaded(
     """A data set with the parts of the papers: all training examples are trained on.
 
     Args:
-        source: a name, an .npz file or a folder: see `keras_iplt.data.load`.
+        source: a name, an .npz file or a folder: see `recipes.data.load`.
         seed: of the run.
         batch: examples in a batch.
         take, take_test: at most how many examples to train on, and to test on.
-        data_dir, download, validation, **options: see `keras_iplt.data.load`.
+        data_dir, download, validation, **options: see `recipes.data.load`.
     """
     parts = {"train": take, "test": take_test}
     return data.load(
@@ -177,7 +178,7 @@ def fit(model, source, epochs, place, hardware, callbacks=(), validation=None):
 
     Args:
         model: as built and compiled from the same seed each time.
-        source: a `keras_iplt.data` Data, whose training part it is trained on.
+        source: a `recipes.data` Data, whose training part it is trained on.
         epochs: how many.
         place: the `Place` of the run.
         hardware: the `Hardware`.

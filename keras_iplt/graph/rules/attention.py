@@ -2,7 +2,7 @@
 
 import math
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt.graph.channels import SOLID, Channels
 from keras_iplt.graph.rules.registry import layer_rule
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_iplt import keras_private as private
+from keras_iplt import _keras as private
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.walk import overrides_call
 

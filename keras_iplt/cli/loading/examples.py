@@ -1,0 +1,74 @@
+"""Images and labels from .npz files."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from keras_iplt.errors import DataError
+from keras_iplt.support.npz import opened_npz
+
+__all__ = ["Examples", "load_examples"]
+
+_PAIRS = (("x", "y"), ("x_test", "y_test"), ("x_val", "y_val"), ("images", "labels"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Examples from a file.
+
+    Attributes:
+        x: what goes into a model.
+        y: the labels, or None where there are none.
+        names: what the file calls the two.
+    """
+
+    x: np.ndarray
+    y: np.ndarray | None
+    names: tuple[str, ...]
+
+    @property
+    def data(self):
+        """As functions of keras_iplt take it."""
+        return self.x if self.y is None else (self.x, self.y)
+
+
+def load_examples(path, take=None):
+    """Reads examples from an .npz file, never a pickle.
+
+    Args:
+        path: an .npz file with arrays x and y, x_test and y_test, x_val and y_val, or images and
+            labels; the first of these that it has is taken. Labels may be missing.
+        take: how many examples, from the beginning; all by default.
+
+    Returns:
+        An `Examples`.
+    """
+    path = pathlib.Path(path)
+    expected = f"expected an .npz file with arrays {', or '.join(map(' and '.join, _PAIRS))}"
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    with opened_npz(path, expected) as file:
+        pair = next((p for p in _PAIRS if p[0] in file.files), None)
+        if pair is None:
+            raise DataError(f"{path}: {expected}; received: {', '.join(file.files) or 'none'}")
+        names = tuple(name for name in pair if name in file.files)
+        x, *rest = (file[name] for name in names)
+    return _checked(path, x, rest[0] if rest else None, names, take)
+
+
+def _checked(path, x, y, names, take):
+    for name, array in zip(names, (x, y), strict=False):
+        if array.ndim == 0 or array.dtype.kind not in "biuf":
+            raise DataError(
+                f"{path}: {name!r}: expected an array of numbers, one row per example; received: "
+                f"shape {array.shape}, {array.dtype}"
+            )
+    if y is not None and len(x) != len(y):
+        raise DataError(
+            f"{path}: expected as many labels as examples, received: {len(x)} in {names[0]!r}, "
+            f"{len(y)} in {names[1]!r}"
+        )
+    if not len(x):
+        raise DataError(f"{path}: {names[0]!r} is empty")
+    return Examples(x[:take], None if y is None else y[:take], names)

@@ -1,0 +1,87 @@
+"""A model from a .keras file that may come from anywhere."""
+
+import pathlib
+import tempfile
+import warnings
+import zipfile
+
+import keras
+
+from keras_iplt.cli.loading.archive import CONFIG, WEIGHTS, unpack
+from keras_iplt.cli.loading.config import check_config, read_config
+from keras_iplt.cli.loading.hdf5 import check_weights
+from keras_iplt.cli.loading.sizes import check_sizes
+from keras_iplt.errors import ModelError
+
+__all__ = ["load_model"]
+
+
+def load_model(path, unsafe=False, compile=True):
+    """Loads a model from a .keras file, and runs no code from it.
+
+    The file is looked through before Keras sees it: that it is whole, that it unpacks to a size
+    in proportion and to nowhere else, that its config names nothing but what Keras has or the user
+    imported, that its weights are numbers in this very file, and as many as its layers ask for.
+
+    Args:
+        path: a .keras file.
+        unsafe: also run the Python code of Lambda layers and the like.
+        compile: compile the model as it was, if it was.
+
+    Returns:
+        A `keras.Model`.
+    """
+    path = pathlib.Path(path)
+    with tempfile.TemporaryDirectory(prefix="keras-iplt-") as folder:
+        files = pathlib.Path(folder, "files")
+        allowance = unpack(path, files)
+        config = read_config(path, (files / CONFIG).read_bytes())
+        if not compile:
+            config.pop("compile_config", None)
+        if not unsafe:
+            check_config(path, config)
+        stored = check_weights(path, files / WEIGHTS, allowance)
+        check_sizes(path, config, stored, unsafe)
+        copy = _packed(files, pathlib.Path(folder, "model.keras"))
+        model = _loaded(path, copy, unsafe, compile)
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"{path}: expected a model, received: a {type(model).__name__}")
+    return model
+
+
+def _packed(files, copy):
+    """What was checked, and nothing else, as Keras reads it."""
+    with zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(p for p in files.rglob("*") if p.is_file()):
+            archive.write(file, file.relative_to(files).as_posix())
+            file.unlink()
+    return copy
+
+
+def _loaded(path, copy, unsafe, compile):
+    try:
+        with warnings.catch_warnings():
+            # The optimizer's own state, which nothing here needs, may have another shape.
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            return keras.saving.load_model(copy, compile=compile, safe_mode=not unsafe)
+    except RecursionError:
+        raise ModelError(f"{path}: its layers are nested too deeply") from None
+    except MemoryError as error:
+        raise ModelError(f"{path}: it needs more memory than there is") from error
+    except Exception as error:  # whatever a layer's own code raises
+        raise ModelError(
+            f"{path}: Keras {keras.__version__} cannot build this model: {_reason(error)}"
+        ) from error
+
+
+def _reason(error):
+    """What Keras says, without the listing of whole configs that it likes to add."""
+    text = str(error)
+    if "objects could not be loaded" in text and "\n\n" in text:
+        return "the weights do not fit its layers: " + text.split("\n\n")[1].strip()
+    if "Exception encountered: " in text:
+        text = text.rpartition("Exception encountered: ")[2]
+    for mark in ("Full object config", "\n\nconfig=", "Full config:"):
+        text = text.partition(mark)[0]
+    text = " ".join(text.split())
+    return text if len(text) <= 400 else f"{text[:400]} …"

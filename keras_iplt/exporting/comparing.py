@@ -1,0 +1,75 @@
+"""How far what a file computes is from what the Keras model computes."""
+
+import numpy as np
+
+from keras_iplt.errors import DataError, ExportError, PruningError
+from keras_iplt.exporting.examples import joined
+from keras_iplt.exporting.formats import one_line
+from keras_iplt.exporting.runtimes import load, outputs_of
+
+__all__ = ["difference_of", "expected_of", "found_by", "to_compare"]
+
+
+def to_compare(samples, batch_size):
+    """Batches: of each example alone and of two, if any size is to do, else of that many."""
+    if batch_size is None:
+        return [*samples, joined(samples, 2)]
+    return [joined(samples[i:] + samples[:i], batch_size) for i in range(len(samples))]
+
+
+def expected_of(model, given, data):
+    """What the Keras model computes."""
+    try:
+        expected = [outputs_of(model, inputs) for inputs in given]
+    except Exception as error:  # the model's own
+        raise DataError(
+            f"data: model {model.name!r} fails on "
+            + ("random numbers; give it examples" if data is None else "these examples")
+            + f" ({one_line(error)})"
+        ) from error
+    for outputs in zip(*expected, strict=True):
+        if not any(np.isfinite(_numbers(x)).any() for x in outputs):
+            raise ExportError(
+                f"model {model.name!r}: expected outputs to compare, received only NaN or infinity"
+            )
+    return expected
+
+
+def found_by(model, path, format, given):
+    """The runtime, and what it computes."""
+    try:
+        runtime = load(model, path, format)
+        return runtime, [runtime(inputs) for inputs in given]
+    except (PruningError, OSError):
+        raise
+    except Exception as error:  # runtimes raise whatever they like
+        raise ExportError(
+            f"model {model.name!r} does not run as {format!r}: {one_line(error)}. Nothing was "
+            "written"
+        ) from error
+
+
+def difference_of(expected, found):
+    """How far outputs are apart, relative to the largest number of that output."""
+    worst = 0.0
+    pairs = [zip(*both, strict=True) for both in zip(expected, found, strict=True)]
+    for output in zip(*pairs, strict=True):
+        largest, apart = 1e-6, 0.0
+        for a, b in output:
+            if a.shape != b.shape:
+                return float("inf")
+            a, b = _numbers(a), _numbers(b)
+            finite = np.isfinite(a)
+            if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+                return float("inf")
+            if not np.isfinite(b[finite]).all():
+                return float("inf")
+            largest = max(largest, float(np.abs(a[finite]).max(initial=0)))
+            apart = max(apart, float(np.abs(a[finite] - b[finite]).max(initial=0)))
+        worst = max(worst, apart / largest)
+    return worst
+
+
+def _numbers(x):
+    """As float64: differences of booleans and of unsigned integers are none."""
+    return np.asarray(x, "float64")

@@ -1,0 +1,57 @@
+"""Examples to measure and to compare on."""
+
+import itertools
+
+import keras
+import numpy as np
+
+from keras_iplt.errors import DataError
+from keras_iplt.running.observe import batches
+
+__all__ = ["examples", "joined"]
+
+
+def examples(model, data, most, needed):
+    """Up to so many examples: lists of arrays with a batch axis of 1, one per input.
+
+    Args:
+        model: the model that they are for.
+        data: what the user gave; without it they are random, if all sizes are known.
+        most: how many at most.
+        needed: whether random ones will not do.
+    """
+    if data is not None:
+        found: list[list] = []
+        for batch in batches(model, data):
+            arrays = [keras.ops.convert_to_numpy(x) for x in batch.inputs]
+            found += [[x[i : i + 1] for x in arrays] for i in range(len(arrays[0]))]
+            if len(found) >= most:
+                break
+        if not found:
+            raise DataError("data: expected at least one example, received none")
+        return found[:most]
+    if needed:
+        raise DataError("data: expected examples to measure ranges on for 'int8', received: None")
+    random = np.random.default_rng(0)
+    return [[_random(random, x) for x in keras.tree.flatten(model.inputs)] for _ in range(4)]
+
+
+def _random(random, x):
+    shape = (1, *x.shape[1:])
+    if None in shape:
+        raise DataError(
+            f"data: expected examples, since input {x.name!r} has no fixed size: "
+            f"{tuple(x.shape)}; received: None"
+        )
+    if "int" in x.dtype or x.dtype == "bool":
+        return random.integers(0, 2, shape).astype(x.dtype)
+    if "float" not in x.dtype:
+        raise DataError(f"data: expected examples, since input {x.name!r} is of {x.dtype}")
+    return keras.ops.convert_to_numpy(keras.ops.cast(random.normal(size=shape), x.dtype))
+
+
+def joined(samples, batch_size):
+    """One batch of so many of the examples, as long as they are of the same size as the first."""
+    alike = [s for s in samples if [x.shape for x in s] == [x.shape for x in samples[0]]]
+    several = list(itertools.islice(itertools.cycle(alike), batch_size))
+    return [np.concatenate(arrays) for arrays in zip(*several, strict=True)]

@@ -1,0 +1,251 @@
+"""Writing a model, and checking it, before it takes its place."""
+
+import dataclasses
+import gzip
+import pathlib
+
+import keras
+import numpy as np
+
+from keras_iplt import _keras as private
+from keras_iplt.errors import ExportError, ModelError, OptionError, WeightsError
+from keras_iplt.exporting.comparing import difference_of, expected_of, found_by, to_compare
+from keras_iplt.exporting.examples import examples
+from keras_iplt.exporting.formats import FORMATS, PRECISIONS, io_names, write
+from keras_iplt.exporting.onnx_files import check_installed
+from keras_iplt.exporting.precision import in_float32, precisions_of
+from keras_iplt.graph.slices import numbers_of
+from keras_iplt.support.files import beside, put_in_place
+
+__all__ = ["Export", "export"]
+
+# How far outputs may be off, relative to the largest: by how weights are written, and by what the
+# Keras model itself computes in.
+_TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "dynamic": 0.1, "int8": 0.2}
+_OWN_TOLERANCES = {"float16": 1e-2, "bfloat16": 0.1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """What was written, and how it was checked. Print it for a summary.
+
+    Attributes:
+        path, format, precision: what was written where.
+        size, gzip: bytes, as it is and compressed.
+        difference, tolerance: how far its outputs are from those of the Keras model, relative to
+            the largest of that output, and how far they might have been.
+        latency: seconds that one example takes, in TFLite and onnxruntime on one thread.
+        runtime: what ran it.
+        inputs, outputs: shapes by name.
+    """
+
+    path: str
+    format: str
+    precision: str
+    size: int
+    gzip: int
+    difference: float
+    tolerance: float
+    latency: float
+    runtime: str
+    inputs: dict
+    outputs: dict
+
+    def to_dict(self):
+        """The same as dicts, lists, strings and numbers."""
+        shapes = {
+            name: {key: list(shape) for key, shape in getattr(self, name).items()}
+            for name in ("inputs", "outputs")
+        }
+        return {**dataclasses.asdict(self), **shapes}
+
+    def __str__(self):
+        def listed(shapes):
+            return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+
+        return "\n".join([
+            f"{self.path}: {self.format}, {self.precision}",
+            f"  {listed(self.inputs)} -> {listed(self.outputs)}",
+            f"  {self.size:,} bytes, after gzip {self.gzip:,}",
+            f"  outputs differ by {self.difference:.1e} (up to {self.tolerance:.0e} is allowed)",
+            f"  {1e3 * self.latency:.2f} ms for one example in {self.runtime}",
+        ])  # fmt: skip
+
+
+def export(
+    model, path, format=None, precision="float32", data=None, batch_size="auto", tolerance=None
+):
+    """Writes a model for use elsewhere: as .tflite, .onnx, SavedModel or .keras.
+
+    The model is written beside its place, loaded in the runtime that it is for, and compared with
+    the Keras model on the same examples. Only then does it take its place; if anything goes wrong
+    an error says so, and what was there before is as it was.
+
+    A model of mixed precision is written in float32, and only as .keras as it is.
+
+    Args:
+        model: a Functional or Sequential model.
+        path: where: `.tflite`, `.onnx`, `.keras`, or a directory for a SavedModel.
+        format: `"tflite"`, `"onnx"`, `"saved_model"` or `"keras"`; by default, what the path says.
+        precision: of the weights, for .tflite: `"float32"`; `"float16"`; `"dynamic"`, int8 weights
+            and float32 activations; `"int8"`, both, with inputs and outputs in float32.
+        data: examples: `x`, `(x, y)` or batches of these. `"int8"` measures ranges on them (100 are
+            enough); for the others random numbers do, if all sizes are known.
+        batch_size: of what is written: a number, None for any, or `"auto"`, which is any but for
+            .tflite, where it is 1, since phones plan ahead for a size that they know. What the
+            inputs of the model say comes first.
+        tolerance: how far outputs may be off, relative to the largest; by default 1e-4, and for
+            less precise weights 1e-2, 0.1 and 0.2.
+
+    Returns:
+        An `Export`. Print it for a summary.
+
+    Example:
+
+    >>> import os, tempfile
+    >>> import keras
+    >>> import keras_iplt as iplt
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,), name="x"), keras.layers.Dense(2, name="scores")])
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.keras")
+    >>> done = iplt.export(model, path)
+    >>> done.inputs, done.outputs, done.size == os.path.getsize(path)
+    ({'x': (None, 4)}, {'scores': (None, 2)}, True)
+    """
+    path, format = _path(path), _format(path, format)
+    _check(model, path, format, precision, tolerance)
+    batch_size = _batch_size(model, format, batch_size)
+    tolerance = _tolerance(model, precision) if tolerance is None else float(tolerance)
+    quantized = precision == "int8"
+    samples = examples(model, data, 100 if quantized else 4, needed=quantized)
+    given = to_compare(samples[:8], batch_size)
+    expected = expected_of(model, given, data)
+    shipped = model if format == "keras" else in_float32(model)
+    with beside(path, ExportError) as partial:
+        write(shipped, partial, format, precision, batch_size, samples)
+        runtime, found = found_by(shipped, partial, format, given)
+        difference = difference_of(expected, found)
+        if not difference <= tolerance:
+            raise ExportError(
+                f"{path}: expected outputs within {tolerance:g} of those of model {model.name!r}, "
+                f"received: {difference:.3g} as {format}, {precision}. Nothing was written"
+            )
+        latency = runtime.latency(given[0]) / (batch_size or 1)
+        size, compressed = _sizes(partial)
+        put_in_place(partial, path)
+    inputs, outputs = (
+        {name: (batch_size, *x.shape[1:]) for name, x in zip(names, tensors, strict=True)}
+        for names, tensors in zip(
+            io_names(shipped),
+            map(keras.tree.flatten, (shipped.inputs, shipped.outputs)),
+            strict=True,
+        )
+    )
+    return Export(
+        str(path), format, precision, size, compressed, difference, tolerance, latency,
+        runtime.name, inputs, outputs,
+    )  # fmt: skip
+
+
+# -- what is asked for --
+
+
+def _path(path):
+    try:
+        return pathlib.Path(path)
+    except TypeError as error:
+        raise OptionError(f"path: expected a path, received: {path!r}") from error
+
+
+def _format(path, format):
+    """The format that was asked for, or that a path says."""
+    if format is None:
+        suffix = pathlib.Path(path).suffix
+        known = {end: name for name, end in FORMATS.items()}
+        format = known.get(suffix)
+    if format not in [*FORMATS]:
+        raise OptionError(
+            f"path: expected one that ends with .tflite, .onnx or .keras, or a directory for a "
+            f"SavedModel (or format={', '.join(map(repr, FORMATS))}), received: {str(path)!r}"
+            + ("" if format is None else f" with format={format!r}")
+        )
+    return format
+
+
+def _check(model, path, format, precision, tolerance):
+    if not isinstance(model, (keras.Sequential, private.Functional)) or not model.built:
+        raise ModelError(
+            f"model: expected a built Functional or Sequential model, received: {model!r}. A "
+            "subclassed model becomes one by keras.Model(inputs, model(inputs))"
+        )
+    if precision not in PRECISIONS:
+        raise OptionError(f"precision: expected one of {PRECISIONS}, received: {precision!r}")
+    if precision != "float32" and format != "tflite":
+        raise OptionError(
+            f"precision: expected 'float32' for format {format!r}, received: {precision!r}; only "
+            ".tflite has others"
+        )
+    if tolerance is not None and not (isinstance(tolerance, (int, float)) and tolerance >= 0):
+        raise OptionError(
+            f"tolerance: expected a number that is not negative, received: {tolerance!r}"
+        )
+    if not path.parent.is_dir():
+        raise OptionError(f"path: expected one in a directory that exists, received: {str(path)!r}")
+    if format == "saved_model":
+        if path.exists() and not (path / "saved_model.pb").exists():
+            raise OptionError(
+                "path: expected a new directory or an earlier SavedModel, received: "
+                f"{str(path)!r}, which is something else"
+            )
+    elif path.is_dir():
+        raise OptionError(f"path: expected a file, received: the directory {str(path)!r}")
+    if format != "keras" and keras.backend.backend() != "tensorflow":
+        raise OptionError(
+            f"format {format!r}: expected the TensorFlow backend, received: "
+            f"{keras.backend.backend()!r}. Export a .keras file, and from there with "
+            "KERAS_BACKEND=tensorflow"
+        )
+    if format == "onnx":
+        check_installed()
+    for layer in private.all_layers(model):
+        if getattr(layer, "stateful", False):
+            raise ModelError(
+                f"layer {layer.name!r}: expected stateful=False, since no format keeps what a "
+                "layer remembers from one call to the next"
+            )
+    for variable in model.variables:
+        numbers = numbers_of(variable)
+        if numbers.dtype.kind == "f" and np.isnan(numbers).any():
+            raise WeightsError(f"weights: expected numbers, received NaN in {variable.path}")
+
+
+def _batch_size(model, format, batch_size):
+    """What is asked for, or what the inputs of the model say, or what suits the format."""
+    valid = batch_size in ("auto", None) or (type(batch_size) is int and batch_size > 0)
+    if not valid:
+        raise OptionError(
+            f"batch_size: expected a positive integer, None or 'auto', received: {batch_size!r}"
+        )
+    fixed = {x.shape[0] for x in keras.tree.flatten(model.inputs)} - {None}
+    own = min(fixed, default=None)
+    if batch_size == "auto":
+        return 1 if own is None and format == "tflite" else own
+    if batch_size != own and (fixed or format == "keras"):
+        raise OptionError(
+            f"batch_size: expected that of the model's inputs, {own}"
+            + (", which a .keras file keeps" if format == "keras" else "")
+            + f"; received: {batch_size!r}"
+        )
+    return batch_size
+
+
+def _tolerance(model, precision):
+    own = [_OWN_TOLERANCES.get(dtype, 0) for dtype in precisions_of(model)]
+    return max(_TOLERANCES[precision], *own, 0)
+
+
+def _sizes(path):
+    """Bytes of a file or of all files in a directory, as they are and after gzip."""
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    contents = [file.read_bytes() for file in files]
+    return sum(map(len, contents)), sum(len(gzip.compress(c, 6)) for c in contents)

@@ -1,0 +1,171 @@
+"""Writing a model in a format, with inputs and outputs that have names."""
+
+import os
+import re
+import tempfile
+import warnings
+
+import keras
+
+from keras_iplt import _keras as private
+from keras_iplt.errors import ExportError
+from keras_iplt.exporting.onnx_files import onnx_content
+
+__all__ = ["FORMATS", "PRECISIONS", "io_names", "one_line", "write"]
+
+PRECISIONS = ("float32", "float16", "dynamic", "int8")
+FORMATS = {"tflite": ".tflite", "onnx": ".onnx", "saved_model": "", "keras": ".keras"}
+
+
+def write(model, path, format, precision, batch_size, samples):
+    """Writes a model.
+
+    Args:
+        model: a Functional or Sequential model.
+        path: a file, or for a SavedModel a directory, that is not there yet.
+        format, precision, batch_size: see `keras_iplt.export`; None for any number of examples.
+        samples: a list of lists of arrays, one per input, each of one example.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # converters warn of themselves
+            _WRITERS[format](model, str(path), precision, batch_size, samples)
+    except OSError:  # a full disk is not the model's fault
+        raise
+    except Exception as error:  # converters raise whatever they like
+        raise ExportError(
+            f"model {model.name!r} cannot be converted to {format!r}, {precision}: "
+            f"{one_line(error)}"
+        ) from error
+
+
+def one_line(error):
+    """What sort of error it is, and what it says: colours, line breaks and most of a novel left
+    out."""
+    text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
+    return f"{type(error).__name__}: {text[:400]}"
+
+
+# -- names --
+
+
+def io_names(model):
+    """Names of inputs and of outputs as they stand in what is written: keys where the model has
+    a dict of them, else the names of input tensors and output layers; numbered where several would
+    be called the same."""
+    function = private.function_of(model)
+    inputs = _named(private.input_structure(function), [x.name for x in function.inputs])
+    layers = [private.producer_of(x).name for x in keras.tree.flatten(function.outputs)]
+    outputs = _named(private.output_structure(function), layers)
+    names = _apart(inputs + outputs)  # ONNX wants them all to differ
+    return names[: len(inputs)], names[len(inputs) :]
+
+
+def _named(structure, names):
+    """The names, or the keys of a dict in their place."""
+    if not isinstance(structure, dict):
+        return names
+    positions = keras.tree.pack_sequence_as(structure, list(range(len(names))))
+    keys = {i: key for key, i in positions.items() if isinstance(i, int)}
+    return [str(keys.get(i, name)) for i, name in enumerate(names)]
+
+
+def _apart(names):
+    """Identifiers that differ from each other."""
+    found: list[str] = []
+    for name in map(_identifier, names):
+        count = sum(other == name or other.startswith(f"{name}_") for other in found)
+        found.append(f"{name}_{count}" if name in found else name)
+    return found
+
+
+def _identifier(name):
+    """TensorFlow wants a letter first."""
+    name = re.sub(r"\W", "_", name).lstrip("_")
+    return name if name[:1].isalpha() else f"x_{name}"
+
+
+# -- writers --
+
+
+def _serving(model, batch_size):
+    """A `tf.Module` that holds the weights, with a function `serve` that has names."""
+    import tensorflow as tf
+
+    names, output_names = io_names(model)
+    inputs = private.function_of(model).inputs
+    specs = [
+        tf.TensorSpec((batch_size, *x.shape[1:]), x.dtype, name=name)
+        for name, x in zip(names, inputs, strict=True)
+    ]
+
+    structure = private.input_structure(private.function_of(model))
+
+    def serve(*tensors):
+        outputs = model(keras.tree.pack_sequence_as(structure, tensors), training=False)
+        return dict(zip(output_names, keras.tree.flatten(outputs), strict=True))
+
+    module = tf.Module()
+    module.held = [variable.value for variable in model.variables]
+    module.serve = tf.function(serve, input_signature=specs, autograph=False)
+    return module
+
+
+def _saved_model(model, path, precision, batch_size, samples):
+    import tensorflow as tf
+
+    module = _serving(model, batch_size)
+    function = module.serve.get_concrete_function()
+    tf.saved_model.save(module, path, signatures={"serving_default": function})
+
+
+def _tflite(model, path, precision, batch_size, samples):
+    import tensorflow as tf
+
+    if precision == "int8" and _loops(_serving(model, batch_size).serve):
+        raise ValueError(  # before TensorFlow's converter kills the process
+            "it has a loop, the ranges in which TensorFlow cannot measure. Build recurrent layers "
+            "with unroll=True, or choose precision 'dynamic'"
+        )
+    # By way of a SavedModel: only then are there signatures in every case.
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as directory:
+        _saved_model(model, directory, precision, batch_size, samples)
+        converter = tf.lite.TFLiteConverter.from_saved_model(directory)
+        content = _converted(converter, precision, io_names(model)[0], samples)
+    _write_bytes(path, content)
+
+
+def _loops(function):
+    graph = function.get_concrete_function().graph.as_graph_def()
+    inner = (node for inner in graph.library.function for node in inner.node_def)
+    return any(node.op in ("While", "StatelessWhile") for node in (*graph.node, *inner))
+
+
+def _converted(converter, precision, names, samples):
+    import tensorflow as tf
+
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if precision == "int8":
+        named = [dict(zip(names, sample, strict=True)) for sample in samples]
+        converter.representative_dataset = lambda: iter(named)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    return converter.convert()
+
+
+def _onnx(model, path, precision, batch_size, samples):
+    _write_bytes(path, onnx_content(_serving(model, batch_size).serve, batch_size))
+
+
+def _keras(model, path, precision, batch_size, samples):
+    model.save(path)
+
+
+def _write_bytes(path, content):
+    with open(path, "wb") as file:
+        file.write(content)
+
+
+_WRITERS = {"saved_model": _saved_model, "tflite": _tflite, "onnx": _onnx, "keras": _keras}

@@ -1,6 +1,0 @@
-"""Models and data from files of other people: looked through first, then loaded."""
-
-from keras_iplt.loading.examples import Examples, load_examples
-from keras_iplt.loading.loader import load_model
-
-__all__ = ["Examples", "load_examples", "load_model"]

@@ -1,0 +1,1 @@
+"""Deciding which channels go."""

@@ -1,0 +1,229 @@
+"""Deciding what goes: a ratio, a ranking and constraints become a `Plan`."""
+
+import dataclasses
+import functools
+import itertools
+import json
+import types
+
+import numpy as np
+
+from keras_iplt import _keras as private
+from keras_iplt.errors import NothingToPruneError, OptionError, PlanMismatchError
+from keras_iplt.graph.channels import Graph
+from keras_iplt.graph.slices import kept_axes
+from keras_iplt.graph.trace import trace
+from keras_iplt.graph.walk import is_graph_model
+
+__all__ = ["Plan", "bound"]
+
+_FORMAT = "keras_iplt.plan/1"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """Which channels go. Made by `keras_iplt.plan`, carried out by `mask` and `rewrite`.
+
+    Attributes:
+        removed: per group of the graph, the sorted channels that go.
+        fpr: share of the prunable filters that go.
+        ppr: share of the model's parameters that go.
+        options: what the plan was asked for.
+        architecture: what the plan was made for, operation by operation.
+        variables: per variable its path, shape and what stays of each axis.
+        graph: the model it is bound to, or None for a plan read from JSON.
+    """
+
+    removed: tuple[tuple[int, ...], ...]
+    fpr: float
+    ppr: float
+    options: types.MappingProxyType
+    architecture: tuple[str, ...]
+    variables: tuple[dict, ...] = dataclasses.field(repr=False)
+    graph: Graph | None = dataclasses.field(default=None, repr=False)
+
+    @functools.cached_property
+    def gone(self):
+        """Mask over the ids of the bound graph: True for what goes."""
+        return _gone(_required(self), self.removed)
+
+    def kept(self, variable):
+        """What stays of a variable.
+
+        Args:
+            variable: a variable of the model that the plan was made for (or, for a plan read
+                from JSON, one of the same path and shape).
+
+        Returns:
+            A tuple with one entry per axis: None where the axis stays whole, else the sorted
+            indices that stay.
+        """
+        if self.graph is not None and any(variable is v for v in self.graph.model.weights):
+            slices = self.graph.by_variable.get(id(variable), ())
+            return kept_axes(variable, slices, self.gone)
+        path, shape = getattr(variable, "path", None), [*getattr(variable, "shape", ())]
+        found = [e["kept"] for e in self.variables if (e["path"], e["shape"]) == (path, shape)]
+        if not found:
+            raise OptionError(
+                "expected a variable of the model that the plan was made for, received: "
+                + (repr(variable) if path is None else f"{path!r} of shape {tuple(shape)}")
+            )
+        if any(kept != found[0] for kept in found):
+            raise OptionError(
+                f"{len(found)} variables of the model are called {path!r}: use a plan that was "
+                "made for this very model"
+            )
+        return tuple(None if k is None else np.array(k) for k in found[0])
+
+    def to_json(self):
+        """The plan as text that `from_json` reads."""
+        return json.dumps(
+            {
+                "format": _FORMAT,
+                "fpr": self.fpr,
+                "ppr": self.ppr,
+                "options": dict(self.options),
+                "removed": self.removed,
+                "architecture": self.architecture,
+                "variables": self.variables,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text):
+        """A plan from the text that `to_json` wrote; carry it out on any model of the same
+        architecture."""
+        try:
+            content = json.loads(text)
+            if content["format"] != _FORMAT:
+                raise KeyError(f"format {content['format']!r}")
+            return cls(
+                removed=tuple(tuple(int(i) for i in group) for group in content["removed"]),
+                fpr=float(content["fpr"]),
+                ppr=float(content["ppr"]),
+                options=types.MappingProxyType(dict(content["options"])),
+                architecture=tuple(content["architecture"]),
+                variables=tuple(content["variables"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise OptionError(
+                f"expected the JSON text of a keras_iplt plan ({_FORMAT}); "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def __str__(self):
+        lines = [f"removes {self.fpr:.1%} of the filters, {self.ppr:.1%} of the parameters"]
+        if self.graph is not None:
+            for group, gone in zip(self.graph.groups, self.removed, strict=True):
+                names = ", ".join(p.path for p in group.producers)
+                lines.append(f"{group.size:>6} -> {group.size - len(gone):<6} {names}")
+        return "\n".join(lines)
+
+
+def _required(plan):
+    if plan.graph is None:
+        raise PlanMismatchError("the plan is not bound to a model: pass it together with one")
+    return plan.graph
+
+
+def _gone(graph, removed):
+    groups = zip(graph.groups, removed, strict=True)
+    return graph.gone([group.classes[list(chosen)] for group, chosen in groups])
+
+
+def bound(plan, model):
+    """The plan for this very model, after checking that it fits.
+
+    Args:
+        plan: a `Plan`.
+        model: the model to carry it out on.
+
+    Returns:
+        A plan whose `graph` is that of `model`.
+    """
+    if not isinstance(plan, Plan):
+        raise OptionError(
+            f"expected a keras_iplt.Plan, as keras_iplt.plan makes one, received: {plan!r}"
+        )
+    if plan.graph is not None and plan.graph.model is model and _is_current(plan):
+        return plan
+    graph = trace(model, approximate=bool(plan.options.get("approximate", False)))
+    _compare("operation", plan.architecture, graph.signature)
+    _check_removed(plan.removed, graph)
+    same = [{**entry, "path": ""} for entry in plan.variables]
+    here = describe_variables(graph, _gone(graph, plan.removed))
+    _compare("variable", same, [{**entry, "path": ""} for entry in here])
+    return dataclasses.replace(plan, graph=graph)
+
+
+def _compare(what, expected, received):
+    """Refuses a model that is not what the plan was made for."""
+    pairs = itertools.zip_longest(expected, received, fillvalue="nothing")
+    for index, (one, other) in enumerate(pairs):
+        if one != other:
+            raise PlanMismatchError(
+                "the plan was made for another architecture, or the model has changed since. "
+                f"First difference at {what} {index}: expected {one}, received {other}. Make a "
+                "plan for this model"
+            )
+
+
+def _check_removed(removed, graph):
+    """Refuses indices that are not channels of their group, or all of them."""
+    sizes = [group.size for group in graph.groups]
+    if len(removed) != len(sizes) or any(
+        gone and not (0 <= min(gone) <= max(gone) < size and len({*gone}) < size)
+        for gone, size in zip(removed, sizes, strict=False)
+    ):
+        raise PlanMismatchError(
+            "the plan was made for a model whose channels are connected otherwise: expected "
+            f"{len(removed)} groups, received groups of sizes {sizes}. Make a plan for this model"
+        )
+
+
+def _is_current(plan):
+    """Whether the model that was read still has the same weights and operations."""
+    graph = plan.graph
+    weights = [(entry["path"], tuple(entry["shape"])) for entry in plan.variables]
+    if weights != [(v.path, tuple(v.shape)) for v in graph.model.weights]:
+        return False
+    if is_graph_model(graph.model) and private.function_of(graph.model) is not graph.function:
+        return False
+    nested = (call.operation for call in graph.calls.values() if call.carry == "model")
+    return all(
+        any(id(node) in graph.calls for node in private.nodes(private.function_of(model)))
+        for model in nested
+    )
+
+
+def describe_variables(graph, gone):
+    """Path, shape and what stays of each variable of a model that loses channels."""
+    return tuple(
+        {
+            "path": variable.path,
+            "shape": [int(n) for n in variable.shape],
+            "kept": [
+                None if kept is None else kept.tolist()
+                for kept in kept_axes(variable, graph.by_variable.get(id(variable), ()), gone)
+            ],
+        }
+        for variable in graph.model.weights
+    )
+
+
+def finished(graph, removed, filters, options, cost):
+    """A `Plan` from the channels chosen per group, with the shares that it reaches."""
+    gone = _gone(graph, removed)
+    total = sum(int(counts.sum()) for counts in filters)
+    if not total:
+        raise NothingToPruneError(f"model {graph.model.name!r} has no channel that may be pruned")
+    lost = sum(int(counts[list(g)].sum()) for counts, g in zip(filters, removed, strict=True))
+    return Plan(
+        removed=tuple(tuple(int(i) for i in sorted(chosen)) for chosen in removed),
+        fpr=lost / total,
+        ppr=cost(gone),
+        options=types.MappingProxyType(options | {"approximate": graph.approximate}),
+        architecture=graph.signature,
+        variables=describe_variables(graph, gone),
+        graph=graph,
+    )

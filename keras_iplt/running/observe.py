@@ -1,0 +1,294 @@
+"""Looking at what flows through a model: data in batches, and a model run operation by operation.
+
+`observe` is the third pass that `walk` makes possible: the tracer carries ids, the rewriter
+symbolic tensors, and this one real numbers.
+"""
+
+import contextlib
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from keras_iplt import _keras as private
+from keras_iplt.errors import DataError
+from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.flow import channels_in
+from keras_iplt.graph.slices import numbers_of
+from keras_iplt.graph.trace import graph_of
+from keras_iplt.graph.walk import accepts, is_graph_model, walk
+
+__all__ = ["Batch", "batches", "consumers", "marked", "observe", "without_gradients"]
+
+_BATCH_SIZE = 32
+
+
+# -- data ------------------------------------------------------------------------------------------
+
+
+class Batch(NamedTuple):
+    """One batch as tensors.
+
+    Attributes:
+        inputs: one tensor per input of the model's graph.
+        x: the same in the structure that the model takes.
+        y, sample_weight: labels and weights, or None.
+    """
+
+    inputs: list
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+
+
+def batches(model, data):
+    """Cuts data into batches that fit a model.
+
+    Args:
+        model: the model that the data are for.
+        data: `x`, `(x, y)` or `(x, y, sample_weight)` as arrays (`x` may be a list or dict of
+            arrays for a model with several inputs), which are cut in batches of 32; or a
+            `keras.utils.PyDataset`, a `tf.data.Dataset` or any other iterable of such batches.
+
+    Yields:
+        One `Batch` after the other.
+    """
+    function = graph_of(model)
+    names = _input_names(function)
+    empty = True
+    for batch in _raw_batches(data, len(names)):
+        empty = False
+        try:
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        except ValueError as error:
+            raise DataError(
+                "data: expected batches x, (x, y) or (x, y, sample_weight), received: "
+                f"a {type(batch).__name__} of {len(batch)} entries"
+            ) from error
+        graph_model = is_graph_model(model)
+        flat = _flat(names, x) if graph_model else keras.tree.flatten(x)
+        if len(flat) != len(names):
+            raise DataError(
+                f"data: expected {len(names)} inputs {names}, received: {len(flat)} arrays"
+            )
+        inputs = [
+            _input_tensor(name, want, value)
+            for name, want, value in zip(names, function.inputs, flat, strict=True)
+        ]
+        structure = private.input_structure(function) if graph_model else x
+        packed = keras.tree.pack_sequence_as(structure, inputs)
+        yield Batch(inputs, packed, _tensors(y), _tensors(sample_weight))
+    if empty:
+        raise DataError("data: expected at least one batch, received none")
+
+
+def _raw_batches(data, number_of_inputs):
+    """What the user gave, batch by batch."""
+    if isinstance(data, keras.utils.PyDataset):
+        count = data.num_batches
+        if count is None:
+            raise DataError("data: expected a PyDataset that ends, received an endless one")
+        return map(data.__getitem__, range(count))
+    if hasattr(data, "cardinality") and int(data.cardinality()) == -1:
+        raise DataError("data: expected a dataset that ends; use dataset.take(number of batches)")
+    several = (
+        isinstance(data, list)
+        and len(data) == number_of_inputs > 1
+        and all(hasattr(part, "shape") for part in data)
+    )
+    if several:
+        return _cut((data,))
+    if isinstance(data, tuple):
+        return _cut(data)
+    if isinstance(data, dict) or hasattr(data, "shape"):
+        return _cut((data,))
+    if isinstance(data, str) or not hasattr(data, "__iter__"):
+        raise DataError(
+            "data: expected x, (x, y), a PyDataset, a tf.data.Dataset or an iterable of batches, "
+            f"received: {data!r} of type {type(data).__name__}"
+        )
+    return iter(data)
+
+
+def _cut(arrays):
+    """Slices of all arrays together."""
+    flat = [a for a in keras.tree.flatten(arrays) if a is not None]
+    lengths = [len(a) if np.ndim(a) else 0 for a in flat]
+    if len(set(lengths)) != 1:
+        raise DataError(
+            "data: expected arrays with the same number of examples, received lengths: "
+            f"{', '.join(map(str, lengths)) or 'nothing'}"
+        )
+    for start in range(0, lengths[0], _BATCH_SIZE):
+        yield keras.tree.map_structure(
+            lambda a: a if a is None else a[start : start + _BATCH_SIZE],  # noqa: B023
+            arrays,
+        )
+
+
+def _tensors(structure):
+    def tensor(y):
+        if y is None or keras.ops.is_tensor(y):
+            return y
+        return keras.ops.convert_to_tensor(np.asarray(y))
+
+    return keras.tree.map_structure(tensor, structure)
+
+
+def _flat(names, x):
+    """The inputs in the order of the graph's."""
+    if not isinstance(x, dict):
+        return keras.tree.flatten(x)
+    if missing := [name for name in names if name not in x]:
+        raise DataError(f"data: expected inputs {names}, received: {[*x]}, which lacks {missing}")
+    return [x[name] for name in names]
+
+
+def _input_names(function):
+    """What the user calls the inputs: the keys of a dict of inputs, else their own names."""
+    structure = private.input_structure(function)
+    keys = {id(v): k for k, v in structure.items()} if isinstance(structure, dict) else {}
+    return [keys.get(id(tensor), tensor.name) for tensor in function.inputs]
+
+
+def _input_tensor(name, want, value):
+    given = value if keras.ops.is_tensor(value) else np.asarray(value)
+    shape = tuple(given.shape)
+    # As Keras does: a last axis of length 1 may be there or not.
+    if len(shape) == len(want.shape) + 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    elif len(shape) == len(want.shape) - 1 and want.shape[-1] == 1:
+        shape = (*shape, 1)
+    fits = len(shape) == len(want.shape) and all(
+        b is None or a == b for a, b in zip(shape[1:], want.shape[1:], strict=True)
+    )
+    if not fits:
+        raise DataError(
+            f"data: input {name!r} expected shape {tuple(want.shape)}, "
+            f"received: {tuple(given.shape)}"
+        )
+    if "float" in want.dtype and not np.isfinite(numbers_of(given)).all():
+        raise DataError(f"data: input {name!r} expected finite numbers, received NaN or infinity")
+    return keras.ops.reshape(keras.ops.convert_to_tensor(given, dtype=want.dtype), shape)
+
+
+# -- a model, operation by operation ---------------------------------------------------------------
+
+
+def observe(graph, given, visit, wanted=None):
+    """Runs a model as for inference and shows what goes into its operations.
+
+    Nested models and custom layers are entered; what happens inside other layers (attention,
+    recurrent) is not seen. No state of the model changes.
+
+    Args:
+        graph: the `Graph` of the model.
+        given: `Batch`es.
+        visit: `visit(call, inputs)` is called for each `Call` in the order of computation, with
+            one pair `(Channels, array)` per tensor that goes in.
+        wanted: `wanted(call)` says whether to visit a call; without it all are visited. Numbers
+            are only taken out of the backend for those visited.
+    """
+    runner = _Runner(graph, visit, wanted)
+    with keras.StatelessScope(), without_gradients():
+        for batch in given:
+            runner.run(runner.function, batch.inputs)
+
+
+class _Runner:
+    def __init__(self, graph, visit, wanted):
+        self.function, self.calls = graph.function, graph.calls
+        self.visit, self.wanted = visit, wanted
+
+    def run(self, function, inputs):
+        return walk(function, inputs, self._apply)
+
+    def _apply(self, node, args, kwargs):
+        return self._perform(self.calls[id(node)], node.operation, args, kwargs)
+
+    def _perform(self, call, operation, args, kwargs):
+        given = [
+            (x, value)
+            for x, value in zip(
+                keras.tree.flatten((call.args, call.kwargs)),
+                keras.tree.flatten((args, kwargs)),
+                strict=True,
+            )
+            if isinstance(x, Channels)
+        ]
+        if is_graph_model(operation):
+            inputs = keras.tree.flatten(args[0] if args else kwargs["inputs"])
+            return self.run(private.function_of(operation), inputs)
+        if call.inner is not None:
+            return self.run(call.inner, [value for _, value in given])
+        if self.wanted is None or self.wanted(call):
+            self.visit(call, [(x, numbers_of(value)) for x, value in given])
+        if isinstance(operation, keras.layers.TimeDistributed):
+            inner = self.calls.get((id(operation.layer), "inner"))
+            if inner is not None and (is_graph_model(operation.layer) or inner.inner is not None):
+                return self._on_each_step(inner, operation.layer, given[0][1])
+        if isinstance(operation, keras.Layer) and accepts(operation.call, "training"):
+            kwargs = {**kwargs, "training": False}
+        return operation(*args, **kwargs)
+
+    def _on_each_step(self, call, layer, x):
+        steps = keras.ops.shape(x)[:2]
+        y = self._perform(call, layer, (keras.ops.reshape(x, (-1, *x.shape[2:])),), {})
+        return keras.ops.reshape(y, (*steps, *y.shape[1:]))
+
+
+def without_gradients():
+    if keras.backend.backend() != "torch":
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.no_grad()
+
+
+# -- who sees a channel ----------------------------------------------------------------------------
+
+
+def consumers(graph, wanted):
+    """Which calls, of those that `observe` visits, take in which channels.
+
+    A call consumes the channels that its weights take in. Channels that meet no such call
+    (attention without weights, a sum over channels) are consumed where they enter a call and do
+    not leave it.
+
+    Args:
+        graph: a `Graph`.
+        wanted: mask over all ids: the channels to look for.
+
+    Returns:
+        id(call) -> mask over all ids.
+    """
+    found, met = {}, np.zeros(len(wanted), bool)
+    for call in graph.calls.values():
+        if call.carry == "model" or call.inner is not None:
+            continue  # the calls inside are visited instead
+        entering = wanted & marked(graph, [x.ids for x in channels_in((call.args, call.kwargs))])
+        if entering.any():
+            pieces = [p for v in _variables(call) for p in graph.by_variable.get(id(v), ())]
+            taken_in = entering & marked(graph, [p.ids for p in pieces if p.role == "input"])
+            leaving = marked(graph, [x.ids for x in channels_in(call.outputs)])
+            found[id(call)] = taken_in, entering & ~leaving
+            met |= taken_in
+    masks = {key: taken_in | (ends & ~met) for key, (taken_in, ends) in found.items()}
+    return {key: mask for key, mask in masks.items() if mask.any()}
+
+
+def marked(graph, arrays):
+    """A mask over all ids: those whose class has an id in one of the arrays."""
+    classes = np.zeros(len(graph.classes), bool)
+    for ids in arrays:
+        classes[graph.classes[ids]] = True
+    classes[SOLID] = False
+    return classes[graph.classes]
+
+
+def _variables(call):
+    """The variables that an operation computes with."""
+    if isinstance(call.operation, keras.Layer):
+        return call.operation.weights
+    leaves = keras.tree.flatten((call.args, call.kwargs))
+    return [x for x in leaves if isinstance(x, keras.Variable)]

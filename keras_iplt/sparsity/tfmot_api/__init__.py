@@ -1,0 +1,1 @@
+"""The names of `tfmot.sparsity.keras`, for Keras 3 models."""

@@ -1,0 +1,1 @@
+"""What any part may need: arguments, files, packages that may be missing."""

@@ -1,0 +1,35 @@
+"""Compile settings go along."""
+
+import warnings
+
+import keras
+
+from keras_iplt import _keras as private
+
+__all__ = ["carry_compilation"]
+
+_MADE_AGAIN = keras.Optimizer, keras.Loss, keras.Metric
+
+
+def carry_compilation(old, new):
+    """Compiles `new` as `old` was compiled, with an optimizer, losses and metrics of its own.
+
+    What cannot be made again from its config is said in a warning, and `new` stays uncompiled.
+    """
+    if not getattr(old, "compiled", False):
+        return
+    try:
+        given = private.compile_arguments(old)
+        given["optimizer"] = old.optimizer  # as it is now, with what scales the loss around it
+        new.compile(**keras.tree.map_structure(_made_again, given))
+    except Exception as error:
+        warnings.warn(
+            f"the smaller model is not compiled: the settings of {old.name!r} cannot be carried "
+            f"over ({type(error).__name__}: {error}). Call compile() on it",
+            stacklevel=3,
+        )
+
+
+def _made_again(x):
+    """An object of the same settings; names and functions stay as they are."""
+    return type(x).from_config(x.get_config()) if isinstance(x, _MADE_AGAIN) else x

@@ -1,0 +1,70 @@
+"""A plan carried out as a new, smaller model: the graph is called again on edited configs."""
+
+from keras_iplt.planning.decide import plan as make_plan
+from keras_iplt.planning.plan import bound
+from keras_iplt.surgery.compensation import compensation
+from keras_iplt.surgery.compilation import carry_compilation
+from keras_iplt.surgery.rewriter import Rewriter
+
+__all__ = ["prune", "rewrite"]
+
+
+def rewrite(model, plan, compensate=None):
+    """The model with fewer channels, as a new model; the old one stays as it is.
+
+    Layers keep their names, trainable flags, regularisers, constraints and dtype policies; a
+    compiled model comes back compiled, with a fresh optimizer of the same settings. Functional,
+    Sequential and nested models keep their structure; a subclassed model becomes a functional one.
+
+    Args:
+        model: the model that the plan was made for, or one of the same architecture.
+        plan: a `Plan`.
+        compensate: data over which to measure what the removed channels contributed on average;
+            it is folded into the biases of the layers behind them. Without it, the new model
+            computes what the masked model does.
+
+    Returns:
+        A new `keras.Model`.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_iplt as iplt
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(2)])
+    >>> small = iplt.rewrite(model, iplt.plan(model, ratio=0.5))
+    >>> small.count_params(), model.count_params()
+    (30, 58)
+    """
+    plan = bound(plan, model)
+    added = {} if compensate is None else compensation(plan.graph, plan.gone, compensate)
+    rewriter = Rewriter(plan.graph, plan.gone, added)
+    small = rewriter.model(model)
+    rewriter.carry_weights()
+    rewriter.carry_flags()
+    carry_compilation(model, small)
+    return small
+
+
+def prune(model, ratio=0.5, compensate=None, **options):
+    """`plan` and `rewrite` in one call.
+
+    Args:
+        model: a Keras model; it stays as it is.
+        ratio: the share to remove.
+        compensate: see `rewrite`.
+        **options: every other argument of `keras_iplt.plan`.
+
+    Returns:
+        A new, smaller `keras.Model`.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_iplt as iplt
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(2)])
+    >>> iplt.prune(model, ratio=0.5).layers[0].units
+    4
+    """
+    return rewrite(model, make_plan(model, ratio, **options), compensate)

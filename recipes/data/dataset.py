@@ -1,0 +1,171 @@
+"""What `load` returns: a training, a validation and a test part."""
+
+import dataclasses
+import functools
+import numbers
+
+import numpy as np
+
+from keras_iplt.errors import OptionError
+from keras_iplt.support.arguments import check_count
+
+from ..data.batches import Batches
+from ..data.images import Scaling
+from ..data.splitting import picked, split_off
+
+__all__ = ["Data", "Handling", "Memory", "PARTS", "check_take"]
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Handling:
+    """How examples become batches: what `load` was told."""
+
+    scaling: Scaling
+    augment: str | None
+    batch_size: int
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Memory:
+    """A part whose images are in memory, as they are stored."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self):
+        return len(self.labels)
+
+    def batches(self, handling, train, epoch, drop_remainder):
+        return Batches(
+            self.images, self.labels, handling.scaling, handling.batch_size, shuffle=train,
+            augment=handling.augment if train else None, seed=handling.seed, epoch=epoch,
+            drop_remainder=drop_remainder,
+        )  # fmt: skip
+
+    def arrays(self, handling, take):
+        own = slice(None) if take is None else picked(self.labels, take, handling.seed)
+        return handling.scaling(self.images[own]), self.labels[own]
+
+    def least(self):
+        """The fewest examples that can be taken from it: one of each class."""
+        return len(np.unique(self.labels))
+
+    def taken(self, count, seed):
+        return self._of(picked(self.labels, count, seed))
+
+    def split(self, share, seed):
+        return tuple(self._of(own) for own in split_off(self.labels, share, seed))
+
+    def _of(self, own):
+        return Memory(self.images[own], self.labels[own])
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Data:
+    """Images with a class each, in parts.
+
+    Attributes:
+        name: of the data set.
+        classes: the names of the classes; labels are indices into them.
+        input_shape: rows, columns and channels of an image.
+        parts: the parts by name; see `counts`.
+        handling: scaling, augmentation, size of a batch and seed.
+
+    Example:
+
+    >>> from recipes import data
+    >>> digits = data.load("digits", validation=0)
+    >>> digits.counts
+    {'train': 1438, 'test': 359}
+    >>> digits.input_shape, len(digits.classes), len(digits.train)
+    ((8, 8, 1), 10, 12)
+    >>> images, labels = digits.arrays("test", take=20)
+    >>> images.shape
+    (20, 8, 8, 1)
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    input_shape: tuple[int, int, int]
+    parts: dict
+    handling: Handling
+
+    @property
+    def counts(self):
+        """How many examples each part has."""
+        return {name: len(part) for name, part in self.parts.items()}
+
+    # Kept, so that one `fit` after another goes on with the epochs that have not been seen.
+    @functools.cached_property
+    def train(self):
+        """Batches for `fit`: augmented, and in another order every epoch."""
+        return self.batches("train")
+
+    @functools.cached_property
+    def validation(self):
+        """Batches for `validation_data`: in order, as they are."""
+        return self.batches("validation")
+
+    @functools.cached_property
+    def test(self):
+        """Batches for `evaluate`: in order, as they are."""
+        return self.batches("test")
+
+    def batches(self, part, training=None, epoch=0, drop_remainder=False):
+        """New batches of a part.
+
+        Args:
+            part: "train", "validation" or "test".
+            training: whether to shuffle and augment; only "train" unless told.
+            epoch: the epoch to start with, for a training that goes on where one stopped.
+            drop_remainder: whether to leave out what does not fill a batch.
+
+        Returns:
+            What `fit` and `evaluate` take: a `keras.utils.PyDataset`, or a `tf.data.Dataset` for
+            data that do not fit into memory.
+        """
+        if not isinstance(epoch, numbers.Integral) or isinstance(epoch, bool) or epoch < 0:
+            raise OptionError(f"epoch: expected an integer from 0, received: {epoch!r}")
+        training = part == "train" if training is None else training
+        return self._part(part).batches(self.handling, training, epoch, drop_remainder)
+
+    def arrays(self, part="train", take=None):
+        """A part as arrays, scaled but not augmented.
+
+        Args:
+            part: "train", "validation" or "test".
+            take: how many examples, with about the same share of every class, or, of data that do
+                not fit into memory, the first; all by default.
+
+        Returns:
+            `(images, labels)`.
+        """
+        chosen = self._part(part)
+        if take is not None:
+            check_take("take", take, chosen)
+        return chosen.arrays(self.handling, take)
+
+    def _part(self, name):
+        if name not in self.parts:
+            raise OptionError(
+                f"{self.name}: expected one of the parts {', '.join(self.parts)}, received: "
+                f"{name!r}"
+            )
+        return self.parts[name]
+
+    def __repr__(self):
+        counts = ", ".join(f"{count:,} {name}" for name, count in self.counts.items())
+        return f"<{self.name}: {counts}; images {self.input_shape}, {len(self.classes):,} classes>"
+
+
+def check_take(name, take, part):
+    """Refuses to take more examples than a part has, or fewer than one per class."""
+    least = part.least()
+    if not least <= check_count(name, take) <= len(part):
+        raise OptionError(
+            f"{name}: expected from {least} (one of each class) to {len(part)} examples, received: "
+            f"{take}"
+        )

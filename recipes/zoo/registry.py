@@ -1,0 +1,89 @@
+"""Networks by name."""
+
+import difflib
+import inspect
+
+from keras_iplt.errors import OptionError
+
+from ..zoo import applications, densenet, inception, lenet, resnet, vgg
+
+__all__ = ["build", "names"]
+
+NETWORKS = {
+    network.__name__: network
+    for network in (
+        lenet.lenet_300_100,
+        lenet.lenet_5,
+        lenet.lenet_5_1998,
+        lenet.mnist_cnn,
+        vgg.vgg16,
+        vgg.vgg16_hubens,
+        applications.vgg16_imagenet,
+        vgg.vgg19,
+        vgg.vgg_lite,
+        resnet.cifar_resnet,
+        resnet.resnet20,
+        resnet.resnet56,
+        resnet.resnet110,
+        applications.resnet50,
+        inception.googlenet,
+        applications.inception_v3,
+        densenet.densenet40,
+        applications.densenet121,
+        applications.mobilenet,
+    )
+}
+
+
+def names():
+    """The names that `build` knows.
+
+    Returns:
+        A list of strings.
+
+    Example:
+
+    >>> names()[:3]
+    ['lenet_300_100', 'lenet_5', 'lenet_5_1998']
+    """
+    return list(NETWORKS)
+
+
+def build(name, input_shape=None, classes=10, weights=None, **options):
+    """A network by its name.
+
+    Args:
+        name: one of `names()`, also as papers spell it: `"LeNet-300-100"`.
+        input_shape: height, width and channels; by default what the network was made for.
+        classes: how many there are.
+        weights: None for a fresh start; the path of a `.weights.h5` or `.keras` file, whose head
+            may be another; or `"imagenet"`, for networks of `keras.applications`.
+        **options: what else the function of that name takes.
+
+    Returns:
+        A `keras.Model` whose outputs are logits.
+
+    Example:
+
+    >>> build("LeNet-5", (32, 32, 3), classes=100, batch_norm=True).output_shape
+    (None, 100)
+    """
+    network = NETWORKS[_known("network", _plain(name), NETWORKS, name)]
+    known = list(inspect.signature(network).parameters)
+    for option in options:
+        _known(f"option of {network.__name__}", option, known, option)
+    if input_shape is not None:
+        options["input_shape"] = input_shape
+    return network(classes=classes, weights=weights, **options)
+
+
+def _plain(name):
+    return name.lower().replace("-", "_").replace(" ", "_") if isinstance(name, str) else name
+
+
+def _known(what, key, keys, received):
+    """The key, if it is one of these; else an error with those that are like it."""
+    if isinstance(key, str) and key in keys:
+        return key
+    close = difflib.get_close_matches(str(key), keys, 3) or list(keys)
+    raise OptionError(f"there is no {what} {received!r}. Close to it: {', '.join(close)}")
