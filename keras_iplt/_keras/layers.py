@@ -1,0 +1,90 @@
+"""What Keras keeps of a layer: what is in it, how it was built, what it demands of its inputs."""
+
+import inspect
+
+import keras
+from keras.src.utils.python_utils import is_default
+
+__all__ = [
+    "all_layers",
+    "attention_denses",
+    "attention_gates",
+    "builds_from_one_shape",
+    "input_spec_of",
+    "models_of",
+    "own_variables",
+    "remembered",
+    "shapes_built_with",
+    "sublayers",
+    "take_inputs_like",
+    "weight_called",
+]
+
+
+def all_layers(model):
+    """The model and every layer in it, however deep."""
+    return model._flatten_layers()
+
+
+def models_of(model):
+    """The model and those nested in it."""
+    return [layer for layer in all_layers(model) if isinstance(layer, keras.Model)]
+
+
+def sublayers(layer):
+    """The layers directly inside a layer."""
+    return list(layer._layers)
+
+
+def own_variables(layer):
+    """The variables a layer holds itself: not those of its sublayers, not random seeds."""
+    return list(layer._trainable_variables) + list(layer._non_trainable_variables)
+
+
+def weight_called(layer, name):
+    """The variable of a built layer behind a property that may dress it up (with LoRA, say)."""
+    bare = getattr(layer, f"_{name}", None)
+    return getattr(layer, name) if bare is None else bare
+
+
+def remembered(layer):
+    """The states that a stateful recurrent layer carries from one batch to the next."""
+    states = keras.tree.flatten(getattr(layer, "states", None))
+    return [state for state in states if isinstance(state, keras.Variable)]
+
+
+def shapes_built_with(layer):
+    """The input shapes that the layer was built with, as a dict by argument name, or None."""
+    return getattr(layer, "_build_shapes_dict", None)
+
+
+def input_spec_of(layer):
+    """`(attribute, spec)`: what a layer demands of its inputs, and where it keeps that."""
+    name = "_input_spec" if "_input_spec" in vars(layer) else "input_spec"
+    return name, vars(layer).get(name)
+
+
+def builds_from_one_shape(layer):
+    """Whether a layer has a `build` method that takes the shape of its first input and no more."""
+    return not is_default(layer.build) and len(inspect.signature(layer.build).parameters) == 1
+
+
+def take_inputs_like(wrapper, layer):
+    """Lets a wrapper convert its inputs as the layer in it does, and stand first in a Sequential
+    model where that one could."""
+    wrapper._convert_input_args = layer._convert_input_args
+    wrapper._allow_non_tensor_positional_args = layer._allow_non_tensor_positional_args
+    shape = getattr(layer, "_input_shape_arg", None)
+    if shape is not None and getattr(wrapper, "_input_shape_arg", None) is None:
+        wrapper._input_shape_arg = shape
+
+
+def attention_denses(layer):
+    """The query, key, value and output projections of an attention layer."""
+    return layer._query_dense, layer._key_dense, layer._value_dense, layer._output_dense
+
+
+def attention_gates(layer):
+    """The projection that gates an attention layer's output, as a list: empty if there is none."""
+    gate = getattr(layer, "_gate_dense", None)
+    return [] if gate is None else [gate]

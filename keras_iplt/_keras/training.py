@@ -1,0 +1,103 @@
+"""What a model keeps of its training: arguments, compiled functions, callbacks, state on JAX."""
+
+import sys
+import types
+
+import keras
+
+__all__ = [
+    "companions",
+    "compile_arguments",
+    "forget_plateau",
+    "functions",
+    "has_several_workers",
+    "is_chief",
+    "remake_functions",
+    "rescue_state",
+    "set_initial_epoch",
+    "synchronize",
+]
+
+
+def compile_arguments(model):
+    """What `compile` was called with, as it was given."""
+    return dict(model._compile_config.config)
+
+
+_FUNCTIONS = ("train", "test", "predict")
+
+
+def functions(model):
+    """Which compiled functions a model has: they hold on to the variables that they were traced
+    with."""
+    return [kind for kind in _FUNCTIONS if getattr(model, f"{kind}_function", None) is not None]
+
+
+def remake_functions(model):
+    """Makes the compiled functions that a model has anew; they are traced when they are next
+    called. `fit` calls `make_train_function` only once, before the first epoch."""
+    for kind in functions(model):
+        getattr(model, f"make_{kind}_function")(force=True)
+    for layer in model._flatten_layers():
+        if hasattr(layer, "_track_variables"):  # PyTorch: the module's list of parameters
+            layer._track_variables()
+
+
+def synchronize(model):
+    """In the middle of an epoch on JAX, brings the state of training back into the variables."""
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()
+
+
+def rescue_state():
+    """For an error in a step of `fit` on JAX, to be called before it is raised: `fit` has taken the
+    state out of the variables, and would put none back after its first step failed."""
+    if keras.backend.backend() != "jax":
+        return
+    kinds = [f"{kind}_variables" for kind in ("trainable", "non_trainable", "optimizer", "metrics")]
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        state, caller = frame.f_locals.get("state"), frame.f_locals.get("self")
+        if frame.f_code.co_name == "fit" and hasattr(caller, "jax_state_sync") and state:
+            vars(caller)["_jax_state"] = dict(zip(kinds, state, strict=True))
+        frame = frame.f_back
+
+
+_OF_SEVERAL_WORKERS = {"CollectiveAllReduceStrategy", "ParameterServerStrategyV2"}
+
+
+def has_several_workers(model):
+    """Whether the model is trained by a TensorFlow strategy for several machines."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return bool(_OF_SEVERAL_WORKERS & {kind.__name__ for kind in type(strategy).__mro__})
+
+
+def is_chief():
+    """Whether this process is the first (and as a rule the only one) of the training."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.process_index() == 0
+    return True
+
+
+def companions(callback):
+    """The list of all callbacks of the `fit` that is calling this one, to be changed in place.
+    Empty if the caller is not `fit`: nothing else knows the list."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, keras.callbacks.CallbackList) and callback in caller.callbacks:
+            return caller.callbacks
+        frame = frame.f_back
+    return []
+
+
+def forget_plateau(callback):
+    """Lets a `ReduceLROnPlateau` start to watch anew."""
+    callback._reset()
+
+
+def set_initial_epoch(model, epoch):
+    """Lets the `fit` that has just begun start at another epoch (None: at the one asked for)."""
+    model._initial_epoch = epoch
