@@ -23,6 +23,7 @@ from keras_iplt.exporting import tflite_runtime, timed
 
 from .common.study import say
 from .common.training import Lines
+from .demo_options import add_options
 
 NAMES = ("dense", "iplt")
 ROWS = [  # of the table: key, what it says, how it is written
@@ -180,17 +181,12 @@ def padded(cell, width, column):
     return cell.rjust(width) if column else cell.ljust(width)
 
 
-def main(arguments=None):
+def main(arguments=None, prog=None):
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--ratio", type=float, default=0.6, help="share of the filters to remove")
-    parser.add_argument("--epochs", type=int, default=24, help="epochs of training")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("saved_models/demo"))
+    add_options(parser)
     options = parser.parse_args(arguments)
-    if options.epochs < 1:
-        parser.error(f"argument --epochs: expected a positive number, received: {options.epochs}")
     try:
         return run(options.ratio, options.epochs, options.seed, options.out)
     except iplt.PruningError as error:

@@ -449,8 +449,8 @@ def reproduce(options):
     return page.write()
 
 
-def main(arguments=None):
-    parser = command_parser("incremental_weights", __doc__)
+def main(arguments=None, prog=None):
+    parser = command_parser("incremental_weights", __doc__, prog)
     add = parser.add_argument
     add("--tables", type=int, nargs="+", choices=(1, 2, 3, 4, 5), help="which (all)")
     add("--only", nargs="+", choices=tuple(NETWORKS), help="train these networks only")

@@ -441,8 +441,8 @@ def reproduce(options):
     return page.write()
 
 
-def main(arguments=None):
-    parser = command_parser("iplt", __doc__)
+def main(arguments=None, prog=None):
+    parser = command_parser("iplt", __doc__, prog)
     add = parser.add_argument
     add("--tables", type=int, nargs="+", choices=(1, 2, 3), help="which (all)")
     add("--step", type=share, help="IPLT's step (0.1)")

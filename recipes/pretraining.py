@@ -411,8 +411,8 @@ def reproduce(options):
     return page.write()
 
 
-def main(arguments=None):
-    parser = command_parser("pretraining", __doc__)
+def main(arguments=None, prog=None):
+    parser = command_parser("pretraining", __doc__, prog)
     add = parser.add_argument
     add("--networks", nargs="+", choices=sorted(PUBLISHED), help="which (both)")
     add_data(parser, several=True)

@@ -476,8 +476,8 @@ def method(text):
     return text
 
 
-def main(arguments=None):
-    parser = command_parser("rethinking", __doc__)
+def main(arguments=None, prog=None):
+    parser = command_parser("rethinking", __doc__, prog)
     add = parser.add_argument
     add("--networks", nargs="+", metavar="NETWORK",
         help="of the zoo; resnet<depth>, densenet<depth> (vgg19 resnet56 densenet40)")  # fmt: skip

@@ -762,8 +762,8 @@ def reproduce(options):
     return page.write()
 
 
-def main(arguments=None):
-    parser = command_parser("structure_aware", __doc__)
+def main(arguments=None, prog=None):
+    parser = command_parser("structure_aware", __doc__, prog)
     add = parser.add_argument
     add_data(parser)
     add("--size", type=positive, help="what images are resized to (299 for inception_v3, 224 for "

@@ -22,15 +22,16 @@ __all__ = [
 ]
 
 
-def command_parser(name, doc):
+def command_parser(name, doc, prog=None):
     """A parser with the options of all recipes.
 
     Args:
         name: of the recipe; results go to saved_models/<name>/ unless told.
         doc: its documentation.
+        prog: what the command is called in its help.
     """
     parser = argparse.ArgumentParser(
-        f"python -m recipes.{name}", description=doc,
+        prog or f"python -m recipes.{name}", description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
     parser.set_defaults(recipe=name)
