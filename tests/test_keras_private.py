@@ -4,11 +4,16 @@ When one of these fails after an update of Keras, the name in its message is wha
 `keras_iplt/_keras`, and only that.
 """
 
+import ast
+import collections
+import pathlib
+
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
 
+import keras_iplt
 from keras_iplt import _keras as private
 
 
@@ -121,8 +126,36 @@ def test_attention_projections():
     layer = layers.MultiHeadAttention(2, 3)
     layer(x, x)
     has(layer, "_query_dense", "_key_dense", "_value_dense", "_output_dense")
-    assert [tuple(d._kernel.shape) for d in private.attention_denses(layer)] == [
+    assert [tuple(private.kernel_of(d).shape) for d in private.attention_denses(layer)] == [
         (6, 2, 3), (6, 2, 3), (6, 2, 3), (2, 3, 6)]  # fmt: skip
+
+
+def test_axes_of_attention():
+    """Attention may look along some axes of positions only."""
+    x = keras.Input((4, 5, 6))
+    for axes in ((2,), (1, 2)):
+        layer = layers.MultiHeadAttention(2, 3, attention_axes=axes)
+        layer(x, x)
+        has(layer, "_attention_axes")
+        assert private.attention_axes(layer) == axes
+    assert private.attention_axes(layers.Dense(2)) is None
+
+
+def test_shapes_that_lambdas_are_told():
+    """As given: a shape, a function, or nothing."""
+    for given in ((3,), None, len):
+        layer = layers.Lambda(lambda x: x, output_shape=given)
+        has(layer, "_output_shape")
+        assert private.lambda_output_shape(layer) == given
+
+
+def test_layers_of_keras():
+    """Told from those of users, also where these derive from them."""
+
+    class Own(layers.Dense):
+        pass
+
+    assert private.is_keras_layer(layers.Dense(2)) and not private.is_keras_layer(Own(2))
 
 
 @pytest.mark.parametrize(
@@ -160,6 +193,7 @@ def test_weights_behind_properties():
     variable = dense.kernel
     dense.enable_lora(2)
     assert dense.kernel is not variable and private.weight_called(dense, "kernel") is variable
+    assert private.kernel_of(dense) is variable
     norm = layers.BatchNormalization()
     norm.build((None, 4))
     assert private.weight_called(norm, "gamma") is norm.gamma
@@ -397,3 +431,114 @@ def test_state_of_training_on_jax(trained):
 def test_optimizers_that_mix_weights(optimizer, mixes):
     """With these, zeros are not the same as a smaller variable, so that no step may wait."""
     assert private.mixes_weights(optimizer()) == mixes
+
+
+# -- nobody else reaches in --
+
+
+HOUSE = pathlib.Path(keras_iplt.__file__).parent
+
+
+def reaches_into_keras(modules):
+    """`file:line: what` for all that takes from the inside of Keras, in modules by their name.
+
+    An attribute that begins with an underscore is ours if a class of ours has it: of `self`, a
+    class anywhere, of another object one in the same module.
+    """
+    trees = {name: ast.parse(text) for name, text in modules.items()}
+    members = {name: set(own_members(tree)) for name, tree in trees.items()}
+    everywhere = set().union(*members.values())
+    for name, tree in trees.items():
+        for node in ast.walk(tree):
+            found = attribute_of(node)
+            if found is not None:
+                owner, attribute = found
+                known = everywhere if owner in ("self", "cls", "super()") else members[name]
+                if is_private(attribute) and attribute not in known:
+                    yield f"{name}:{node.lineno}: {owner}.{attribute}"
+            for module in imported_by(node):
+                if module.startswith("keras.src"):
+                    yield f"{name}:{node.lineno}: import of {module}"
+
+
+def is_private(name):
+    return name.startswith("_") and not name.endswith("__")
+
+
+def own_members(tree):
+    """What classes have: methods, what stands in their bodies, what is assigned to `self`."""
+    for kind in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+        yield from (node.name for node in kind.body if isinstance(node, ast.FunctionDef))
+        for node in ast.walk(kind):
+            if isinstance(getattr(node, "ctx", None), ast.Store):
+                if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("self", "cls"):
+                    yield node.attr
+                elif isinstance(node, ast.Name):
+                    yield node.id
+
+
+def attribute_of(node):
+    """`(owner, attribute)` of `owner.attribute`, of `getattr(owner, "attribute")` and the like, and
+    of `vars(owner)["attribute"]`."""
+    if isinstance(node, ast.Attribute):
+        return ast.unparse(node.value), node.attr
+    call = node.value if isinstance(node, ast.Subscript) else node
+    if not isinstance(call, ast.Call):
+        return None
+    function, owner, name = ast.unparse(call.func), None, None
+    if function == "vars" and call is not node:
+        (owner,), name = call.args, node.slice
+    elif function in ("getattr", "hasattr", "setattr", "delattr"):
+        owner, name, *_ = call.args
+    if isinstance(name, ast.Constant) and isinstance(name.value, str):
+        return ast.unparse(owner), name.value
+    return None
+
+
+def imported_by(node):
+    if isinstance(node, ast.ImportFrom):
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+
+
+def test_nothing_else_reaches_into_keras():
+    """Whatever begins with an underscore and is Keras's is named in `keras_iplt/_keras` alone."""
+    modules = {
+        str(path.relative_to(HOUSE)): path.read_text()
+        for path in HOUSE.rglob("*.py")
+        if "_keras" not in path.relative_to(HOUSE).parts
+    }
+    assert list(reaches_into_keras(modules)) == []
+
+
+def test_reaching_into_keras_is_noticed():
+    """In whatever form it is written; what is ours is let pass."""
+    ours = """
+import keras.ops
+class Ours:
+    _limit = 3
+    def __init__(self, other):
+        self._own = other
+    def _step(self):
+        return self._own, self._step, self._elsewhere, super()._step(), type(self).__name__
+def helper(ours):
+    return ours._own, getattr(ours, "_own"), vars(ours)["_own"], Ours._limit
+"""
+    theirs = """
+import keras.src.layers
+from keras.src import ops
+from keras import src
+def helper(layer, ours):
+    layer._kernel, layer.inner[0]._layers
+    getattr(layer, "_kernel", None), hasattr(layer, "_built"), vars(layer)["_value"]
+    return ours._own
+class Layer:
+    def call(self):
+        self._elsewhere = 1
+        return self._trainable_variables
+"""
+    lines = collections.Counter(
+        found.partition(": ")[0] for found in reaches_into_keras({"ours": ours, "theirs": theirs})
+    )
+    assert lines == {"theirs:2": 1, "theirs:3": 1, "theirs:4": 1, "theirs:6": 2,
+                     "theirs:7": 3, "theirs:8": 1, "theirs:12": 1}  # fmt: skip

@@ -7,10 +7,14 @@ from keras.src.utils.python_utils import is_default
 
 __all__ = [
     "all_layers",
+    "attention_axes",
     "attention_denses",
     "attention_gates",
     "builds_from_one_shape",
     "input_spec_of",
+    "is_keras_layer",
+    "kernel_of",
+    "lambda_output_shape",
     "models_of",
     "own_variables",
     "remembered",
@@ -47,6 +51,11 @@ def weight_called(layer, name):
     return getattr(layer, name) if bare is None else bare
 
 
+def kernel_of(layer):
+    """The kernel of a built dense layer, an einsum's too."""
+    return weight_called(layer, "kernel")
+
+
 def remembered(layer):
     """The states that a stateful recurrent layer carries from one batch to the next."""
     states = keras.tree.flatten(getattr(layer, "states", None))
@@ -69,6 +78,16 @@ def builds_from_one_shape(layer):
     return not is_default(layer.build) and len(inspect.signature(layer.build).parameters) == 1
 
 
+def is_keras_layer(layer):
+    """Whether a layer's class is one of Keras's own."""
+    return type(layer).__module__.startswith("keras.src.layers")
+
+
+def lambda_output_shape(layer):
+    """What a `Lambda` layer was told of the shape of its output, or None."""
+    return layer._output_shape
+
+
 def take_inputs_like(wrapper, layer):
     """Lets a wrapper convert its inputs as the layer in it does, and stand first in a Sequential
     model where that one could."""
@@ -82,6 +101,11 @@ def take_inputs_like(wrapper, layer):
 def attention_denses(layer):
     """The query, key, value and output projections of an attention layer."""
     return layer._query_dense, layer._key_dense, layer._value_dense, layer._output_dense
+
+
+def attention_axes(layer):
+    """The axes of positions that an attention layer looks along, or None for all of them."""
+    return getattr(layer, "_attention_axes", None)
 
 
 def attention_gates(layer):

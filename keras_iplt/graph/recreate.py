@@ -7,6 +7,7 @@ import warnings
 import keras
 import numpy as np
 
+from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.channels import SOLID, Channels
 from keras_iplt.graph.slices import kept_along, kept_axes, kept_lengths, numbers_of, take, zeroed
@@ -19,7 +20,7 @@ _MOST_TRIES = 64
 
 def is_custom(layer):
     """Whether a layer's class is not one of Keras's own."""
-    return not type(layer).__module__.startswith("keras.src.layers")
+    return not private.is_keras_layer(layer)
 
 
 def config_of(layer):
@@ -42,7 +43,7 @@ def recreate(layer, changes=None):
     if type(layer) is keras.layers.Lambda:  # its config would carry code as text
         return keras.layers.Lambda(
             layer.function,
-            output_shape=layer._output_shape,
+            output_shape=private.lambda_output_shape(layer),
             mask=layer.mask,
             arguments=layer.arguments,
             name=layer.name,

@@ -10,9 +10,9 @@ from keras_iplt.graph.rules.registry import layer_rule
 def _resize_heads(layer, after):
     query, _, value, output = private.attention_denses(layer)
     return {
-        "key_dim": after.size(query._kernel, -1),
-        "value_dim": after.size(value._kernel, -1),
-        "output_shape": (after.size(output._kernel, -1),),
+        "key_dim": after.size(private.kernel_of(query), -1),
+        "value_dim": after.size(private.kernel_of(value), -1),
+        "output_shape": (after.size(private.kernel_of(output), -1),),
     }
 
 
@@ -25,7 +25,7 @@ def multi_head(flow, layer, query, value, key=None, *_, return_attention_scores=
 
 def _resize_grouped(layer, after):
     query, *_ = private.attention_denses(layer)
-    return {"head_dim": after.size(query._kernel, -1)}
+    return {"head_dim": after.size(private.kernel_of(query), -1)}
 
 
 @layer_rule("GroupQueryAttention", resize=_resize_grouped)
@@ -42,8 +42,9 @@ def grouped_query(flow, layer, query, value, key=None, *_, return_attention_scor
 
 def _attend(flow, layer, query, value, key, return_scores):
     of_query, of_key, of_value, of_output = private.attention_denses(layer)
-    narrow = flow.create(layer, of_query._kernel.shape[-1])
-    wide = flow.create(layer, of_value._kernel.shape[-1])
+    asking, merging = private.kernel_of(of_query), private.kernel_of(of_output)
+    narrow = flow.create(layer, asking.shape[-1])
+    wide = flow.create(layer, private.kernel_of(of_value).shape[-1])
     if len(wide) == len(narrow):  # they stay equally long: fused kernels demand it
         flow.join(narrow, wide, "")
     key = value if key is None else key
@@ -51,22 +52,22 @@ def _attend(flow, layer, query, value, key, return_scores):
     projections = [(of_query, query, narrow), (of_key, key, narrow), (of_value, value, wide)]
     for projection, x, ids in projections + gates:
         _project(flow, projection, x, ids)
-    for variable in (of_query._kernel, of_query.bias):
+    for variable in (asking, of_query.bias):
         flow.rescale(variable, narrow, 0.5)
-    asked, heads = flow.positions(query.shape, -1), of_query._kernel.shape[1]
-    pairs = _pairs(flow, query, value, getattr(layer, "_attention_axes", None), heads)
+    asked, heads = flow.positions(query.shape, -1), asking.shape[1]
+    pairs = _pairs(flow, query, value, private.attention_axes(layer), heads)
     flow.work(pairs, narrow)
     flow.work(pairs, wide)
-    outputs = flow.create(layer, of_output._kernel.shape[-1])
-    flow.consume(of_output._kernel, 1, wide)
-    flow.slice(of_output._kernel, -1, outputs, "output")
-    copies = math.prod(of_output._kernel.shape[2:-1])  # further axes of `output_shape`
+    outputs = flow.create(layer, merging.shape[-1])
+    flow.consume(merging, 1, wide)
+    flow.slice(merging, -1, outputs, "output")
+    copies = math.prod(merging.shape[2:-1])  # further axes of `output_shape`
     asked = None if asked is None else asked * copies
     flow.work(None if asked is None else asked * heads, wide, outputs)
     if of_output.bias is not None:
         flow.follow(of_output.bias, -1, outputs)
         flow.work(asked, outputs, adds=True)
-    if len(of_output._kernel.shape) != 3 or len(query.shape) != 3:
+    if len(merging.shape) != 3 or len(query.shape) != 3:
         flow.freeze(outputs, "the attention has several axes of positions or of channels")
         return flow.solid_outputs()
     y = flow.place(outputs, -1)
@@ -83,9 +84,10 @@ def _pairs(flow, query, value, axes=None, heads=1):
 def _project(flow, projection, x, ids):
     """One of the dense layers that make heads: kernel (in, heads, size of a head)."""
     inputs = flow.vector(x, -1, "its positions differ in their channels")
-    flow.consume(projection._kernel, 0, inputs)
-    flow.slice(projection._kernel, -1, ids, "output")
-    heads, steps = projection._kernel.shape[1], flow.positions(x.shape, -1)
+    kernel = private.kernel_of(projection)
+    flow.consume(kernel, 0, inputs)
+    flow.slice(kernel, -1, ids, "output")
+    heads, steps = kernel.shape[1], flow.positions(x.shape, -1)
     steps = None if steps is None else steps * heads
     flow.work(steps, inputs, ids)
     if projection.bias is not None:

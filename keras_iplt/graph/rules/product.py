@@ -6,6 +6,7 @@ import string
 import keras
 import numpy as np
 
+from keras_iplt import _keras as private
 from keras_iplt.graph.channels import SOLID, Channels
 from keras_iplt.graph.rules.activation import activate, follow_parameter
 from keras_iplt.graph.rules.convolution import add_bias
@@ -26,9 +27,11 @@ def dense(flow, x, layer, kernel, bias):
     return flow.place(outputs, -1)
 
 
-@layer_rule("Dense", resize=lambda layer, after: {"units": after.size(layer._kernel, -1)})
+@layer_rule(
+    "Dense", resize=lambda layer, after: {"units": after.size(private.kernel_of(layer), -1)}
+)
 def dense_layer(flow, layer, x):
-    y = dense(flow, x, layer, layer._kernel, layer.bias)
+    y = dense(flow, x, layer, private.kernel_of(layer), layer.bias)
     return activate(flow, layer.activation, y)
 
 
@@ -152,7 +155,7 @@ def _resize_einsum(layer, after):
     out_labels = layer.equation.replace(" ", "").split("->")[1].replace("...", "")
     for i in range(1, len(shape) + 1):
         if shape[-i] is not None and out_labels[-i] in kernel_labels:
-            shape[-i] = after.size(layer._kernel, kernel_labels.index(out_labels[-i]))
+            shape[-i] = after.size(private.kernel_of(layer), kernel_labels.index(out_labels[-i]))
         elif shape[-i] is not None:
             shape[-i] = after.lengths(after.call.outputs)[-i]
     return {"output_shape": tuple(shape)}
@@ -160,8 +163,9 @@ def _resize_einsum(layer, after):
 
 @layer_rule("EinsumDense", resize=_resize_einsum)
 def einsum_dense(flow, layer, x):
-    terms = einsum_terms(layer.equation, len(x.shape), len(layer._kernel.shape))
-    y = contract(flow, layer, terms, x, layer._kernel)
+    kernel = private.kernel_of(layer)
+    terms = einsum_terms(layer.equation, len(x.shape), len(kernel.shape))
+    y = contract(flow, layer, terms, x, kernel)
     if layer.bias is not None and y.varying:
         followed = follow_parameter(flow, layer.bias, y)
         avoid_misplaced_sum(flow, y, layer.bias.shape)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_iplt import _keras as private
 from keras_iplt.graph.channels import SOLID, Channels
 from keras_iplt.graph.flow import channel_axis, channels_in
 from keras_iplt.graph.masked import Operand, trial
@@ -82,10 +83,10 @@ def conv_lstm(flow, layer, x, initial_state=None, mask=None):
 
 
 @layer_rule("Embedding", resize=lambda layer, after: {
-    "output_dim": after.size(layer._embeddings, 1)})  # fmt: skip
+    "output_dim": after.size(private.weight_called(layer, "embeddings"), 1)})  # fmt: skip
 def embedding(flow, layer, x):
     if isinstance(x, Channels) and (x.ids != SOLID).any():
         flow.freeze(x, "it is used as an index")
     ids = flow.create(layer, layer.output_dim)
-    flow.slice(layer._embeddings, 1, ids, "output")
+    flow.slice(private.weight_called(layer, "embeddings"), 1, ids, "output")
     return flow.place(ids, -1)
