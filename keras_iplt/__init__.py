@@ -40,9 +40,10 @@ from keras_iplt.latency import LatencyTable, latency_table
 from keras_iplt.planning.by_channel import plan_channels
 from keras_iplt.planning.decide import plan
 from keras_iplt.planning.plan import Plan
+from keras_iplt.pruning import prune
 from keras_iplt.reporting import report
 from keras_iplt.sparsity.callback import SparsityCallback
-from keras_iplt.surgery import mask, prune, rewrite, shrink
+from keras_iplt.surgery import mask, rewrite, shrink
 
 __all__ = [
     # read

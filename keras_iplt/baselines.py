@@ -63,7 +63,7 @@ def one_shot(target, after, norm="l1", **options):
     Example:
 
     >>> callback = one_shot(0.5, after=160, ignore=["conv1"])
-    >>> callback.options["criterion"].name, callback.options["scope"]
+    >>> callback.options.criterion.name, callback.options.scope
     ('l1', 'layer')
     """
     if norm not in ("l1", "l2"):

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.training import (
-    SlowTracing,
     X,
     Y,
     callback,
@@ -29,7 +28,6 @@ from support.training import (
 
 import keras_iplt as iplt
 from keras_iplt.callbacks import backup
-from keras_iplt.callbacks import iplt as module
 from keras_iplt.surgery.journal import Journal
 
 
@@ -94,11 +92,11 @@ class InEpochs(keras.callbacks.Callback):
 
 
 VARIANTS = {
-    "shrink": (dropout, dict(wait=False)),
-    "waiting": (sigmoid, dict()),
+    "shrink": (dropout, {}),
+    "behind a sigmoid": (sigmoid, dict(mode="mask")),
     "mask": (residual, dict(mode="mask", guard=("val_loss", 100.0, "back"))),
     "soft": (dense, dict(mode="soft")),
-    "held": (dense, dict(wait=False, guard=("loss", 1e-9, "hold"))),
+    "held": (dense, dict(guard=("loss", 1e-9, "hold"))),
 }
 
 
@@ -107,7 +105,6 @@ VARIANTS = {
 def test_killed_at_any_moment(variant, tmp_path, monkeypatch):
     """In an epoch, in a shrink, in a write, before anything and after everything: a model built
     anew ends with the same weights and state of the optimizer, to the bit."""
-    monkeypatch.setattr(module, "Stopwatch", SlowTracing)
     build, options = VARIANTS[variant]
 
     def train(directory, watch=None):
@@ -158,7 +155,7 @@ SCRIPT = """
     elif where == "shrink":
         die_at(Journal, "resize", 30)
     model = compiled(dropout)
-    fit(model, callback(0.6, 0.2, backup_dir="backup", wait=False), 6)
+    fit(model, callback(0.6, 0.2, backup_dir="backup"), 6)
     np.savez(result, *model.get_weights())
 """
 
@@ -229,7 +226,7 @@ def interrupted(directory, build=dense, **options):
 
 def resumed(directory, build=dense, callbacks=(), optimizer=None, **options):
     model = compiled(build, optimizer)
-    fit(model, callback(backup_dir=directory, **{"wait": False, **options}), 4, callbacks)
+    fit(model, callback(backup_dir=directory, **options), 4, callbacks)
     return model
 
 
@@ -239,7 +236,7 @@ def refused(directory, **options):
     before = path.read_bytes()
     model = compiled(options.pop("build", dense), options.pop("optimizer", None))
     weights = everything(model)
-    ours = callback(backup_dir=directory, **{"wait": False, **options})
+    ours = callback(backup_dir=directory, **options)
     with pytest.raises(iplt.PruningError) as caught:
         ours.set_params({"epochs": 4, "steps": 6})
         ours.set_model(model)
@@ -343,7 +340,7 @@ def test_a_second_fit_begins_at_its_own_epoch(tmp_path):
     """After a training that was resumed, a further `fit` of the same model counts from zero."""
     interrupted(tmp_path)
     model = compiled(dense)
-    ours = callback(backup_dir=tmp_path, wait=False)
+    ours = callback(backup_dir=tmp_path)
     assert len(fit(model, ours, 4)["loss"]) == 2
     assert len(fit(model, ours, 3)["loss"]) == 3
     assert len(model.fit(X, Y, epochs=2, verbose=0).history["loss"]) == 2

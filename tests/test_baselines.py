@@ -214,7 +214,7 @@ def test_pmt_ranks_all_layers_together():
     one = model.get_layer("one")
     one.kernel.assign(one.kernel * 0.01)
     watch = Watch()
-    fit(model, baselines.pmt(0.375, after=1, wait=False), epochs=2, callbacks=[watch])
+    fit(model, baselines.pmt(0.375, after=1), epochs=2, callbacks=[watch])
     assert watch.widths == [[8, 8], [2, 8]] and model.get_layer("hidden").units == 12
 
 

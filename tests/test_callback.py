@@ -7,7 +7,6 @@ from keras import layers, ops
 from support.training import (
     BACKEND,
     QUIET,
-    SlowTracing,
     X,
     Y,
     callback,
@@ -22,40 +21,18 @@ from support.training import (
 import keras_iplt as iplt
 from keras_iplt import _keras as private
 from keras_iplt import schedules
-from keras_iplt.callbacks import iplt as module
-
-
-@pytest.fixture
-def slow_tracing(monkeypatch):
-    """Steps wait."""
-    monkeypatch.setattr(module, "Stopwatch", SlowTracing)
-
-
-def test_what_has_to_be_traced_anyway_costs_nothing():
-    """A step that falls when the functions are new already does not wait for their trace."""
-    watch = SlowTracing()
-    for _epoch in range(2):
-        watch.start()
-        for _ in range(6):
-            watch.batch()
-        watch.stop()
-        assert watch.cost() > 900
-    watch.made_anew()
-    assert watch.cost() == 0.0
-
 
 # -- modes -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.any_backend
 @pytest.mark.parametrize("build", [residual, sigmoid, dropout])
-def test_all_ways_to_carry_steps_out_compute_the_same(build, slow_tracing):
-    """Shrinking at every step, steps that wait as zeros, and zeros until the target: the same
-    history and the same model."""
+def test_both_ways_to_carry_steps_out_compute_the_same(build):
+    """Shrinking at every step, and zeros until the target: the same history and model."""
     models, histories = [], []
-    for options in ({"wait": False}, {}, {"mode": "mask"}):
+    for mode in ("shrink", "mask"):
         model = compiled(build)
-        ours = callback(target=0.6, step=0.2, **options)
+        ours = callback(target=0.6, step=0.2, mode=mode)
         histories.append(fit(model, ours, epochs=5, validation_data=(X, Y)))
         models.append(model)
     for model, history in zip(models, histories, strict=True):
@@ -67,24 +44,20 @@ def test_all_ways_to_carry_steps_out_compute_the_same(build, slow_tracing):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
-def test_steps_wait_where_tracing_does_not_pay(slow_tracing, capsys):
-    """The reason is told, and what waits is carried out when training ends."""
-    seen = {}
+@pytest.mark.parametrize("verbose", [0, 2])
+def test_what_logs_say_is_what_others_see(verbose, tmp_path):
+    """In the logs, in the model at the end of the epoch, and in the file of a checkpoint."""
+    seen = []
 
     class Look(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            seen[epoch] = self.model.count_params(), int(logs["params"])
+            again = keras.models.load_model(tmp_path / "last.keras")
+            seen.append((int(logs["params"]), self.model.count_params(), again.count_params()))
 
-    for wait in (True, False):
-        model = compiled()
-        model.fit(X, Y, epochs=4, batch_size=4, verbose=2,
-                  callbacks=[callback(wait=wait, verbose=1), Look()])  # fmt: skip
-        printed = capsys.readouterr().out
-        assert ("waits as zeros: tracing takes" in printed) == wait
-        assert widths(model)["hidden"] == 10
-        full, now = seen[3]
-        assert now == model.count_params()
-        assert (full == now) == (not wait)
+    model = compiled()
+    several = [callback(), keras.callbacks.ModelCheckpoint(tmp_path / "last.keras"), Look()]
+    model.fit(X, Y, epochs=4, callbacks=several, **QUIET | {"verbose": verbose})
+    assert len({a for a, _, _ in seen}) == 3 and all(a == b == c for a, b, c in seen)
 
 
 def masked_parts(ours):
@@ -289,7 +262,7 @@ def flops(model):
 def test_every_option_of_plan_is_passed_on(options, holds):
     """And means what it means to `plan`, of the model as it was before the first step."""
     model = compiled(two)
-    history = fit(model, callback(**{"step": 0.25, "wait": False, **options}), 3)
+    history = fit(model, callback(**{"step": 0.25, **options}), 3)
     found = {name: n for name, n in widths(model).items() if name in ("conv", "hidden")}
     assert holds(found, model), found
     target = options.get("target", 0.5)
@@ -309,7 +282,7 @@ def test_a_share_of_its_own_grows_with_the_others():
         def on_epoch_end(self, epoch, logs=None):
             seen.append(widths(model)["conv"])
 
-    fit(model, callback(per_layer={"conv": 0.8}, scope="layer", wait=False), 4, [Look()])
+    fit(model, callback(per_layer={"conv": 0.8}, scope="layer"), 4, [Look()])
     assert seen == [20, 12, 4, 4]
     assert widths(model)["hidden"] == 8
 
@@ -318,7 +291,7 @@ def test_a_share_of_its_own_grows_with_the_others():
 def test_steps_by_layer_end_where_one_plan_would(mode):
     """After several steps every group has the size that one plan of the final ratio gives it."""
     model = compiled(lambda: two(13, 29))
-    fit(model, callback(target=0.7, step=0.25, scope="layer", mode=mode, wait=False), 4)
+    fit(model, callback(target=0.7, step=0.25, scope="layer", mode=mode), 4)
     fresh = compiled(lambda: two(13, 29))
     expected = widths(iplt.prune(fresh, 0.7, scope="layer"))
     assert widths(model) == expected
@@ -335,7 +308,7 @@ def test_the_same_as_shrinking_by_hand():
                 iplt.shrink(self.model, plan)
 
     one, other = compiled(), compiled()
-    history = fit(one, callback(wait=False), 4)
+    history = fit(one, callback(), 4)
     by_hand = other.fit(X, Y, epochs=4, callbacks=[ByHand()], **QUIET).history
     assert widths(one) == widths(other) and widths(one)["hidden"] == 10
     np.testing.assert_array_equal(history["loss"], by_hand["loss"])
@@ -347,26 +320,27 @@ def test_the_same_as_shrinking_by_hand():
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "fpgm"])
-def test_criteria_choose_the_same_while_steps_wait(criterion, slow_tracing):
+def test_criteria_choose_the_same_on_a_masked_model(criterion):
     """A criterion that compares filters with each other, or looks at data, does not see the zeros
     of the steps before."""
     found = []
-    for wait in (False, True):
+    for mode in ("shrink", "mask"):
         model = compiled(residual)
-        ours = callback(target=0.6, step=0.2, criterion=criterion, wait=wait, data=(X[:8], Y[:8]))
+        ours = callback(target=0.6, step=0.2, criterion=criterion, mode=mode, data=(X[:8], Y[:8]))
         history = fit(model, ours, 5)
         found.append((history["loss"], widths(model)))
     assert found[0][1] == found[1][1]
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-4)
 
 
-def test_a_function_of_ones_own_never_sees_zeros(slow_tracing):
-    """Nobody knows what it makes of them: what waits is carried out before it is asked."""
+@pytest.mark.parametrize("mode", ["shrink", "mask"])
+def test_a_function_of_ones_own_never_sees_zeros(mode):
+    """Nobody knows what it makes of them: what is masked is carried out before it is asked."""
     seen = []
 
     def score(filters):
         seen.append((filters == 0).all(axis=1).any())
         return np.abs(filters).max(axis=1)
 
-    fit(compiled(), callback(criterion=score, target=0.6, step=0.2), 5)
+    fit(compiled(), callback(criterion=score, target=0.6, step=0.2, mode=mode), 5)
     assert len(seen) >= 3 and not any(seen)

@@ -16,7 +16,7 @@ from support.training import BACKEND, QUIET, X, Y, callback, compiled, dense, fi
 import keras_iplt as iplt
 from keras_iplt.callbacks.backup import variables_of
 
-STEPS = dict(target=0.5, step=0.25, every=1, wait=False)  # 20, 15, 10 hidden units
+STEPS = dict(target=0.5, step=0.25, every=1)  # 20, 15, 10 hidden units
 
 
 def ours(**options):
@@ -519,7 +519,7 @@ def test_class_weights_and_half_precision():
 def test_the_schedule_goes_on_from_fit_to_fit():
     """A second `fit` with the same callback takes the next step, whether it counts its epochs anew
     or from `initial_epoch`; with another model it begins anew."""
-    model, one = compiled(), ours(step=0.1, wait=True)
+    model, one = compiled(), ours(step=0.1)
     found = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

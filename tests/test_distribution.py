@@ -23,7 +23,7 @@ import numpy as np
 from support.training import X, Y, callback, compiled, residual, sigmoid, widths
 def train(mode="shrink", build=residual):
     model = compiled(build, keras.optimizers.SGD(0.05, momentum=0.9))
-    ours = callback(0.5, 0.25, mode=mode, wait=False)
+    ours = callback(0.5, 0.25, mode=mode)
     history = model.fit(X, Y, epochs=4, batch_size=12, shuffle=False, verbose=0,
                         validation_data=(X[:12], Y[:12]), validation_batch_size=12,
                         callbacks=[ours])

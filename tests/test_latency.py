@@ -13,7 +13,7 @@ from support import graphs, law
 import keras_iplt as iplt
 from keras_iplt.latency import probes, table
 from keras_iplt.latency.probes import Stairs
-from keras_iplt.planning import decide as selection
+from keras_iplt.planning import measures
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TFLite is written with TensorFlow"
@@ -200,7 +200,8 @@ def test_words_stand_for_a_table_that_is_measured_once(pretend, monkeypatch):
         made.append(graph)
         return measured(graph)
 
-    monkeypatch.setattr(selection, "latency_table", counted)
+    monkeypatch.setitem(measures._MEASURES, "latency", counted)
+    monkeypatch.setitem(measures._ROUNDINGS, "auto", counted)
     words = iplt.plan(model, 0.5, of="latency", round_to="auto")
     assert len(made) == 1
     given_ = iplt.plan(model, 0.5, of=measured(model), round_to=measured(model))
@@ -237,7 +238,9 @@ def test_what_is_wrong_is_said(pretend):
         measured(network(), threads=0)
     with pytest.raises(iplt.OptionError, match=r"inputs have no fixed size.*of='params'"):
         measured(graphs.build("unknown_sizes"))
-    with pytest.raises(iplt.OptionError, match=r"of: expected .*'latency' or a latency table"):
+    with pytest.raises(
+        iplt.OptionError, match=r"of: expected .*'latency' or an object"
+    ):
         iplt.plan(network(), 0.5, of="seconds")
     with pytest.raises(iplt.OptionError, match=r"round_to: expected a positive integer, 'auto'"):
         iplt.plan(network(), 0.5, round_to="automatic")

@@ -1,15 +1,21 @@
 """Incremental pruning based on less training, inside a plain `model.fit`."""
 
+from __future__ import annotations
+
 import time
 import warnings
+from typing import TYPE_CHECKING, Any
 
 from keras_iplt import _keras as private
-from keras_iplt import criteria
-from keras_iplt.callbacks.deferral import Stopwatch
-from keras_iplt.callbacks.progress import Progress, WayBack, check_names
+from keras_iplt.callbacks.options import IPLTKeywords, RunOptions
+from keras_iplt.callbacks.progress import Progress, WayBack
 from keras_iplt.callbacks.scheduled import ScheduledCallback
 from keras_iplt.errors import OptionError, WeightsError
+from keras_iplt.planning.options import AnyCriterion, PlanOptions
 from keras_iplt.surgery.shrinking import rehearse
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["IPLTCallback"]
 
@@ -30,23 +36,21 @@ class IPLTCallback(ScheduledCallback):
             last step fall in the first half of the training.
         criterion: which filters go: see `keras_iplt.plan`.
         scope: `"global"` or `"layer"`: see `keras_iplt.plan`.
-        mode: how. `"shrink"`: the model becomes smaller at each step, and its epochs cheaper (a
-            step may wait as zeros while tracing the model again would cost more than it saves:
-            the results are the same). `"mask"`: what goes is held at zero until the target is
-            reached, then the model becomes smaller once, as in the paper. `"soft"`: what is zeroed
-            at the end of an epoch goes on learning and may come back; the model becomes smaller
-            when training ends, or after `soft_epochs`.
-        guard: a `Guard` that holds steps, takes one back or stops while a metric is down.
+        mode: how. `"shrink"`: the model becomes smaller at each step, and its epochs cheaper.
+            `"mask"`: what goes is held at zero until the target is reached, then the model becomes
+            smaller once, as in the paper. `"soft"`: what is zeroed at the end of an epoch goes on
+            learning and may come back; the model becomes smaller when training ends, or after
+            `soft_epochs`.
         data: what data-driven criteria look at: `(x, y)`, `x`, or batches of these.
+        guard: a `Guard` that holds steps, takes one back or stops while a metric is down.
         backup_dir: a directory for a backup at the end of each epoch. A training that was killed
             goes on from there: run the same script again.
-        wait: whether steps may wait in mode `"shrink"`.
         soft_epochs: for mode `"soft"`: after how many epochs the model becomes smaller.
         also: other models over the same layers: see `keras_iplt.shrink`.
         verbose: 0 for silence, 1 for a line at each step.
-        **plan_options: every other option of `keras_iplt.plan`: `ignore`, `min_channels`,
-            `round_to`, `of`, `per_layer`, `max_ratio`, `convolutions_only`; and `approximate` of
-            `keras_iplt.trace`.
+        ignore, min_channels, round_to, of, per_layer, max_ratio, convolutions_only: see
+            `keras_iplt.plan`.
+        approximate: see `keras_iplt.trace`.
 
     The logs of every epoch hold `ratio` (the share that is gone; with `"soft"`, that is at zero),
     `params` and `flops` (of what is left; `flops` only if the model's input has a fixed size).
@@ -69,26 +73,34 @@ class IPLTCallback(ScheduledCallback):
     """
 
     def __init__(
-        self, target=0.7, step=0.1, every=None, criterion="l2", scope="global", mode="shrink",
-        guard=None, data=None, backup_dir=None, wait=True, soft_epochs=None, also=(), verbose=1,
-        **plan_options,
-    ):  # fmt: skip
-        super().__init__(target, step, every, guard, backup_dir, verbose)
-        check_names(plan_options)
+        self,
+        target: Any = 0.7,
+        step: float = 0.1,
+        every: int | None = None,
+        criterion: AnyCriterion = "l2",
+        scope: str = "global",
+        mode: str = "shrink",
+        data: Any = None,
+        **options: Unpack[IPLTKeywords],
+    ) -> None:
+        run, others = RunOptions.split(options)
+        super().__init__(target, step, every, run)
         if mode not in _MODES:
             raise OptionError(f"mode: expected one of {_MODES}, received: {mode!r}")
-        if soft_epochs is not None and mode != "soft":
+        if run.soft_epochs is not None and mode != "soft":
             raise OptionError(
-                f"soft_epochs: expected None in mode {mode!r}, received: {soft_epochs!r}"
+                f"soft_epochs: expected None in mode {mode!r}, received: {run.soft_epochs!r}"
             )
-        self.mode, self.wait, self.soft_epochs = mode, bool(wait), soft_epochs
-        self.data, self.also = data, also
-        self.options = {"criterion": criteria.get(criterion), "scope": scope, **plan_options}
-
-    def _begin(self):
+        self.mode, self.soft_epochs, self.also, self.data = mode, run.soft_epochs, run.also, data
+        self.options = PlanOptions.of_keywords({"criterion": criterion, "scope": scope, **others})
         self._drifting: list = []  # masked variables that training moves away from zero
         self._soft_share = 0.0  # the share that is at zero and goes on learning
-        self._watch = Stopwatch()
+        self._softened = False  # whether this epoch's filters have been zeroed
+        self._batches_begun = 0  # in this epoch
+        self._look_after = 1  # batches, until an update of the weights is certain
+
+    def _begin(self):
+        self._drifting, self._soft_share = [], 0.0
         target = self.schedule.target
         progress = Progress(self.model, target, self.options, self.data)
         if target:  # whatever cannot work is found out now, not after hours
@@ -104,11 +116,9 @@ class IPLTCallback(ScheduledCallback):
         self._softened = False
         self._batches_begun = 0
         self._look_after = private.batches_per_update(self.model.optimizer)
-        self._watch.start()
 
     def on_train_batch_begin(self, batch, logs=None):
         super().on_train_batch_begin(batch, logs)
-        self._watch.batch()
         if self._batches_begun:
             self._keep_zeros(look=self._batches_begun <= self._look_after)
         self._batches_begun += 1
@@ -118,12 +128,7 @@ class IPLTCallback(ScheduledCallback):
             self._soften()
             self._keep_zeros()
 
-    def on_test_batch_begin(self, batch, logs=None):
-        if self._inside_epoch:
-            self._watch.batch("test")
-
     def on_epoch_end(self, epoch, logs=None):
-        self._watch.stop()
         self._soften()
         self._keep_zeros(look=True)
         super().on_epoch_end(epoch, logs)
@@ -142,7 +147,6 @@ class IPLTCallback(ScheduledCallback):
             undo = progress.carry_out(also=self.also)
             if self._way_back is not None:  # of the step that waited
                 self._way_back[0].undo = undo
-            self._watch.made_anew()
             self._soft_share = 0.0
             if self.mode == "soft":
                 self._company.forget()  # the best epoch had other filters at zero
@@ -159,40 +163,24 @@ class IPLTCallback(ScheduledCallback):
         progress = self.progress
         if progress.masked is not None and progress.criterion.sees_zeros:
             progress.carry_out(also=self.also)
-            self._watch.made_anew()
         plan = progress.plan(due)
         guarded = self.guard is not None and self.guard.action == "back"
         way_back = WayBack(progress) if guarded else None
-        if self._waits(plan, due):
+        if self._stays_masked(due):
             progress.mask(plan)
         else:
             began = time.perf_counter()
             undo = progress.carry_out(plan, self.also)
-            self._watch.made_anew()
             self._drifting = []
             if way_back is not None:
                 way_back.undo = undo
             self._say(f"the model is smaller, in {time.perf_counter() - began:.2f} s")
         return way_back
 
-    def _waits(self, plan, due):
-        """Whether a step waits as zeros, to be carried out later."""
+    def _stays_masked(self, due):
+        """Whether what goes is held at zero until the target is reached."""
         target = self.schedule.target
-        if self.mode == "mask":
-            return target is not None and due < target - 1e-9
-        optimizer = getattr(self.model, "optimizer", None)
-        if not self.wait or (optimizer is not None and private.mixes_weights(optimizer)):
-            return False
-        epochs = self._until_next(due)
-        cost = self._watch.cost()
-        saving = self._watch.saving(self.progress.share_left(plan), epochs)
-        if cost is None or saving is None or saving > cost:
-            return False
-        self._say(
-            f"the step waits as zeros: tracing takes {cost:.1f} s and would save {saving:.1f} s in "
-            f"the next {epochs} epochs"
-        )
-        return True
+        return self.mode == "mask" and target is not None and due < target - 1e-9
 
     def _keep_zeros(self, look=False):
         """Zeros stay zero by themselves, as a rule; where they do not, they are put back."""
@@ -246,8 +234,9 @@ class IPLTCallback(ScheduledCallback):
 
     def _summary(self):
         figures = self._figures()
-        names = {"filters": "filters", "params": "parameters", "flops": "FLOPs"}
-        of = names.get(self.progress.of, "latency")
+        names = {"params": "parameters", "flops": "FLOPs"}
+        of = self.progress.options.plain()["of"]
+        of = names.get(of, of)
         gone = "at zero" if self._soft_share > self.progress.ratio else "gone"
         text = f"{figures['ratio']:.1%} of the {of} {gone}, {figures['params']:,} parameters left"
         return text if "flops" not in figures else f"{text}, {figures['flops'] / 1e6:,.2f} MFLOPs"
@@ -259,7 +248,7 @@ class IPLTCallback(ScheduledCallback):
             "model": list(self.progress.architecture),
             **super()._made_for(),
             "mode": [self.mode, self.soft_epochs],
-            "options": self.progress.described(),
+            "options": self.progress.options.plain(),
         }
 
     def _state(self):
@@ -267,11 +256,9 @@ class IPLTCallback(ScheduledCallback):
             **super()._state(),
             "progress": self.progress.state(),
             "soft_share": self._soft_share,
-            "watch": [self._watch.epoch, self._watch.trace],
         }
 
     def _set_state(self, state):
         super()._set_state(state)
         self.progress.replay(state["progress"], self.also)
         self._soft_share = state["soft_share"]
-        self._watch.epoch, self._watch.trace = state["watch"]

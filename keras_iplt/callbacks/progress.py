@@ -1,41 +1,22 @@
 """How far the pruning of a model has come, whatever calls for the next step."""
 
-import inspect
 from typing import Any
 
 import numpy as np
 
 from keras_iplt import _keras as private
-from keras_iplt import criteria
 from keras_iplt.errors import DataError, OptionError
 from keras_iplt.graph.costs import flops, parameters
-from keras_iplt.graph.names import as_dict, as_list, name_of
 from keras_iplt.graph.slices import kept_axes, numbers_of, take, zeroed
 from keras_iplt.graph.trace import trace
-from keras_iplt.planning.decide import Past, countable, decide, described, measure_of, measured
-from keras_iplt.planning.decide import plan as make_plan
+from keras_iplt.planning.decide import Past, countable, decide
+from keras_iplt.planning.measures import FILTERS, resolved
 from keras_iplt.planning.plan import Plan, bound
 from keras_iplt.surgery.masking import mask
 from keras_iplt.surgery.rewriter import Rewriter
 from keras_iplt.surgery.shrinking import shrunk
 
-__all__ = ["Progress", "WayBack", "check_names"]
-
-_DEFAULTS = {
-    name: parameter.default
-    for name, parameter in inspect.signature(make_plan).parameters.items()
-    if name not in ("model", "ratio", "data")
-} | {"approximate": False}  # that one is of `trace`
-
-
-def check_names(options):
-    """Refuses what is no option of `keras_iplt.plan`."""
-    if unknown := sorted(set(options) - set(_DEFAULTS)):
-        hint = ". The share that goes is called target here" if "ratio" in unknown else ""
-        raise OptionError(
-            f"expected options of keras_iplt.plan ({', '.join(_DEFAULTS)}), received: "
-            f"{', '.join(map(repr, unknown))}{hint}"
-        )
+__all__ = ["Progress", "WayBack"]
 
 
 class Progress:
@@ -47,7 +28,7 @@ class Progress:
     Args:
         model: the model, at full size.
         target: the share that goes in the end.
-        options: options of `keras_iplt.plan`.
+        options: `PlanOptions`.
         data: what data-driven criteria look at.
 
     Attributes:
@@ -56,22 +37,16 @@ class Progress:
         plans: those carried out, in order.
     """
 
-    def __init__(self, model, target, options=None, data=None):
-        check_names(options or {})
-        options = {**_DEFAULTS, **(options or {})}
+    def __init__(self, model, target, options, data=None):
         self.model, self.target, self.data = model, target, data
-        if criteria.get(options["criterion"]).needs_data and data is None:
+        if options.criterion.needs_data and data is None:
             raise DataError(
-                f"criterion {criteria.get(options['criterion']).name!r} expected data=(x, y), x or "
-                "batches of these, received: None"
+                f"criterion {options.criterion.name!r} expected data=(x, y), x or batches of "
+                "these, received: None"
             )
-        self.options = options | {
-            "criterion": criteria.get(options["criterion"]),
-            "ignore": as_list(options["ignore"]),
-            "per_layer": as_dict(options["per_layer"]),
-        }
-        self._approximate = self.options.pop("approximate")
-        self.graph = trace(model, approximate=self._approximate)
+        self.graph = trace(model, approximate=options.approximate)
+        of, round_to = resolved(self.graph, options.of, options.round_to)
+        self.options = options.replace(of=of, round_to=round_to)
         self.architecture = self.graph.signature  # at full size
         self.masked: Any = None
         self.plans: list[Plan] = []
@@ -83,17 +58,21 @@ class Progress:
             for group in self.graph.groups
         ]
         self._flops = _flops(self.graph)
-        self.of, self._round_to = measured(self.graph, options["of"], options["round_to"])
-        self._whole = 0.0 if self.of == "filters" else measure_of(self.of)(self.graph)
+        self._whole = 0.0 if self._of == FILTERS else self._of.cost(self.graph)
 
     def _counts(self):
         options = self.options
-        return countable(self.graph, options["ignore"], options["convolutions_only"])
+        return countable(self.graph, options.ignore, options.convolutions_only)
 
     @property
     def criterion(self):
         """What ranks the filters."""
-        return self.options["criterion"]
+        return self.options.criterion
+
+    @property
+    def _of(self):
+        """What shares are shares of."""
+        return self.options.of
 
     # -- where things stand --
 
@@ -109,9 +88,9 @@ class Progress:
 
     def share(self, plan=None):
         """The share that is gone once a plan is carried out."""
-        if self.of != "filters":
+        if self._of != FILTERS:
             gone = None if plan is None else plan.gone
-            return 1 - measure_of(self.of)(self.graph, gone) / self._whole
+            return 1 - self._of.cost(self.graph, gone) / self._whole
         left = 0
         for index, counts in self._counts().items():
             left += int(counts.sum())
@@ -129,21 +108,6 @@ class Progress:
         """FLOPs left, or None where the input has no fixed size."""
         return _flops(self.graph, self.gone)
 
-    def share_left(self, plan):
-        """The share of the work that is done now, with zeros, that a plan leaves to do."""
-        measure = flops if self._flops is not None else parameters
-        return measure(self.graph, plan.gone) / measure(self.graph)
-
-    def described(self):
-        """The options by name, as JSON takes them."""
-        per_layer = {name_of(key): share for key, share in self.options["per_layer"].items()}
-        return self.options | {
-            "criterion": self.criterion.name,
-            "ignore": [name_of(key) for key in self.options["ignore"]],
-            "per_layer": per_layer,
-            **described(self.of, self._round_to),
-        }
-
     # -- deciding --
 
     def plan(self, ratio, criterion=None, masked=True):
@@ -154,18 +118,16 @@ class Progress:
             criterion: another one than that of the options.
             masked: whether what is zero has to go first.
         """
-        options = self.options | {"of": self.of, "round_to": self._round_to}
         share = min(1.0, ratio / self.target) if self.target else 0.0
-        options["per_layer"] = {k: p * share for k, p in options["per_layer"].items()}
-        if criterion is not None:
-            options["criterion"] = criteria.get(criterion)
+        own = {key: part * share for key, part in self.options.per_layer.items()}
+        options = self.options.replace(per_layer=own, criterion=criterion or self.criterion)
         past = Past(
             sizes=self._sizes,
             filters=self._filters,
             whole=self._whole,
             masked=self.masked.removed if masked and self.masked is not None else (),
         )
-        return decide(self.graph, ratio=ratio, data=self.data, past=past, **options)
+        return decide(self.graph, ratio, options, self.data, past)
 
     # -- carrying out --
 
@@ -258,7 +220,7 @@ class Progress:
     def look_again(self):
         """Reads the model after it has become smaller, here or elsewhere. Its groups are those
         from before, as a rule."""
-        self.graph = trace(self.model, approximate=self._approximate)
+        self.graph = trace(self.model, approximate=self.options.approximate)
         sizes = [group.size for group in self.graph.groups]
         same = len(sizes) == len(self._sizes)
         if same and all(now <= then for now, then in zip(sizes, self._sizes, strict=True)):

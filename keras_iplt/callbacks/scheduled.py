@@ -16,9 +16,9 @@ import keras
 from keras_iplt import _keras as private
 from keras_iplt import schedules
 from keras_iplt.callbacks.backup import Backup
-from keras_iplt.callbacks.guard import Guard
+from keras_iplt.callbacks.options import RunOptions
 from keras_iplt.callbacks.other_callbacks import Company
-from keras_iplt.errors import BackupError, OptionError, WeightsError
+from keras_iplt.errors import BackupError, WeightsError
 
 __all__ = ["Course", "ScheduledCallback"]
 
@@ -62,20 +62,23 @@ class ScheduledCallback(keras.callbacks.Callback):
 
     Args:
         target, step, every: see `keras_iplt.IPLTCallback`.
-        guard: a `Guard`, or None.
-        backup_dir: a directory, or None.
-        verbose: 0 or 1.
+        run: `RunOptions`.
     """
 
-    def __init__(self, target, step, every, guard, backup_dir, verbose):
+    def __init__(self, target: Any, step: float, every: int | None, run: RunOptions) -> None:
         super().__init__()
-        if guard is not None and not isinstance(guard, Guard):
-            raise OptionError(f"guard: expected a keras_iplt.Guard, received: {guard!r}")
         self.target, self.step, self.every = target, step, every
         self.schedule = schedules.get(target, step, 1 if every is None else every)
-        self.guard, self.verbose = guard, verbose
-        self.backup: Any = None if backup_dir is None else Backup(backup_dir)
+        self.guard, self.verbose = run.guard, run.verbose
+        self.backup = None if run.backup_dir is None else Backup(run.backup_dir)
         self.progress: Any = None  # of the model that is being trained
+        self._course = Course()
+        self._company: Any = None  # the other callbacks of the fit
+        self._way_back: Any = None  # (what takes the last step back, the share before it)
+        self._offset: int | None = None  # epochs of earlier fits
+        self._told: str | None = None  # the last line about where things stand
+        self._inside_epoch = False
+        self._last_batch = 0
 
     # -- what a step is --
 
@@ -120,19 +123,18 @@ class ScheduledCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._company = Company(self, ScheduledCallback)
-        self._offset: Any = None
-        self._told = None
+        self._offset = self._told = None
         self._inside_epoch = False
         if self.backup is not None:
             self.backup.prepare()
         private.synchronize(self.model)
         if self.progress is None or self.progress.model is not self.model:
             self._course = Course()
-            self._way_back: Any = None
+            self._way_back = None
             self._fit_schedule()
             self.progress = self._begin()
             if self.backup is not None:
-                self._resume()
+                self._resume(self.backup)
             self._warn_about_reach()
         else:
             self.progress.look_again()
@@ -268,14 +270,6 @@ class ScheduledCallback(keras.callbacks.Callback):
             self._company.forget()
         return False
 
-    def _until_next(self, due):
-        """For how many epochs nothing more than `due` has to be gone."""
-        epochs = self._course.epochs
-        if isinstance(self.schedule, schedules.FromTfmot):
-            return 1  # when it asks for more is not known in epochs
-        later = (e for e in range(epochs + 1, self._end) if self._due(e) > due + 1e-9)
-        return next(later, self._end) - epochs
-
     # -- telling --
 
     def _say(self, text):
@@ -291,18 +285,18 @@ class ScheduledCallback(keras.callbacks.Callback):
 
     # -- after a training was killed --
 
-    def _resume(self):
-        state = self.backup.load()
+    def _resume(self, backup: Backup) -> None:
+        state = backup.load()
         if state is None:
             return
         for what, made in json.loads(json.dumps(self._made_for())).items():
             found = state["made"].get(what)
             if found != made:
                 raise BackupError(
-                    f"{self.backup.path} is a backup of another training: expected {what} {made}, "
+                    f"{backup.path} is a backup of another training: expected {what} {made}, "
                     f"received: {found}. Use another backup_dir, or remove it"
                 )
         self._set_state(state)
-        self.backup.restore(self.model)
+        backup.restore(self.model)
         private.set_initial_epoch(self.model, state["epoch"] + 1)
         self._say(f"goes on after epoch {state['epoch'] + 1}: {self._summary()}")

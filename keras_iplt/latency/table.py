@@ -77,6 +77,9 @@ class LatencyTable:
     stairs: dict
     elements: int
 
+    name = "latency"
+    rounding = "auto"
+
     @property
     def layers(self):
         """Seconds of all that was measured by itself; not more than the whole."""

@@ -1,21 +1,30 @@
-"""Deciding which channels of a model go: what `plan` is asked for, checked and carried out."""
+"""Deciding which channels of a model go."""
+
+from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
 from keras_iplt.criteria import check_finite, scores
-from keras_iplt.criteria import get as get_criterion
-from keras_iplt.errors import NothingToPruneError, OptionError
-from keras_iplt.graph.costs import flops, parameters, share_removed
-from keras_iplt.graph.names import as_dict, as_list, groups_of, name_of, own_shares
+from keras_iplt.errors import NothingToPruneError
+from keras_iplt.graph.channels import Graph
+from keras_iplt.graph.costs import parameters, share_removed
+from keras_iplt.graph.names import groups_of, own_shares
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import graph_for
-from keras_iplt.latency import LatencyTable, latency_table
-from keras_iplt.planning.plan import finished
+from keras_iplt.planning.measures import FILTERS, Measure, Rounding, resolved
+from keras_iplt.planning.options import AnyCriterion, MoreKeywords, PlanOptions
+from keras_iplt.planning.plan import Plan, finished
 from keras_iplt.planning.ranking import Candidate, Queue
-from keras_iplt.support.arguments import check_count, check_share
+from keras_iplt.support.arguments import check_share
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "Past",
@@ -23,28 +32,21 @@ __all__ = [
     "check_weights",
     "countable",
     "decide",
-    "described",
-    "measure_of",
-    "measured",
     "plan",
     "ranked",
 ]
 
 
 def plan(
-    model,
-    ratio=0.5,
-    of="filters",
-    criterion="l2",
-    scope="global",
-    per_layer=None,
-    ignore=(),
-    min_channels=1,
-    round_to=None,
-    max_ratio=None,
-    convolutions_only=False,
-    data=None,
-):
+    model: keras.Model | Graph,
+    ratio: float = 0.5,
+    of: str | Measure = "filters",
+    criterion: AnyCriterion = "l2",
+    scope: str = "global",
+    per_layer: Mapping[Any, float] | None = None,
+    data: Any = None,
+    **more: Unpack[MoreKeywords],
+) -> Plan:
     """Decides which channels of a model go. The model is left as it is.
 
     Args:
@@ -53,13 +55,15 @@ def plan(
         of: what `ratio` is a share of: `"filters"` (all prunable filters), `"params"` or
             `"flops"` of the whole model, or `"latency"`: the time that it takes in TFLite on this
             machine, on one thread. For more threads, or not to measure each time, give a table
-            made by `keras_iplt.latency_table`.
+            made by `keras_iplt.latency_table`; or any object with a `name` and a method
+            `cost(graph, gone)`.
         criterion: how important a channel is: a name, an object of `keras_iplt.criteria`, or a
             function of a `(filters, weights)` array that returns one number per filter.
         scope: `"global"` ranks all filters of the model together, `"layer"` takes the same share
             of every group.
         per_layer: `{layer or name: ratio}` for layers that get a share of their own; `ratio` is
             then the share of all others.
+        data: what data-driven criteria look at: `(x, y)`, `x`, or batches of these.
         ignore: layers or names (a nested model stands for all its layers) that keep all their
             filters, and with them whatever must be pruned together with these.
         min_channels: how many channels every group keeps at least.
@@ -68,7 +72,6 @@ def plan(
             processor computes at once in layers of that kind.
         max_ratio: no group loses more than this share, so that a global ranking cannot empty it.
         convolutions_only: prune and count the filters of convolutions only, as the papers do.
-        data: what data-driven criteria look at: `(x, y)`, `x`, or batches of these.
 
     Returns:
         A `Plan`.
@@ -83,11 +86,8 @@ def plan(
     >>> len(plan.kept(model.get_layer("hidden").kernel)[1])
     6
     """
-    return decide(
-        model, data=data, ratio=ratio, of=of, criterion=criterion, scope=scope,
-        per_layer=per_layer, ignore=ignore, min_channels=min_channels, round_to=round_to,
-        max_ratio=max_ratio, convolutions_only=convolutions_only,
-    )  # fmt: skip
+    given = dict(of=of, criterion=criterion, scope=scope, per_layer=per_layer, **more)
+    return decide(graph_for(model), ratio, PlanOptions.of_keywords(given), data)
 
 
 @dataclasses.dataclass
@@ -108,43 +108,34 @@ class Past:
 
 
 def decide(
-    model, ratio, of, criterion, scope, per_layer, ignore, min_channels, round_to, max_ratio,
-    convolutions_only, data, past=None,
-):  # fmt: skip
+    graph: Graph, ratio: float, options: PlanOptions, data: Any = None, past: Past | None = None
+) -> Plan:
     """The `Plan` that `plan` promises; with a `Past`, the one that leads on from there."""
-    options = checked_options(
-        ratio=ratio, of=of, scope=scope, min_channels=min_channels, round_to=round_to,
-        max_ratio=max_ratio, convolutions_only=convolutions_only,
-    )  # fmt: skip
-    criterion = get_criterion(criterion)
-    graph = graph_for(model)
-    of, round_to = measured(graph, of, round_to)
-    ignore, per_layer = as_list(ignore), as_dict(per_layer)
+    ratio = check_share("ratio", ratio)
+    of, round_to = resolved(graph, options.of, options.round_to)
     check_weights(graph)
-    filters = countable(graph, ignore, convolutions_only)
-    own = own_shares(graph, per_layer, filters)
+    filters = countable(graph, options.ignore, options.convolutions_only)
+    own = own_shares(graph, options.per_layer, filters)
     groups = [graph.groups[index] for index in filters]
-    values = ranked(graph, criterion, data, groups, past)
+    values = ranked(graph, options.criterion, data, groups, past)
     candidates = candidates_of(
-        graph, filters, values, past, min_channels=min_channels, round_to=round_to,
-        max_ratio=max_ratio,
+        graph, filters, values, past, min_channels=options.min_channels, round_to=round_to,
+        max_ratio=options.max_ratio,
     )  # fmt: skip
     shared = [c for c in candidates if c.index not in own]
     for candidate in candidates:
         candidate.take_share(own.get(candidate.index, 0.0))
     if ratio and shared:
-        Queue(shared, values, scope).cut(ratio, *amount(of, graph, candidates, shared, past))
+        Queue(shared, values, options.scope).cut(
+            ratio, *amount(of, graph, candidates, shared, past)
+        )
     removed: list = [()] * len(graph.groups)
     counted = [np.zeros(group.size, np.int64) for group in graph.groups]
     for candidate in candidates:
         removed[candidate.index] = tuple(candidate.chosen)
         counted[candidate.index] = candidate.filters
-    options |= {
-        "criterion": criterion.name,
-        "per_layer": {name_of(key): float(share) for key, share in per_layer.items()},
-        "ignore": [name_of(key) for key in ignore],
-    }
-    return finished(graph, removed, counted, options, share_removed(parameters, graph))
+    asked = {"ratio": ratio, **options.plain()}
+    return finished(graph, removed, counted, asked, share_removed(parameters, graph))
 
 
 def candidates_of(graph, filters, values, past=None, min_channels=1, round_to=None, max_ratio=None):
@@ -153,16 +144,13 @@ def candidates_of(graph, filters, values, past=None, min_channels=1, round_to=No
     for index, counts in filters.items():
         group = graph.groups[index]
         before = 0 if past is None else past.sizes[index] - group.size
-        if isinstance(round_to, LatencyTable):
-            multiple = round_to.multiple(graph, group)
-        else:
-            multiple = round_to or 1
+        multiple = round_to.multiple(graph, group) if isinstance(round_to, Rounding) else round_to
         candidates.append(
             Candidate(
                 index, group.classes, counts,
                 order=np.lexsort((np.arange(group.size), values[group.classes])),
-                most=most_of(group, min_channels, multiple, max_ratio, before),
-                multiple=multiple,
+                most=most_of(group, min_channels, multiple or 1, max_ratio, before),
+                multiple=multiple or 1,
                 before=before,
                 filters_before=0 if past is None else past.filters[index] - int(counts.sum()),
             )
@@ -211,37 +199,16 @@ def filters_of(graph, group, convolutions_only):
     return counts[group.classes]
 
 
-MEASURES = {"params": parameters, "flops": flops}
-
-
-def measure_of(of):
-    """The function of a graph and of what goes that tells how much there is."""
-    return of.cost if isinstance(of, LatencyTable) else MEASURES[of]
-
-
-def measured(graph, of, round_to):
-    """`of` and `round_to` with a table in place of "latency" and "auto": one for both."""
-    described(of, round_to)
-    tables = [x for x in (of, round_to) if isinstance(x, LatencyTable)]
-    asked = of == "latency", round_to == "auto"
-    if any(asked):
-        table = tables[0] if tables else latency_table(graph)
-        of, round_to = (
-            table if wanted else given for wanted, given in zip(asked, (of, round_to), strict=True)
-        )
-    return of, round_to
-
-
 def amount(of, graph, candidates, shared, past=None):
     """What `ratio` is a share of: how much there is, and a function that tells how much goes,
     what has gone before included."""
-    if of == "filters":
+    if of == FILTERS:
         before = sum(c.filters_before for c in shared)
         return (
             before + sum(int(c.filters.sum()) for c in shared),
             lambda: before + sum(int(c.filters[c.chosen].sum()) for c in shared),
         )
-    measure = measure_of(of)
+    measure = of.cost
     whole = measure(graph) if past is None else past.whole
 
     def lost():
@@ -258,44 +225,6 @@ def nothing_to_prune(graph):
         if graph.groups
         else f"model {graph.model.name!r} has no channel that may be pruned; frozen: {reasons}"
     )
-
-
-# -- checks --
-
-
-def described(of, round_to):
-    """Both as they can be written down, if they are what is expected."""
-    of = "latency" if isinstance(of, LatencyTable) else of
-    round_to = "auto" if isinstance(round_to, LatencyTable) else round_to
-    if of not in ("filters", *MEASURES, "latency"):
-        raise OptionError(
-            "of: expected 'filters', 'params', 'flops', 'latency' or a latency table, received: "
-            f"{of!r}"
-        )
-    if isinstance(round_to, str) and round_to != "auto":
-        raise OptionError(
-            "round_to: expected a positive integer, 'auto' or a latency table, received: "
-            f"{round_to!r}"
-        )
-    if round_to not in (None, "auto"):
-        round_to = check_count("round_to", round_to)
-    return {"of": of, "round_to": round_to}
-
-
-def checked_options(ratio, of, scope, min_channels, round_to, max_ratio, convolutions_only):
-    """The options as a dict that can be written down, if they are what is expected."""
-    if scope not in ("global", "layer"):
-        raise OptionError(f"scope: expected 'global' or 'layer', received: {scope!r}")
-    if not isinstance(convolutions_only, (bool, np.bool_)):
-        raise OptionError(f"convolutions_only: expected a bool, received: {convolutions_only!r}")
-    return {
-        "ratio": check_share("ratio", ratio),
-        **described(of, round_to),
-        "scope": scope,
-        "min_channels": check_count("min_channels", min_channels),
-        "max_ratio": None if max_ratio is None else check_share("max_ratio", max_ratio),
-        "convolutions_only": bool(convolutions_only),
-    }
 
 
 def check_weights(graph):

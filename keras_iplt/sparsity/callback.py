@@ -4,6 +4,7 @@ import warnings
 
 from keras_iplt import _keras as private
 from keras_iplt import schedules
+from keras_iplt.callbacks.options import RunOptions
 from keras_iplt.callbacks.progress import WayBack
 from keras_iplt.callbacks.scheduled import ScheduledCallback
 from keras_iplt.errors import OptionError
@@ -80,7 +81,8 @@ class SparsityCallback(ScheduledCallback):
         per="epoch", layers=None, ignore=(), convolutions_only=None, keep_zeros=False, guard=None,
         backup_dir=None, verbose=1,
     ):  # fmt: skip
-        super().__init__(target, step, every, guard, backup_dir, verbose)
+        run = RunOptions(guard=guard, backup_dir=backup_dir, verbose=verbose)
+        super().__init__(target, step, every, run)
         if per not in ("epoch", "batch"):
             raise OptionError(f"per: expected 'epoch' or 'batch', received: {per!r}")
         self.per = "batch" if isinstance(self.schedule, schedules.FromTfmot) else per

@@ -1,12 +1,11 @@
 """A plan carried out as a new, smaller model: the graph is called again on edited configs."""
 
-from keras_iplt.planning.decide import plan as make_plan
 from keras_iplt.planning.plan import bound
 from keras_iplt.surgery.compensation import compensation
 from keras_iplt.surgery.compilation import carry_compilation
 from keras_iplt.surgery.rewriter import Rewriter
 
-__all__ = ["prune", "rewrite"]
+__all__ = ["rewrite"]
 
 
 def rewrite(model, plan, compensate=None):
@@ -44,27 +43,3 @@ def rewrite(model, plan, compensate=None):
     rewriter.carry_flags()
     carry_compilation(model, small)
     return small
-
-
-def prune(model, ratio=0.5, compensate=None, **options):
-    """`plan` and `rewrite` in one call.
-
-    Args:
-        model: a Keras model; it stays as it is.
-        ratio: the share to remove.
-        compensate: see `rewrite`.
-        **options: every other argument of `keras_iplt.plan`.
-
-    Returns:
-        A new, smaller `keras.Model`.
-
-    Example:
-
-    >>> import keras
-    >>> import keras_iplt as iplt
-    >>> model = keras.Sequential([
-    ...     keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(2)])
-    >>> iplt.prune(model, ratio=0.5).layers[0].units
-    4
-    """
-    return rewrite(model, make_plan(model, ratio, **options), compensate)

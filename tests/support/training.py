@@ -1,11 +1,10 @@
-"""Small models to train, and a clock on which steps wait: for the tests of callbacks."""
+"""Small models to train, for the tests of callbacks."""
 
 import keras
 import numpy as np
 from keras import layers
 
 import keras_iplt as iplt
-from keras_iplt.callbacks.deferral import Stopwatch
 
 BACKEND = keras.backend.backend()
 RANDOM = np.random.default_rng(0)
@@ -76,21 +75,3 @@ def widths(model):
         for layer in model._flatten_layers()
         if hasattr(layer, "units") or hasattr(layer, "filters")
     }
-
-
-class SlowTracing(Stopwatch):
-    """On this clock, tracing takes a thousand times as long as a batch: steps wait."""
-
-    now = 0.0
-
-    def __init__(self):
-        super().__init__(self.clock)
-
-    def clock(self):
-        self.now += 1
-        return self.now
-
-    def batch(self, kind="train"):
-        if self._fresh and len(self._batches[kind]) == 1:
-            self.now += 1000
-        super().batch(kind)

@@ -1,0 +1,87 @@
+"""What callbacks that prune by a schedule are asked for beside what goes, and when."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict
+
+import keras
+
+from keras_iplt.callbacks.guard import Guard
+from keras_iplt.errors import OptionError
+from keras_iplt.planning.options import MoreKeywords
+from keras_iplt.support.arguments import check_count
+
+__all__ = ["IPLTKeywords", "RunKeywords", "RunOptions"]
+
+
+class RunKeywords(TypedDict, total=False):
+    """How a training is looked after."""
+
+    guard: Guard | None
+    backup_dir: str | os.PathLike[str] | None
+    verbose: int
+
+
+class IPLTKeywords(RunKeywords, MoreKeywords, total=False):
+    """The options of `keras_iplt.IPLTCallback` that are not spelled out in its signature."""
+
+    soft_epochs: int | None
+    also: keras.Model | Iterable[keras.Model]
+    of: Any
+    per_layer: Mapping[Any, float] | None
+    approximate: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How a training is looked after while it prunes.
+
+    Attributes:
+        guard: a `Guard` that holds steps, takes one back or stops while a metric is down.
+        backup_dir: a directory for a backup at the end of each epoch, or None.
+        soft_epochs: after how many epochs a model that is pruned softly becomes smaller, or None.
+        also: other models over the same layers.
+        verbose: 0 for silence, 1 for a line at each step.
+    """
+
+    guard: Guard | None = None
+    backup_dir: Any = None
+    soft_epochs: int | None = None
+    also: Any = ()
+    verbose: int = 1
+
+    def __post_init__(self) -> None:
+        if self.guard is not None and not isinstance(self.guard, Guard):
+            raise OptionError(f"guard: expected a keras_iplt.Guard, received: {self.guard!r}")
+        if self.soft_epochs is not None:
+            check_count("soft_epochs", self.soft_epochs)
+        if not isinstance(self.verbose, (bool, int)) or self.verbose not in (0, 1, 2):
+            raise OptionError(f"verbose: expected 0, 1 or 2, received: {self.verbose!r}")
+        several = [self.also] if isinstance(self.also, keras.Model) else self.also
+        if not isinstance(several, Iterable) or isinstance(several, (str, bytes)):
+            raise OptionError(f"also: expected keras.Models, received: {self.also!r}")
+        several = tuple(several)
+        for other in several:
+            if not isinstance(other, keras.Model):
+                raise OptionError(f"also: expected keras.Models, received: {other!r}")
+        object.__setattr__(self, "also", several)
+        object.__setattr__(self, "backup_dir", _directory(self.backup_dir))
+
+    @classmethod
+    def split(cls, keywords: Mapping[str, Any]) -> tuple[RunOptions, dict[str, Any]]:
+        """Those of some keywords that are meant here, and the others."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        own = {name: value for name, value in keywords.items() if name in names}
+        return cls(**own), {name: value for name, value in keywords.items() if name not in names}
+
+
+def _directory(path: Any) -> pathlib.Path | None:
+    if path is None:
+        return None
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise OptionError(f"backup_dir: expected a directory, received: {path!r}")
+    return pathlib.Path(path)

@@ -1,0 +1,128 @@
+"""What a ratio can be a share of, and what widths can be rounded to: by name, or as objects.
+
+A measure says what a model costs with some of its channels gone, a rounding what the width of a
+group is best a multiple of. Planning knows no more of them than that: whoever can measure
+something else registers a name for it, as `keras_iplt.latency` does for "latency" and "auto".
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from keras_iplt.errors import OptionError
+from keras_iplt.graph.channels import Graph, Group
+from keras_iplt.graph.costs import flops, parameters
+from keras_iplt.support.arguments import check_count
+
+__all__ = [
+    "FILTERS",
+    "Measure",
+    "Rounding",
+    "check_measure",
+    "check_rounding",
+    "name_of_measure",
+    "name_of_rounding",
+    "register_measure",
+    "register_rounding",
+    "resolved",
+]
+
+FILTERS = "filters"  # counted by planning itself, with what `ignore` and the like leave out
+
+
+@runtime_checkable
+class Measure(Protocol):
+    """What a model costs."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in a plan that is written down."""
+
+    def cost(self, graph: Graph, gone: np.ndarray | None = None) -> float:
+        """The cost when the ids marked in `gone` go."""
+
+
+@runtime_checkable
+class Rounding(Protocol):
+    """What the width of a group is best a multiple of."""
+
+    @property
+    def rounding(self) -> str:
+        """What it is called in a plan that is written down."""
+
+    def multiple(self, graph: Graph, group: Group) -> int:
+        """The number for one group."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Counted:
+    name: str
+    cost: Callable[..., float]
+
+
+_MEASURES: dict[str, Callable[[Graph], Any]] = {
+    "params": lambda graph: _Counted("params", parameters),
+    "flops": lambda graph: _Counted("flops", flops),
+}
+_ROUNDINGS: dict[str, Callable[[Graph], Any]] = {}
+
+
+def register_measure(name: str, make: Callable[[Graph], Any]) -> None:
+    """Lets `of` take a name: `make(graph)` returns the `Measure`."""
+    _MEASURES[name] = make
+
+
+def register_rounding(name: str, make: Callable[[Graph], Any]) -> None:
+    """Lets `round_to` take a name: `make(graph)` returns the `Rounding`. An object that is the
+    measure asked for as well is made once."""
+    _ROUNDINGS[name] = make
+
+
+def check_measure(of: Any) -> Any:
+    """`of` if it is a name or a measure."""
+    known = isinstance(of, str) and (of == FILTERS or of in _MEASURES)
+    if not known and (isinstance(of, (str, type)) or not isinstance(of, Measure)):
+        names = ", ".join(map(repr, [FILTERS, *_MEASURES]))
+        raise OptionError(
+            f"of: expected {names} or an object that measures (a latency table), received: {of!r}"
+        )
+    return of
+
+
+def check_rounding(round_to: Any) -> Any:
+    """`round_to` if it is a number, a name or a rounding."""
+    if round_to is None or (isinstance(round_to, str) and round_to in _ROUNDINGS):
+        return round_to
+    if isinstance(round_to, Rounding) and not isinstance(round_to, (str, type)):
+        return round_to
+    try:
+        return check_count("round_to", round_to)
+    except OptionError as error:
+        names = ", ".join(map(repr, _ROUNDINGS))
+        raise OptionError(
+            f"round_to: expected a positive integer, {names} or an object that rounds (a latency "
+            f"table), received: {round_to!r}"
+        ) from error
+
+
+def name_of_measure(of: Any) -> str:
+    """A measure as it is written down."""
+    return of if isinstance(of, str) else of.name
+
+
+def name_of_rounding(round_to: Any) -> int | str | None:
+    """A rounding as it is written down."""
+    return round_to if round_to is None or isinstance(round_to, (int, str)) else round_to.rounding
+
+
+def resolved(graph: Graph, of: Any, round_to: Any) -> tuple[Any, Any]:
+    """Both with objects in place of names; "filters" and numbers stay as they are."""
+    if isinstance(of, str) and of != FILTERS:
+        given = isinstance(round_to, Measure) and round_to.name == of  # it does for both
+        of = round_to if given else _MEASURES[of](graph)
+    if isinstance(round_to, str):
+        given = isinstance(of, Rounding) and of.rounding == round_to
+        round_to = of if given else _ROUNDINGS[round_to](graph)
+    return of, round_to

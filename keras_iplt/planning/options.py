@@ -1,0 +1,127 @@
+"""What a plan is asked for, beside the share that goes: one value, checked once.
+
+`plan`, `IPLTCallback`, the command line and plans that are written down all carry it; people give
+its entries as keywords.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+
+import keras
+import numpy as np
+
+from keras_iplt.criteria import get as get_criterion
+from keras_iplt.criteria.base import Criterion
+from keras_iplt.errors import OptionError
+from keras_iplt.graph.names import as_dict, as_list, name_of
+from keras_iplt.planning.measures import (
+    Measure,
+    Rounding,
+    check_measure,
+    check_rounding,
+    name_of_measure,
+    name_of_rounding,
+)
+from keras_iplt.support.arguments import check_count, check_share
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["AnyCriterion", "Keywords", "MoreKeywords", "PlanOptions"]
+
+AnyCriterion: TypeAlias = "str | Criterion | type[Criterion] | Callable[[np.ndarray], np.ndarray]"
+Layer: TypeAlias = "str | keras.Layer"
+
+
+class MoreKeywords(TypedDict, total=False):
+    """The options of `keras_iplt.plan` that are not spelled out in its signature."""
+
+    ignore: Layer | Iterable[Layer]
+    min_channels: int
+    round_to: int | str | Rounding | None
+    max_ratio: float | None
+    convolutions_only: bool
+
+
+class Keywords(MoreKeywords, total=False):
+    """All of them."""
+
+    of: str | Measure
+    criterion: AnyCriterion
+    scope: str
+    per_layer: Mapping[Any, float] | None
+    approximate: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanOptions:
+    """How to decide what goes, whatever the share. See `keras_iplt.plan` for each entry.
+
+    Attributes:
+        of, criterion, scope, per_layer, ignore, min_channels, round_to, max_ratio,
+            convolutions_only: as for `keras_iplt.plan`.
+        approximate: as for `keras_iplt.trace`.
+    """
+
+    of: Any = "filters"
+    criterion: Any = "l2"
+    scope: str = "global"
+    per_layer: Any = None
+    ignore: Any = ()
+    min_channels: int = 1
+    round_to: Any = None
+    max_ratio: float | None = None
+    convolutions_only: bool = False
+    approximate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scope not in ("global", "layer"):
+            raise OptionError(f"scope: expected 'global' or 'layer', received: {self.scope!r}")
+        for name in ("convolutions_only", "approximate"):
+            value = getattr(self, name)
+            if not isinstance(value, (bool, np.bool_)):
+                raise OptionError(f"{name}: expected a bool, received: {value!r}")
+        most = self.max_ratio
+        normalised = {
+            "of": check_measure(self.of),
+            "criterion": get_criterion(self.criterion),
+            "per_layer": as_dict(self.per_layer),
+            "ignore": tuple(as_list(self.ignore)),
+            "min_channels": check_count("min_channels", self.min_channels),
+            "round_to": check_rounding(self.round_to),
+            "max_ratio": None if most is None else check_share("max_ratio", most),
+            "convolutions_only": bool(self.convolutions_only),
+            "approximate": bool(self.approximate),
+        }
+        for name, value in normalised.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def of_keywords(cls, keywords: Mapping[str, Any]) -> PlanOptions:
+        """From what somebody gave by name."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        if unknown := sorted(set(keywords) - set(names)):
+            hint = ". The share that goes is called target here" if "ratio" in unknown else ""
+            raise OptionError(
+                f"expected options of keras_iplt.plan ({', '.join(names)}), received: "
+                f"{', '.join(map(repr, unknown))}{hint}"
+            )
+        return cls(**keywords)
+
+    def replace(self, **changes: Unpack[Keywords]) -> PlanOptions:
+        """The same but for some entries."""
+        return dataclasses.replace(self, **changes)
+
+    def plain(self) -> dict[str, Any]:
+        """The entries by name, as JSON takes them."""
+        return {
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
+            "of": name_of_measure(self.of),
+            "round_to": name_of_rounding(self.round_to),
+            "criterion": self.criterion.name,
+            "per_layer": {name_of(key): float(share) for key, share in self.per_layer.items()},
+            "ignore": [name_of(key) for key in self.ignore],
+        }

@@ -1,0 +1,54 @@
+"""Deciding and carrying out in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from keras_iplt.planning.decide import plan
+from keras_iplt.planning.measures import Measure
+from keras_iplt.planning.options import AnyCriterion, MoreKeywords
+from keras_iplt.surgery.rewriting import rewrite
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["prune"]
+
+
+def prune(
+    model: keras.Model,
+    ratio: float = 0.5,
+    of: str | Measure = "filters",
+    criterion: AnyCriterion = "l2",
+    scope: str = "global",
+    per_layer: Mapping[Any, float] | None = None,
+    data: Any = None,
+    compensate: Any = None,
+    **more: Unpack[MoreKeywords],
+) -> keras.Model:
+    """`plan` and `rewrite` in one call.
+
+    Args:
+        model: a Keras model; it stays as it is.
+        ratio: the share to remove.
+        of, criterion, scope, per_layer, data: see `keras_iplt.plan`.
+        compensate: see `keras_iplt.rewrite`.
+        ignore, min_channels, round_to, max_ratio, convolutions_only: see `keras_iplt.plan`.
+
+    Returns:
+        A new, smaller `keras.Model`.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_iplt as iplt
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(2)])
+    >>> iplt.prune(model, ratio=0.5).layers[0].units
+    4
+    """
+    decided = plan(model, ratio, of, criterion, scope, per_layer, data, **more)
+    return rewrite(model, decided, compensate)
