@@ -18,6 +18,7 @@ import pytest
 import keras_iplt as iplt
 
 HOUSE = pathlib.Path(iplt.__file__).parent
+COMMAND = HOUSE.parent / "keras_iplt_cli"
 
 # Imports go down only: a module may import from lower levels, and inside its own package.
 LEVELS = [
@@ -34,7 +35,6 @@ LEVELS = [
     ["baselines", "sparsity", "tfmot_bridge"],
     ["plots"],
     ["reporting"],
-    ["cli"],
     ["__main__"],
 ]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
@@ -63,6 +63,43 @@ def test_imports_go_down_only():
                 other = name.split(".")[1]
                 if other != part and LEVEL[other] >= LEVEL[part]:
                     wrong.append(f"{path.relative_to(HOUSE)} imports {other}")
+    assert not wrong
+
+
+def test_the_command_line_stands_above_the_library():
+    """The library does not know of it, but for the door `python -m keras_iplt`; it takes public
+    names, errors and what is for all."""
+    wrong = [
+        str(path)
+        for path in modules()
+        if path.name != "__main__.py"
+        and any(name.startswith("keras_iplt_cli") for name in imported(path))
+    ]
+    for path in COMMAND.rglob("*.py"):
+        for name in imported(path):
+            if name.startswith("keras_iplt."):
+                other = name.split(".")[1]
+                if other not in {"errors", "support", *iplt.__all__}:
+                    wrong.append(f"{path} imports {other}")
+    assert not wrong
+
+
+def test_arguments_are_read_without_the_library():
+    """What reads them imports Python's own modules, and the work only in the function that does
+    it."""
+    light = {"keras_iplt_cli", *sys.stdlib_module_names}
+    heavy = ("keras_iplt_cli.work", "keras_iplt_cli.loading")
+    wrong = []
+    for path in COMMAND.rglob("*.py"):
+        if path.relative_to(COMMAND).parts[0] in ("work", "loading"):
+            continue
+        for node in ast.parse(path.read_text()).body:
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                known = name.split(".")[0] in light or name == "keras_iplt_recipes.demo_options"
+                if not known or name.startswith(heavy):
+                    wrong.append(f"{path} imports {name}")
     assert not wrong
 
 
@@ -195,6 +232,7 @@ def test_every_public_thing_is_documented():
 def test_docstring_examples_run():
     """Every example prints what it says."""
     names = [m.name for m in pkgutil.walk_packages([str(HOUSE)], "keras_iplt.")]
+    names += [m.name for m in pkgutil.walk_packages([str(COMMAND)], "keras_iplt_cli.")]
     failed, tried = [], 0
     for name in ["keras_iplt", *names]:
         keras.utils.clear_session(free_memory=False)

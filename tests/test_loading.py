@@ -17,7 +17,7 @@ import pytest
 from keras import layers
 
 import keras_iplt as iplt
-from keras_iplt.cli.loading import archive, load_examples, load_model
+from keras_iplt_cli.loading import archive, load_examples, load_model
 
 pytestmark = pytest.mark.any_backend
 

@@ -324,9 +324,9 @@ def test_counts_are_positive(number, capsys):
 
 
 def test_these_are_the_recipes():
-    from keras_iplt.cli import recipe
+    from keras_iplt_cli.commands import recipe
 
-    assert set(recipe.recipes()) == {"demo", *RECIPES}
+    assert set(recipe.RECIPES) == {"demo", *RECIPES}
 
 
 @pytest.mark.slow

@@ -2,27 +2,61 @@
 
 import argparse
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeAlias
+
+from keras_iplt_cli.lines import escaped
+from keras_iplt_cli.talk import Answer
 
 __all__ = [
+    "CRITERIA",
+    "Commands",
+    "Group",
+    "Parser",
     "add_command",
     "add_data",
     "add_loading",
     "add_output",
     "add_ranking",
+    "count",
     "named_share",
+    "share",
     "shares",
 ]
 
+# Known here so that a mistyped one is found out at once.
+CRITERIA = (
+    *("activation", "apoz", "bn_scale", "fpgm", "gradient", "l1", "l1_mean", "l2", "l2_mean"),
+    *("lamp", "lp", "lp_mean", "random", "taylor"),
+)
 
-def add_command(commands, name, run, summary, examples, passes_on=False, own_output=False):
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors repeat what was typed as text."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(escaped(message, keep=""))
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # which have no public names
+Group: TypeAlias = "argparse.ArgumentParser | argparse._ArgumentGroup"
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], Answer | None],
+    summary: str,
+    examples: Sequence[str],
+    own_output: bool = False,
+) -> Parser:
     """A parser for a command.
 
     Args:
         commands: where it belongs.
         name, summary: of the command.
-        run: the function that does it, of the options, returning an `Answer`.
+        run: the function that does it.
         examples: for its help, a line each.
-        passes_on: its arguments are for another parser, which has a `--help` of its own.
         own_output: what it prints is its answer.
     """
     parser = commands.add_parser(
@@ -32,15 +66,17 @@ def add_command(commands, name, run, summary, examples, passes_on=False, own_out
         epilog="\n  ".join(["examples:", *examples]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        add_help=not passes_on,
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--debug", action="store_true", help="print a traceback with errors")
-    parser.set_defaults(run=run, parser=parser, passes_on=passes_on, own_output=own_output)
+    parser.add_argument(
+        "--debug", action="store_true",
+        help="print a traceback with errors, and all that libraries say",
+    )  # fmt: skip
+    parser.set_defaults(run=run, parser=parser, own_output=own_output)
     return parser
 
 
-def add_loading(parser, *models):
+def add_loading(parser: Parser, *models: tuple[str, dict[str, Any]]) -> None:
     """The models that a command reads, and how."""
     for name, options in models:
         parser.add_argument(name, type=pathlib.Path, metavar=name.upper(), **options)
@@ -54,7 +90,7 @@ def add_loading(parser, *models):
     )  # fmt: skip
 
 
-def add_output(parser, what, required=True):
+def add_output(parser: Parser, what: str, required: bool = True) -> None:
     """Where the result goes."""
     parser.add_argument(
         "-o", "--output", type=pathlib.Path, metavar="PATH", required=required, help=what
@@ -62,23 +98,24 @@ def add_output(parser, what, required=True):
     parser.add_argument("--force", action="store_true", help="overwrite files that exist")
 
 
-def add_data(parser, what, required=False):
+def add_data(parser: Parser, what: str, required: bool = False) -> None:
     """Examples."""
     parser.add_argument(
         "--data", type=pathlib.Path, metavar="FILE.npz", required=required,
         help=f"{what}: an .npz file with x and y, x_test and y_test, x_val and y_val, or images "
         "and labels",
     )  # fmt: skip
-    parser.add_argument("--take", type=_count, metavar="N", help="only the first N examples")
+    parser.add_argument("--take", type=count, metavar="N", help="only the first N examples")
 
 
-def add_ranking(parser):
+def add_ranking(parser: Group) -> None:
     """What goes first, and what stays. Options not given are not set: the defaults are those of
     the function that they are for."""
     unset = argparse.SUPPRESS
     parser.add_argument(
-        "--criterion", default=unset, help="how important a filter is: l1, l2, fpgm, taylor, …"
-    )
+        "--criterion", default=unset, choices=CRITERIA, metavar="NAME",
+        help=f"how important a filter is: {', '.join(CRITERIA)} (default: l2)",
+    )  # fmt: skip
     parser.add_argument(
         "--ignore", action="append", default=unset, metavar="NAME",
         help="a layer that keeps all its filters; may be repeated",
@@ -91,27 +128,41 @@ def add_ranking(parser):
     )
 
 
-def named_share(text):
+def share(text: str) -> float:
+    """A share that may go: not all."""
+    number = _number(text)
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number in [0, 1), received: {text!r}")
+    return number
+
+
+def named_share(text: str) -> tuple[str, float]:
     """NAME=RATIO."""
-    name, found, share = text.rpartition("=")
+    name, found, ratio = text.rpartition("=")
     if not found or not name:
         raise argparse.ArgumentTypeError(f"expected NAME=RATIO, received: {text!r}")
-    return name, _number(share)
+    return name, share(ratio)
 
 
-def shares(text):
+def shares(text: str) -> tuple[float, ...]:
     """Numbers with commas between them."""
-    return tuple(_number(part) for part in text.split(","))
+    numbers = tuple(_number(part) for part in text.split(","))
+    if sorted({n for n in numbers if 0 < n < 1}) != list(numbers):
+        raise argparse.ArgumentTypeError(
+            f"expected numbers in (0, 1) that rise, received: {text!r}"
+        )
+    return numbers
 
 
-def _number(text):
+def count(text: str) -> int:
+    """A positive number."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a positive number, received: {text!r}")
+    return int(text)
+
+
+def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected a number, received: {text!r}") from None
-
-
-def _count(text):
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a positive number, received: {text!r}")
-    return int(text)

@@ -1,13 +1,18 @@
 """The HDF5 file with the weights: that it holds numbers, and does not lead to other files."""
 
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
 import h5py  # type: ignore[import-untyped]
 
 from keras_iplt.errors import ModelError
+from keras_iplt_cli.loading.archive import Allowance
 
 __all__ = ["check_weights"]
 
 
-def check_weights(path, file, allowance):
+def check_weights(path: pathlib.Path, file: pathlib.Path, allowance: Allowance) -> int:
     """Refuses an HDF5 file that is damaged, or that reads from outside of itself.
 
     Args:
@@ -33,9 +38,9 @@ def check_weights(path, file, allowance):
     return stored
 
 
-def _things(path, file):
+def _things(path: pathlib.Path, file: Any) -> Iterator[tuple[str, Any]]:
     """`(name, group or dataset)` for all there is, each once, and no link followed."""
-    waiting, seen = [("", file)], set()
+    waiting, seen = [("", file)], set[int]()
     while waiting:
         at, group = waiting.pop()
         for key in group:
@@ -54,7 +59,7 @@ def _things(path, file):
                 waiting.append((name, thing))
 
 
-def _check_dataset(path, name, dataset):
+def _check_dataset(path: pathlib.Path, name: str, dataset: Any) -> None:
     if dataset.external or dataset.is_virtual:
         raise ModelError(f"{path}: weight {name!r} is stored in another file; Keras writes none so")
     if dataset.dtype.hasobject:

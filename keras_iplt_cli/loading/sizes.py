@@ -1,11 +1,13 @@
 """How large a model would be, found out before memory is asked for."""
 
 import math
+import pathlib
+from typing import Any
 
 import keras
 
-from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
+from keras_iplt.support.models import without_values
 
 __all__ = ["check_sizes"]
 
@@ -13,7 +15,7 @@ _NO_SIZES = {"seed", "shared_object_id"}
 _SMALL = 2**24  # numbers that any machine has room for
 
 
-def check_sizes(path, config, stored, unsafe):
+def check_sizes(path: pathlib.Path, config: dict[str, Any], stored: int, unsafe: bool) -> None:
     """Refuses a config that asks for more numbers than come with it.
 
     Args:
@@ -24,7 +26,7 @@ def check_sizes(path, config, stored, unsafe):
     """
     plain = {key: value for key, value in config.items() if key != "compile_config"}
     room = max(stored, _SMALL)
-    with private.without_values() as made:
+    with without_values() as made:
         try:
             keras.saving.deserialize_keras_object(plain, safe_mode=not unsafe)
             asked = 0
@@ -41,9 +43,10 @@ def check_sizes(path, config, stored, unsafe):
         )
 
 
-def _largest(config):
+def _largest(config: dict[str, Any]) -> int:
     """The largest integer anywhere in a config."""
-    waiting, largest = [config], 0
+    waiting: list[Any] = [config]
+    largest = 0
     while waiting:
         part = waiting.pop()
         if isinstance(part, dict):

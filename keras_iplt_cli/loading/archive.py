@@ -4,11 +4,15 @@ What is read is copied, so that Keras later opens just what was checked: nothing
 reader of zip files would find, and nothing that has changed in between.
 """
 
+import json
+import os
 import pathlib
+import shlex
 import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 
 from keras_iplt.errors import ModelError
 
@@ -29,8 +33,9 @@ _DAMAGE = (
 )
 
 # What else a file may be: first bytes, and a name for it.
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _KINDS = [
-    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras 2 wrote models (.h5)"),
+    (0, _HDF5, "an HDF5 file, as Keras 2 wrote models (.h5)"),
     (4, b"TFL3", "a TFLite model"),
     (0, b"\x1f\x8b", "a gzip archive"),
     (0, b"\x93NUMPY", "a NumPy array"),
@@ -43,10 +48,10 @@ _KINDS = [
 class Allowance:
     """How many bytes may come out of a file of some size, taken bit by bit."""
 
-    def __init__(self, path, size):
+    def __init__(self, path: pathlib.Path, size: int) -> None:
         self.path, self._size, self.left = path, size, max(_FLOOR, _RATIO * size)
 
-    def take(self, count, what):
+    def take(self, count: int, what: str) -> None:
         """Notes that so many bytes come out; refuses what is out of all proportion."""
         self.left -= count
         if self.left < 0:
@@ -56,7 +61,7 @@ class Allowance:
             )
 
 
-def unpack(path, folder):
+def unpack(path: str | os.PathLike[str], folder: pathlib.Path) -> Allowance:
     """Copies what a .keras file holds into a folder, if it is what Keras writes.
 
     Args:
@@ -88,7 +93,7 @@ def unpack(path, folder):
     return Allowance(path, size)
 
 
-def _size(path):
+def _size(path: pathlib.Path) -> int:
     """The size of a file that begins like a zip archive."""
     expected = "expected a .keras file, as model.save('model.keras') writes it"
     try:
@@ -108,11 +113,21 @@ def _size(path):
         raise ModelError(f"{path}: {expected}; received: an empty file")
     if not head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         kinds = [kind for at, mark, kind in _KINDS if head[at:].startswith(mark)]
-        raise ModelError(f"{path}: {expected}; received: {[*kinds, 'something else'][0]}")
+        advice = _conversion(path) if head.startswith(_HDF5) else ""
+        raise ModelError(f"{path}: {expected}; received: {[*kinds, 'something else'][0]}{advice}")
     return path.stat().st_size
 
 
-def _check_entries(path, archive):
+def _conversion(path: pathlib.Path) -> str:
+    """What makes a .keras file of an HDF5 file."""
+    if path.name.endswith(".weights.h5"):
+        return ". It holds weights alone: load them into their model, and save that as .keras"
+    old, new = (json.dumps(str(p)) for p in (path, path.with_suffix(".keras")))
+    line = f"import keras; keras.saving.load_model({old}, compile=False).save({new})"
+    return f". If you trust where it comes from, convert it: python -c {shlex.quote(line)}"
+
+
+def _check_entries(path: pathlib.Path, archive: zipfile.ZipFile) -> None:
     infos = archive.infolist()
     if len(infos) > _ENTRIES:
         raise ModelError(f"{path}: {len(infos):,} entries, which no model has")
@@ -128,7 +143,7 @@ def _check_entries(path, archive):
         )
 
 
-def _problem(info, seen):
+def _problem(info: zipfile.ZipInfo, seen: set[str]) -> str | None:
     """What is wrong with an entry, or None."""
     name, kind = info.filename, stat.S_IFMT(info.external_attr >> 16)
     if name in seen:
@@ -148,7 +163,7 @@ def _problem(info, seen):
     return None
 
 
-def _other(names):
+def _other(names: Iterable[str]) -> str:
     """What an archive is that is no model, by the names in it."""
     if all(name.endswith(".npy") for name in names):
         return "an .npz file of arrays" if names else "an empty zip archive"
@@ -157,7 +172,9 @@ def _other(names):
     return "a zip archive"
 
 
-def _copy(archive, info, folder, allowance):
+def _copy(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, folder: pathlib.Path, allowance: Allowance
+) -> None:
     if info.filename not in (CONFIG, METADATA, WEIGHTS) and not info.filename.startswith(ASSETS):
         return
     target = folder / info.filename

@@ -1,6 +1,7 @@
 """Images and labels from .npz files."""
 
 import dataclasses
+import os
 import pathlib
 
 import numpy as np
@@ -28,12 +29,12 @@ class Examples:
     names: tuple[str, ...]
 
     @property
-    def data(self):
+    def data(self) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """As functions of keras_iplt take it."""
         return self.x if self.y is None else (self.x, self.y)
 
 
-def load_examples(path, take=None):
+def load_examples(path: str | os.PathLike[str], take: int | None = None) -> Examples:
     """Reads examples from an .npz file, never a pickle.
 
     Args:
@@ -57,8 +58,14 @@ def load_examples(path, take=None):
     return _checked(path, x, rest[0] if rest else None, names, take)
 
 
-def _checked(path, x, y, names, take):
-    for name, array in zip(names, (x, y), strict=False):
+def _checked(
+    path: pathlib.Path,
+    x: np.ndarray,
+    y: np.ndarray | None,
+    names: tuple[str, ...],
+    take: int | None,
+) -> Examples:
+    for name, array in zip(names, (x,) if y is None else (x, y), strict=True):
         if array.ndim == 0 or array.dtype.kind not in "biuf":
             raise DataError(
                 f"{path}: {name!r}: expected an array of numbers, one row per example; received: "

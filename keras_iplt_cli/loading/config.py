@@ -5,7 +5,10 @@ of what else can be misused; we ask for the same of all versions, and before any
 """
 
 import json
+import pathlib
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -34,7 +37,7 @@ _RUNS = {  # Keras's own layers that run or read what the file says
 }
 
 
-def read_config(path, text):
+def read_config(path: pathlib.Path, text: bytes) -> dict[str, Any]:
     """The config of a model from JSON text."""
     try:
         config = json.loads(text)
@@ -49,7 +52,7 @@ def read_config(path, text):
     return config
 
 
-def check_config(path, config):
+def check_config(path: pathlib.Path, config: dict[str, Any]) -> None:
     """Refuses a config that names what is neither Keras's nor registered."""
     for entry in (part for part, _ in _parts(config) if isinstance(part, dict)):
         if {"class_name", "config"} <= entry.keys():
@@ -62,9 +65,9 @@ def check_config(path, config):
                 )
 
 
-def _parts(config):
+def _parts(config: dict[str, Any]) -> Iterator[tuple[Any, int]]:
     """`(part, depth)` for all dicts and lists in a structure; without recursion, which ends."""
-    waiting = [(config, 1)]
+    waiting: list[tuple[Any, int]] = [(config, 1)]
     while waiting:
         part, depth = waiting.pop()
         yield part, depth
@@ -72,7 +75,7 @@ def _parts(config):
         waiting += [(value, depth + 1) for value in values if isinstance(value, (dict, list))]
 
 
-def _check_object(path, entry):
+def _check_object(path: pathlib.Path, entry: dict[str, Any]) -> None:
     kind, inner = entry["class_name"], entry["config"]
     if kind == "__lambda__" or (kind == "Lambda" and not _names_a_function(inner)):
         raise ModelError(
@@ -89,7 +92,7 @@ def _check_object(path, entry):
         raise ModelError(_missing(path, kind == "function", name, entry.get("module")))
 
 
-def _is_known(entry):
+def _is_known(entry: dict[str, Any]) -> bool:
     """Whether a class or function is registered, or one of Keras's that models are made of."""
     kind, module = entry["class_name"], entry.get("module")
     name = entry["config"] if kind == "function" else kind
@@ -108,21 +111,21 @@ def _is_known(entry):
     return isinstance(module, str) and allowed.fullmatch(module) is not None
 
 
-def _names_a_function(config):
+def _names_a_function(config: Any) -> bool:
     """Whether a Lambda layer takes a function by its name, and nothing from the file."""
     function = config.get("function") if isinstance(config, dict) else None
     return isinstance(function, dict) and function.get("class_name") == "function"
 
 
-def _name(config):
+def _name(config: Any) -> str:
     return repr(config.get("name")) if isinstance(config, dict) and "name" in config else "a layer"
 
 
-def _unsafe(why):
+def _unsafe(why: str) -> str:
     return f". Load it with --unsafe only if you trust where it comes from: {why}"
 
 
-def _missing(path, function, name, module):
+def _missing(path: pathlib.Path, function: bool, name: Any, module: Any) -> str:
     what = "the function" if function else "the class"
     of_module = "" if module in (None, "builtins") else f" of module {module!r}"
     example = "MODULE" if module in (None, "builtins") else module

@@ -1,10 +1,12 @@
 """`keras-iplt sensitivity`: what each layer can lose by itself."""
 
+import argparse
 import json
 import pathlib
 
-from keras_iplt.cli import work
-from keras_iplt.cli.options import (
+from keras_iplt_cli.files import check_inputs, check_outputs
+from keras_iplt_cli.options import (
+    Commands,
     add_command,
     add_data,
     add_loading,
@@ -12,14 +14,12 @@ from keras_iplt.cli.options import (
     add_ranking,
     shares,
 )
-from keras_iplt.cli.outputs import check_outputs
-from keras_iplt.cli.talk import Answer, say
-from keras_iplt.errors import DataError
+from keras_iplt_cli.talk import Answer
 
 __all__ = ["add"]
 
 
-def add(commands):
+def add(commands: Commands) -> None:
     parser = add_command(
         commands, "sensitivity", run,
         "Measures how a model does when one layer after the other loses filters.",
@@ -45,51 +45,22 @@ def add(commands):
     add_ranking(parser)
 
 
-def run(options):
+def run(options: argparse.Namespace) -> Answer:
     goes_on = options.output is not None and _goes_on(options.output)
+    check_inputs(options.model, options.data)
     check_outputs(
         (None if goes_on else options.output, options.plot), (options.model, options.data),
         options.force,
     )  # fmt: skip
-    if options.plot is not None:
-        work.module("keras_iplt.support.extras").required("matplotlib", "plots", "--plot needs")
-    iplt = work.library()
-    found = work.examples(options)
-    if found.y is None:
-        raise DataError(f"{options.data}: expected labels as well as {found.names[0]!r}")
-    model = work.compiled(work.loaded(options, options.model, compile=True), found)
-    if options.output is not None and options.force:
-        options.output.unlink(missing_ok=True)
-    elif goes_on:
-        say(f"going on with {options.output}")
-    try:
-        result = iplt.sensitivity(model, found.data, path=options.output, **_given(options))
-    except KeyboardInterrupt:
-        if options.output is not None:
-            say(f"{options.output} holds what was measured: the same command goes on from there")
-        raise
-    if options.plot is not None:
-        _plot(result, options.plot)
-    written = [f"written to {path}" for path in (options.output, options.plot) if path is not None]
-    return Answer("\n".join([str(result), *written]), json.loads(result.to_json()))
+    from keras_iplt_cli.work.measuring import measured
+
+    return measured(options, goes_on)
 
 
-def _given(options):
-    names = "ratios criterion metric ignore convolutions_only".split()
-    given = {name: getattr(options, name, None) for name in names}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _goes_on(path):
+def _goes_on(path: pathlib.Path) -> bool:
     """Whether a file holds an analysis, of which `keras_iplt.sensitivity` tells whether it is this
     one."""
     try:
         return "fingerprint" in json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return False
-
-
-def _plot(result, path):
-    figure = work.module("keras_iplt.plots").sensitivity(result)
-    with work.module("keras_iplt.support.files").replacing(path) as partial:
-        figure.savefig(partial)

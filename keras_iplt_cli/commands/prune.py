@@ -3,18 +3,21 @@
 import argparse
 import pathlib
 
-from keras_iplt.cli import work
-from keras_iplt.cli.options import (
+from keras_iplt_cli.errors import CommandError
+from keras_iplt_cli.files import check_inputs, check_outputs, read_text
+from keras_iplt_cli.options import (
+    Commands,
+    Parser,
     add_command,
     add_data,
     add_loading,
     add_output,
     add_ranking,
+    count,
     named_share,
+    share,
 )
-from keras_iplt.cli.outputs import check_outputs, read_text
-from keras_iplt.cli.talk import Answer, say
-from keras_iplt.errors import OptionError
+from keras_iplt_cli.talk import Answer
 
 __all__ = ["add"]
 
@@ -24,7 +27,7 @@ _OF_THE_PLAN = (  # arguments of `keras_iplt.plan`
 )
 
 
-def add(commands):
+def add(commands: Commands) -> None:
     parser = add_command(
         commands, "prune", run,
         "Removes filters of a model and writes the smaller one. Train it a little afterwards.",
@@ -47,9 +50,9 @@ def add(commands):
     )
 
 
-def _add_planning(parser):
+def _add_planning(parser: Parser) -> None:
     group = parser.add_argument_group("planning", argument_default=argparse.SUPPRESS)
-    group.add_argument("--ratio", type=float, help="share of the filters that go (default: 0.5)")
+    group.add_argument("--ratio", type=share, help="share of the filters that go (default: 0.5)")
     group.add_argument(
         "--of", choices=("filters", "params", "flops", "latency"),
         help="what the ratio is a share of (default: filters)",
@@ -62,57 +65,37 @@ def _add_planning(parser):
         "--per-layer", action="append", type=named_share, metavar="NAME=RATIO",
         help="a layer with a ratio of its own; may be repeated",
     )  # fmt: skip
-    group.add_argument("--min-channels", type=int, metavar="N", help="every layer keeps so many")
+    group.add_argument("--min-channels", type=count, metavar="N", help="every layer keeps so many")
     group.add_argument(
         "--round-to", type=_multiple, metavar="N",
         help="what is left of a layer is a multiple of N; 'auto' takes what is fast here",
     )  # fmt: skip
-    group.add_argument("--max-ratio", type=float, help="no layer loses more than this share")
+    group.add_argument("--max-ratio", type=share, help="no layer loses more than this share")
     add_ranking(group)
 
 
-def _multiple(text):
-    return "auto" if text == "auto" else int(text)
+def _multiple(text: str) -> int | str:
+    if text != "auto" and not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(
+            f"expected a positive number or 'auto', received: {text!r}"
+        )
+    return text if text == "auto" else int(text)
 
 
-def run(options):
+def run(options: argparse.Namespace) -> Answer:
     given = {name: getattr(options, name) for name in _OF_THE_PLAN if hasattr(options, name)}
     if options.plan is not None and (given or options.data):
         options.parser.error("--plan takes no options for planning: a plan has them all")
+    if "per_layer" in given:
+        given["per_layer"] = dict(given["per_layer"])
+    check_inputs(options.model, options.data)
     check_outputs(
         (options.output, options.plan_out), (options.model, options.plan, options.data),
         options.force,
     )  # fmt: skip
     if options.output.suffix != ".keras":
-        raise OptionError(f"{options.output}: expected a path that ends with .keras")
-    iplt = work.library()
-    found = work.examples(options)
-    model = work.loaded(options, options.model, compile=True)
-    if options.plan is not None:
-        plan = iplt.Plan.from_json(read_text(options.plan))
-    else:
-        plan = _planned(iplt, model, given, found)
-    say("removing filters")
-    small = iplt.rewrite(model, plan)
-    comparison = iplt.compare(model, small)
-    _write(options, small, plan)
-    content = {"output": str(options.output), **comparison.to_dict()}
-    return Answer(f"{comparison}\n\nwritten to {options.output}", content)
+        raise CommandError(f"{options.output}: expected a path that ends with .keras")
+    plan = None if options.plan is None else read_text(options.plan)
+    from keras_iplt_cli.work.pruning import pruned
 
-
-def _planned(iplt, model, given, found):
-    if "per_layer" in given:
-        given["per_layer"] = dict(given["per_layer"])
-    if found is None:
-        return iplt.plan(model, **given)
-    return iplt.plan(work.compiled(model, found), data=found.data, **given)
-
-
-def _write(options, small, plan):
-    """The plan goes last: its place is taken once the model is safe."""
-    replacing = work.module("keras_iplt.support.files").replacing
-    with replacing(options.output) as partial:
-        small.save(partial)
-    if options.plan_out is not None:
-        with replacing(options.plan_out) as partial:
-            partial.write_text(plan.to_json(), encoding="utf-8")
+    return pruned(options, given, plan)

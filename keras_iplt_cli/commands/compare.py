@@ -1,13 +1,15 @@
 """`keras-iplt compare`: one model beside another."""
 
-from keras_iplt.cli import work
-from keras_iplt.cli.options import add_command, add_loading
-from keras_iplt.cli.talk import Answer
+import argparse
+
+from keras_iplt_cli.files import check_inputs
+from keras_iplt_cli.options import Commands, add_command, add_loading
+from keras_iplt_cli.talk import Answer
 
 __all__ = ["add"]
 
 
-def add(commands):
+def add(commands: Commands) -> None:
     parser = add_command(
         commands, "compare", run,
         "Shows what pruning saved: filters, parameters, FLOPs and size, in total and by layer.",
@@ -20,8 +22,8 @@ def add(commands):
     )
 
 
-def run(options):
-    iplt = work.library()
-    models = [work.loaded(options, path) for path in (options.before, options.after)]
-    comparison = iplt.compare(*models)
-    return Answer(str(comparison), comparison.to_dict())
+def run(options: argparse.Namespace) -> Answer:
+    check_inputs(options.before, options.after)
+    from keras_iplt_cli.work.looking import compared
+
+    return compared(options)

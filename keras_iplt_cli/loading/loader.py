@@ -1,22 +1,28 @@
 """A model from a .keras file that may come from anywhere."""
 
+import os
 import pathlib
+import re
 import tempfile
 import warnings
 import zipfile
 
 import keras
 
-from keras_iplt.cli.loading.archive import CONFIG, WEIGHTS, unpack
-from keras_iplt.cli.loading.config import check_config, read_config
-from keras_iplt.cli.loading.hdf5 import check_weights
-from keras_iplt.cli.loading.sizes import check_sizes
 from keras_iplt.errors import ModelError
+from keras_iplt_cli.loading.archive import CONFIG, WEIGHTS, unpack
+from keras_iplt_cli.loading.config import check_config, read_config
+from keras_iplt_cli.loading.hdf5 import check_weights
+from keras_iplt_cli.loading.sizes import check_sizes
 
 __all__ = ["load_model"]
 
+_COLOURS = re.compile(r"\x1b\[\d+m")  # Keras writes the reason in bold
 
-def load_model(path, unsafe=False, compile=True):
+
+def load_model(
+    path: str | os.PathLike[str], unsafe: bool = False, compile: bool = True
+) -> keras.Model:
     """Loads a model from a .keras file, and runs no code from it.
 
     The file is looked through before Keras sees it: that it is whole, that it unpacks to a size
@@ -49,7 +55,7 @@ def load_model(path, unsafe=False, compile=True):
     return model
 
 
-def _packed(files, copy):
+def _packed(files: pathlib.Path, copy: pathlib.Path) -> pathlib.Path:
     """What was checked, and nothing else, as Keras reads it."""
     with zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as archive:
         for file in sorted(p for p in files.rglob("*") if p.is_file()):
@@ -58,7 +64,7 @@ def _packed(files, copy):
     return copy
 
 
-def _loaded(path, copy, unsafe, compile):
+def _loaded(path: pathlib.Path, copy: pathlib.Path, unsafe: bool, compile: bool) -> keras.Model:
     try:
         with warnings.catch_warnings():
             # The optimizer's own state, which nothing here needs, may have another shape.
@@ -74,9 +80,9 @@ def _loaded(path, copy, unsafe, compile):
         ) from error
 
 
-def _reason(error):
+def _reason(error: Exception) -> str:
     """What Keras says, without the listing of whole configs that it likes to add."""
-    text = str(error)
+    text = _COLOURS.sub("", str(error))
     if "objects could not be loaded" in text and "\n\n" in text:
         return "the weights do not fit its layers: " + text.split("\n\n")[1].strip()
     if "Exception encountered: " in text:

@@ -1,0 +1,42 @@
+"""`keras-iplt report`: a page about a model, or about what pruning did to it."""
+
+import argparse
+import pathlib
+
+from keras_iplt_cli.files import check_inputs, check_outputs, read_text
+from keras_iplt_cli.options import Commands, add_command, add_loading, add_output
+from keras_iplt_cli.talk import Answer
+
+__all__ = ["add"]
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands, "report", run,
+        "Writes an HTML page about a model, or about two, before and after pruning.",
+        ["keras-iplt report model.keras small.keras -o report.html",
+         "keras-iplt report model.keras -o report.html --sensitivity found.json"],
+    )  # fmt: skip
+    add_loading(
+        parser,
+        ("before", {"help": "a .keras file"}),
+        ("after", {"help": "a .keras file: the same model, pruned", "nargs": "?"}),
+    )
+    add_output(parser, "where the page goes, an .html file")
+    for name in ("plan", "sensitivity"):
+        parser.add_argument(
+            f"--{name}", type=pathlib.Path, metavar="JSON",
+            help=f"a {name} to show, as {'prune --plan-out' if name == 'plan' else name} writes it",
+        )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> Answer:
+    check_inputs(options.before, options.after)
+    inputs = (options.before, options.after, options.plan, options.sensitivity)
+    check_outputs((options.output,), inputs, options.force)
+    plan, sensitivity = (
+        None if path is None else read_text(path) for path in (options.plan, options.sensitivity)
+    )
+    from keras_iplt_cli.work.shipping import reported
+
+    return reported(options, plan, sensitivity)

@@ -1,0 +1,1 @@
+"""What commands do, with Keras and keras_iplt: imported when there is work."""

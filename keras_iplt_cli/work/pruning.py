@@ -1,0 +1,47 @@
+"""The work of `prune`: a model is planned for, made smaller and written."""
+
+import argparse
+from typing import Any
+
+import keras
+
+import keras_iplt as iplt
+from keras_iplt.support.files import replacing
+from keras_iplt_cli.talk import Answer, say
+from keras_iplt_cli.work.models import compiled, examples, loaded
+
+__all__ = ["pruned"]
+
+
+def pruned(options: argparse.Namespace, given: dict[str, Any], stored: str | None) -> Answer:
+    """Writes the smaller model, and compares it with the whole one.
+
+    Args:
+        options: of the command.
+        given: arguments for `keras_iplt.plan`.
+        stored: the JSON text of a plan to carry out in place of making one.
+    """
+    found = examples(options)
+    say(f"loading {options.model}")
+    model = loaded(options, options.model, compile=True)
+    if stored is not None:
+        plan = iplt.Plan.from_json(stored)
+    elif found is None:
+        plan = iplt.plan(model, **given)
+    else:
+        plan = iplt.plan(compiled(model, found), data=found.data, **given)
+    say("removing filters")
+    small = iplt.rewrite(model, plan)
+    comparison = iplt.compare(model, small)
+    _write(options, small, plan)
+    content = {"output": str(options.output), **comparison.to_dict()}
+    return Answer(f"{comparison}\n\nwritten to {options.output}", content)
+
+
+def _write(options: argparse.Namespace, small: keras.Model, plan: iplt.Plan) -> None:
+    """The plan goes last: its place is taken once the model is safe."""
+    with replacing(options.output) as partial:
+        small.save(partial)
+    if options.plan_out is not None:
+        with replacing(options.plan_out) as partial:
+            partial.write_text(plan.to_json(), encoding="utf-8")

@@ -1,0 +1,54 @@
+"""The work of `export` and `report`: what is given to others."""
+
+import argparse
+import shlex
+
+import keras_iplt as iplt
+from keras_iplt_cli.talk import Answer, say
+from keras_iplt_cli.work.models import examples, loaded
+
+__all__ = ["exported", "reported"]
+
+
+def exported(options: argparse.Namespace) -> Answer:
+    """Writes a model for use elsewhere."""
+    found = examples(options)
+    say(f"loading {options.model}")
+    model = loaded(options, options.model)
+    say("converting, and checking what comes out")
+    done = iplt.export(
+        model, options.output, format=options.format, precision=options.precision,
+        data=None if found is None else found.x, tolerance=options.tolerance,
+    )  # fmt: skip
+    return Answer(str(done), done.to_dict())
+
+
+def reported(options: argparse.Namespace, plan: str | None, sensitivity: str | None) -> Answer:
+    """Writes a page.
+
+    Args:
+        options: of the command.
+        plan, sensitivity: JSON texts of what else to show.
+    """
+    given = None if plan is None else iplt.Plan.from_json(plan)
+    found = None if sensitivity is None else iplt.Sensitivity.from_json(sensitivity)
+    models = []
+    for path in filter(None, (options.before, options.after)):
+        say(f"loading {path}")
+        models.append(loaded(options, path))
+    before, *after = models
+    iplt.report(
+        options.output, before, after=after[0] if after else None, plan=given,
+        sensitivity=found, command=_command(options),
+    )  # fmt: skip
+    return Answer(f"written to {options.output}", {"output": str(options.output)})
+
+
+def _command(options: argparse.Namespace) -> str:
+    """The command that made a page, to write into it."""
+    words = ["keras-iplt", "report", options.before, *filter(None, [options.after])]
+    words += ["-o", options.output]
+    for name in ("plan", "sensitivity"):
+        if (path := getattr(options, name)) is not None:
+            words += [f"--{name}", path]
+    return shlex.join(map(str, words))
