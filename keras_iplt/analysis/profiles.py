@@ -19,6 +19,7 @@ from keras_iplt.graph.channels import SOLID, Call, Graph
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.trace import Tracer, trace
+from keras_iplt.support.text import printable
 
 __all__ = ["LayerProfile", "Profile", "aligned", "mebibytes", "profile", "thousands"]
 
@@ -99,7 +100,9 @@ class Profile:
         if any(None in shape[1:] for shape in self.input_shape):
             yield "FLOPs unknown: give input_shape"
         else:
-            names = ", ".join(f"{x.name} ({x.type})" for x in self.layers if x.flops is None)
+            names = ", ".join(
+                f"{printable(x.name)} ({x.type})" for x in self.layers if x.flops is None
+            )
             rest = thousands(sum(x.flops for x in self.layers if x.flops is not None))
             yield f"FLOPs unknown: {names} cannot be counted; all other layers take {rest}"
 
@@ -320,6 +323,7 @@ def _fits(shape, known):
 
 def aligned(rows, left):
     """Rows of text as a table, the first `left` columns to the left and the others to the right."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(

@@ -16,6 +16,7 @@ from keras_iplt.exporting.onnx_files import check_installed
 from keras_iplt.exporting.precision import in_float32, precisions_of
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.support.files import beside, put_in_place
+from keras_iplt.support.text import printable
 
 __all__ = ["Export", "export"]
 
@@ -61,10 +62,10 @@ class Export:
 
     def __str__(self):
         def listed(shapes):
-            return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+            return ", ".join(f"{printable(name)} {shape}" for name, shape in shapes.items())
 
         return "\n".join([
-            f"{self.path}: {self.format}, {self.precision}",
+            f"{printable(self.path)}: {self.format}, {self.precision}",
             f"  {listed(self.inputs)} -> {listed(self.outputs)}",
             f"  {self.size:,} bytes, after gzip {self.gzip:,}",
             f"  outputs differ by {self.difference:.1e} (up to {self.tolerance:.0e} is allowed)",

@@ -20,6 +20,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_iplt.support.text import printable
+
 __all__ = [
     "SOLID",
     "Call",
@@ -257,6 +259,7 @@ class Graph:
             for g in self.groups
         ]
         rows += [("-", str(f.channels), f.operation, f"frozen: {f.reason}") for f in self.frozen]
+        rows = [(a, b, printable(c), printable(d)) for a, b, c, d in rows]
         widths = [max(len(row[i]) for row in rows) for i in range(2)]
         names = min(60, max(len(row[2]) for row in rows))
         lines = [
