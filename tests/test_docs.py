@@ -1,24 +1,18 @@
-"""What the documentation shows is what happens.
-
-`python tests/test_docs.py` writes the lists of docs/supported-layers.md anew.
-"""
+"""What the documentation shows is what happens."""
 
 import contextlib
 import doctest
+import importlib.util
 import io
 import pathlib
 import re
 import shlex
-import textwrap
 
 import keras
 import pytest
 
-from keras_iplt.graph.rules import supported
-
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SUPPORTED = ROOT / "docs" / "supported-layers.md"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(path):
@@ -75,47 +69,18 @@ def test_links_lead_somewhere(path):
         assert target.startswith("http") or (path.parent / target).exists(), target
 
 
-# -- docs/supported-layers.md ----------------------------------------------------------------------
-
-
-def listed(page):
-    """The names in the two generated lists of the page."""
-    return [
-        re.findall(r"`(\w+)`", re.search(pattern(part), page, re.DOTALL)[2])
-        for part in ("layers", "operations")
-    ]
-
-
-def pattern(part):
-    return rf"(<!-- {part}: generated -->\n)(.*?)(<!-- end -->)"
-
-
-def with_rules():
-    """The public names of the layers, and the operations, that have a rule: without those that
-    tests and examples registered."""
-    layers, operations = supported()
-    public = {
-        getattr(getattr(keras.layers, name), "__name__", ""): name for name in dir(keras.layers)
-    }
-    names = {kind if hasattr(keras.layers, kind) else public.get(kind) for kind in layers}
-    return [sorted(names - {None}), operations]
-
-
 def test_the_supported_layers_are_listed():
-    """The page names every layer and operation with a rule, and no others; an older Keras may lack
-    some of the layers."""
-    layers, operations = listed(SUPPORTED.read_text(encoding="utf-8"))
-    assert [[name for name in layers if hasattr(keras.layers, name)], operations] == with_rules()
+    """docs/supported-layers.md names every layer and operation with a rule, and no others; an older
+    Keras may lack some of the layers."""
+    spec = importlib.util.spec_from_file_location("lists", ROOT / "tools" / "supported_layers.py")
+    lists = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(lists)
+    layers, operations = lists.listed(lists.PAGE.read_text(encoding="utf-8"))
+    found = [[name for name in layers if hasattr(keras.layers, name)], operations]
+    assert found == lists.with_rules(), "run python tools/supported_layers.py"
 
 
-def write_supported():
-    """Brings the lists of the page up to date."""
-    page = SUPPORTED.read_text(encoding="utf-8")
-    for part, names in zip(("layers", "operations"), with_rules(), strict=True):
-        text = textwrap.fill(", ".join(f"`{name}`" for name in names), 100)
-        page = re.sub(pattern(part), lambda m, t=text: f"{m[1]}{t}\n{m[3]}", page, flags=re.DOTALL)
-    SUPPORTED.write_text(page, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    write_supported()
+def test_the_picture_is_small():
+    """The README is read over slow lines, too."""
+    pictures = list((ROOT / "docs" / "pictures").iterdir())
+    assert pictures and all(picture.stat().st_size < 60_000 for picture in pictures)

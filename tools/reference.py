@@ -1,156 +1,172 @@
-"""Writes docs/api.md, the reference, from the docstrings: `python tools/reference.py`."""
+"""Makes the reference while the site is built: a page per subject, from `__all__` and docstrings.
 
+mkdocs calls the functions that begin with `on_` (see `hooks` in mkdocs.yml). What is public is read
+from the source, so that building the site imports neither Keras nor a backend; the docstrings are
+put in their places by mkdocstrings. The notebooks become pages of the site, too.
+"""
+
+import ast
 import dataclasses
-import importlib.util
-import inspect
+import json
 import pathlib
 import re
-import textwrap
 
-import keras_iplt as iplt
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SOURCES = {"keras_iplt": ROOT / "keras_iplt", "keras_iplt_recipes": ROOT / "recipes"}
 
-PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "api.md"
-
-# Modules with public names of their own, beside those that the package lists, where they are there.
+# Public modules beside those that the package lists itself.
 BESIDE = [
-    "keras_iplt.plots",
-    "keras_iplt.reporting",
-    "keras_iplt_recipes.zoo",
-    "keras_iplt_recipes.data",
+    "keras_iplt.exporting",
     "keras_iplt.layers",
     "keras_iplt.tfmot_bridge",
+    "keras_iplt_recipes.zoo",
+    "keras_iplt_recipes.data",
 ]
 
-TITLE = """\
-# Reference
+# They are tfmot's, whose text is theirs to print.
+OF_TFMOT = {"keras_iplt.tfmot_bridge.PrunableLayer", "keras_iplt.tfmot_bridge.PruningSchedule"}
 
-Every public name by subject, from its docstring. New here? Read the [guide](guide.md).
-This page is generated: change the docstrings, then run `python tools/reference.py`.
-"""
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A page of the reference.
+
+    Attributes:
+        title: a subject of the package, or the name of a module.
+        module: the module that the names are public in.
+        names: public names in it.
+    """
+
+    title: str
+    module: str
+    names: list[str]
+
+    @property
+    def page(self):
+        return f"reference/{self.title.lower().replace(' ', '-')}.md"
+
+    @property
+    def paths(self):
+        return [f"{self.module}.{name}" for name in self.names]
+
+
+def source(module):
+    """The file of a module, or None if there is no module of that name."""
+    package, *inner = module.split(".")
+    place = SOURCES[package].joinpath(*inner)
+    found = (place / "__init__.py", place.with_suffix(".py"))
+    return next((file for file in found if file.is_file()), None)
+
+
+def public_names(module):
+    """`(subject, name)` for each name in `__all__`; the subject is the comment above it, if any."""
+    text = source(module).read_text(encoding="utf-8")
+    (listed,) = (
+        node
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    )
+    subject, found = "", []
+    for comment, name in re.findall(r'# (.+)|"(\w+)"', ast.get_source_segment(text, listed)):
+        subject = comment or subject
+        found += [(subject, name)] if name else []
+    return found
 
 
 def parts():
-    """`(title, module, names)` of each part of the page: the subjects of the package, as the
-    comments in its `__all__` say, then module after module."""
-    listed = re.search(r"__all__ = \[\n(.*?)^\]", inspect.getsource(iplt), re.DOTALL | re.MULTILINE)
-    found, modules = [], []
-    for subject, name in re.findall(r'# (.+)|"(\w+)"', listed[1]):
-        if subject:
-            found.append((subject.capitalize(), iplt, []))
-        elif inspect.ismodule(getattr(iplt, name)):
-            modules.append(getattr(iplt, name))
+    """The pages: the subjects of the package as its `__all__` names them, then its modules."""
+    subjects, modules = {}, []
+    for subject, name in public_names("keras_iplt"):
+        if source(f"keras_iplt.{name}"):
+            modules.append(f"keras_iplt.{name}")
         else:
-            found[-1][2].append(name)
-    for name in BESIDE:
-        if name.removeprefix("keras_iplt.") not in iplt.__all__ and importlib.util.find_spec(name):
-            modules.append(importlib.import_module(name))
+            subjects.setdefault(subject.capitalize(), []).append(name)
+    found = [Part(subject, "keras_iplt", names) for subject, names in subjects.items()]
+    modules += [module for module in BESIDE if module not in modules]
     while modules:
         module = modules.pop(0)
-        inner = [name for name in module.__all__ if inspect.ismodule(getattr(module, name))]
-        modules[:0] = [getattr(module, name) for name in inner]
-        names = [name for name in module.__all__ if name not in inner]
-        found.append((f"`{module.__name__}`", module, names))
-    return [part for part in found if part[2]]
-
-
-def public():
-    """`{full name: object}` of all that the page tells about, under the first of its names."""
-    found = {}
-    for _, module, names in parts():
-        for name in names:
-            thing = getattr(module, name)
-            if not any(thing is other for other in found.values()):
-                found[f"{module.__name__}.{name}"] = thing
+        names = [name for _, name in public_names(module)]
+        inner = [name for name in names if source(f"{module}.{name}")]
+        modules[:0] = [f"{module}.{name}" for name in inner]
+        found.append(Part(module, module, [name for name in names if name not in inner]))
     return found
 
 
-def own(thing):
-    """Whether this is ours: the texts of Keras and tfmot are theirs to print."""
-    return (getattr(thing, "__module__", None) or "").startswith("keras_iplt")
+def described(path):
+    """What a page says of one name: its docstring, once mkdocstrings has read it."""
+    if path in OF_TFMOT:
+        name = path.rpartition(".")[2]
+        return (
+            f"## {name} {{ #{path} }}\n\nThe class of that name of tensorflow-model-optimization.\n"
+        )
+    return f"::: {path}\n"
 
 
-def call(name, thing):
-    """How it is called: without annotations, and with objects shown by their class."""
-    parameters = inspect.signature(thing).parameters.values()
-    parameters = [p.replace(annotation=p.empty) for p in parameters]
-    skip = bool(parameters) and parameters[0].name in ("self", "cls")
-    text = name + str(inspect.Signature(parameters[skip:]))
-    return re.sub(r"<(?:function )?(?:\w+\.)*(\w+)(?: object)? at 0x\w+>", r"\1(…)", text)
+def page(part):
+    """A page of the reference."""
+    if part.title == part.module:  # its own docstring, without what is in it
+        text = f"# {part.module}\n\n::: {part.module}\n    options:\n      members: []\n"
+        text += "      show_root_heading: false\n      show_root_toc_entry: false\n"
+    else:
+        text = f"# {part.title}\n"
+    return "\n".join([text, *map(described, part.paths)])
 
 
-def head(thing):
-    """What the page says of a name before its docstring."""
-    if isinstance(thing, type) and issubclass(thing, Exception):
-        bases = [f"`{base.__name__}`" for base in thing.__bases__]
-        return f"An exception, a kind of {' and '.join(bases)}.\n\n"
-    if dataclasses.is_dataclass(thing):  # made by the library only
-        return ""
-    text = textwrap.fill(call(thing.__name__, thing), 100, subsequent_indent="    ")
-    return f"```py\n{text}\n```\n\n"
+def contents():
+    """All names by subject, each a link to what is said of it."""
+    lines = []
+    for part in parts():
+        links = [f"[{n}][{p}]" for n, p in zip(part.names, part.paths, strict=True)]
+        lines.append(f"- [{part.title}]({part.page}): {', '.join(links)}")
+    return "\n".join(lines)
 
 
-def methods(cls, known):
-    """`{how it is called: object}` of what a class adds to Keras and to the classes in `known`."""
-    foreign = [base for base in cls.__mro__[1:] if not own(base) or base in known]
-    found = {}
-    for base in cls.__mro__ if not issubclass(cls, Exception) else ():
-        for name, member in vars(base).items() if base not in foreign else ():
-            inner = getattr(member, "__func__", getattr(member, "func", member))
-            attribute = isinstance(member, property) or hasattr(member, "func")
-            ours = name[0] != "_" and not any(hasattr(other, name) for other in foreign)
-            if ours and inner.__doc__ and (attribute or inspect.isfunction(inner)):
-                found.setdefault(name if attribute else call(name, inner), inner)
-    return found
+def notebook_page(path):
+    """A notebook as Markdown."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    texts = ["".join(cell["source"]) for cell in cells]
+    return "\n\n".join(
+        text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"
+        for cell, text in zip(cells, texts, strict=True)
+    )
 
 
-def markdown(text):
-    """A docstring as Markdown: arguments as a list, examples in fences."""
-    blocks = []
-    for block in re.split(r"\n\n+", inspect.cleandoc(text)):
-        section = re.match(r"(Args|Attributes|Raises|Returns|Example):(.*)\n?", block)
-        if block.startswith(">>>"):
-            block = "```pycon\n" + block.replace("<BLANKLINE>", "") + "\n```"
-        elif section:
-            blocks.append(f"**{section[1]}:**{section[2]}")
-            block = textwrap.dedent(block[section.end() :])
-            if section[1] in ("Args", "Attributes", "Raises"):
-                block = re.sub(r"(?m)^(\S[^:\n]*):", r"- `\1`:", block)
-                block = re.sub(r"(?m)^- .*?:", lambda m: m[0].replace(", ", "`, `"), block)
-        blocks.append(block)
-    return "\n\n".join(filter(None, blocks))
+# -- what mkdocs calls -----------------------------------------------------------------------------
 
 
-def entry(name, names):
-    """What the page says of one name."""
-    thing, short = names[name], name.rpartition(".")[2]
-    text = f'<a id="{name}"></a>\n\n### {short}\n\n'
-    if not own(thing):
-        return f"{text}The class of that name of tensorflow-model-optimization.\n"
-    text += head(thing) + markdown(thing.__doc__) + "\n"
-    added = methods(thing, {*names.values()} - {thing}) if isinstance(thing, type) else {}
-    for called, method in added.items():
-        text += f"\n#### `{short}.{called}`\n\n{markdown(method.__doc__)}\n"
-    return text
+def on_config(config):
+    """Lists the pages beside each other on the left."""
+    (reference,) = (entry for entry in config.nav if "Reference" in entry)
+    reference["Reference"] += [{part.title: part.page} for part in parts()]
+    return config
 
 
-def page():
-    """The whole page."""
-    names, contents, text = public(), [TITLE], []
-    for title, module, listed in parts():
-        links, where = [], title.lower().replace(" ", "-").strip("`")
-        text.append(f'<a id="{where}"></a>\n\n## {title}\n')
-        text += [markdown(module.__doc__) + "\n"] if module is not iplt else []
-        for short in listed:
-            name = next(n for n, thing in names.items() if thing is getattr(module, short))
-            links.append(f"[{short}](#{name})")
-            here = name == f"{module.__name__}.{short}"
-            text.append(entry(name, names) if here else f"`{short}` is [`{name}`](#{name}).\n")
-        contents.append(f"- [{title}](#{where}): {', '.join(links)}")
-    text = "\n".join([*contents, "", *text]).rstrip() + "\n"
-    for name in names:  # full names in the text lead to where they are told about
-        text = re.sub(rf"(?<!\[)`{name}`", f"[`{name}`](#{name})", text)
-    return text
+def on_files(files, config):
+    """Adds the pages that are in no file."""
+    from mkdocs.structure.files import File
+
+    made = {part.page: page(part) for part in parts()}
+    for path in sorted(ROOT.glob("notebooks/*.ipynb")):
+        made[f"notebooks/{path.stem}.md"] = notebook_page(path)
+    for place, text in made.items():
+        files.append(File.generated(config, place, content=text))
+    return files
 
 
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+def on_page_markdown(markdown, page, config, files):
+    """Lists the reference on its page, and leads to the pages of notebooks instead of files."""
+    if page.file.src_uri == "reference.md":
+        markdown = f"{markdown}\n{contents()}\n"
+    return re.sub(r"\]\(\.\./(notebooks/\w+)\.ipynb\)", r"](\1.md)", markdown)
+
+
+def on_page_content(html, page, config, files):
+    """A full name in the text, `keras_iplt.plan`, leads to what the reference says of it."""
+    known = {path for part in parts() for path in part.paths}
+
+    def linked(match):
+        link = f'<autoref identifier="{match[1]}" optional>{match[0]}</autoref>'
+        return link if match[1] in known else match[0]
+
+    # Not where it is a link already, the only elements before a name with an attribute.
+    return re.sub(r'(?<!">)<code>([\w.]+)</code>', linked, html)
