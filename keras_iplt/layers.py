@@ -1,5 +1,8 @@
 """Layers that pruned models are made of, beside those of Keras."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -29,7 +32,9 @@ class Scatter(keras.layers.Layer):
     array([[7., 0., 8., 0.]], dtype=float32)
     """
 
-    def __init__(self, width, kept=None, axis=-1, **kwargs):
+    def __init__(
+        self, width: int, kept: Sequence[int] | None = None, axis: int = -1, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         positions = np.arange(width) if kept is None else np.asarray(kept, np.int64)
         if (
@@ -44,11 +49,11 @@ class Scatter(keras.layers.Layer):
         self.kept = None if len(positions) == width else tuple(map(int, positions))
 
     @property
-    def positions(self):
+    def positions(self) -> np.ndarray:
         """Where each channel that goes in comes out."""
         return np.arange(self.width) if self.kept is None else np.array(self.kept)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         shape = list(input_shape)
         if shape[self.axis] != len(self.positions):
             raise OptionError(
@@ -58,7 +63,7 @@ class Scatter(keras.layers.Layer):
         shape[self.axis] = self.width
         return tuple(shape)
 
-    def call(self, x):
+    def call(self, x: Any) -> Any:
         shape = self.compute_output_shape(x.shape)
         if self.kept is None:
             return x
@@ -70,6 +75,6 @@ class Scatter(keras.layers.Layer):
         rows = ops.pad(rows, [(0, 1)] + [(0, 0)] * (len(shape) - 1))
         return ops.moveaxis(ops.take(rows, source, axis=0), 0, self.axis)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         kept = None if self.kept is None else list(self.kept)
         return {**super().get_config(), "width": self.width, "kept": kept, "axis": self.axis}

@@ -214,3 +214,12 @@ def test_threads_may_read_one_model():
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         found = list(pool.map(lambda _: str(iplt.trace(model)), range(48)))
     assert found == [shown] * 48
+
+
+def test_biases_beside_an_axis_of_unknown_length():
+    """Where it may turn out as long as that of the bias, Keras might add the bias along it."""
+    x = keras.Input((None, 5, 4))
+    y = keras.layers.EinsumDense("abcd,ce->abed", (None, 6, 4), bias_axes="e", name="first")(x)
+    y = keras.layers.EinsumDense("abed,ef->abfd", (None, 2, 4), name="last")(y)
+    reasons = {frozen.operation: frozen.reason for frozen in iplt.trace(keras.Model(x, y)).frozen}
+    assert "along another axis" in reasons["first"]

@@ -3,6 +3,8 @@
 import contextlib
 import inspect
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
@@ -20,6 +22,7 @@ __all__ = [
     "input_structure",
     "is_keras_operation",
     "is_symbolic",
+    "known_function",
     "mask_of",
     "nodes",
     "output_structure",
@@ -35,14 +38,21 @@ __all__ = [
 TENSOR_SHAPE, INPUT_SHAPE, BUILT_SHAPES = "_shape", "_batch_shape", "_build_shapes_dict"
 
 
-def function_of(model):
+def function_of(model: keras.Model) -> keras.Function | None:
     """The `keras.Function` behind a Functional or built Sequential model, else None."""
     if isinstance(model, keras.Sequential):
         return model._functional if model.built else None
     return model if hasattr(model, "_nodes_by_depth") else None
 
 
-def nodes(function):
+def known_function(model: keras.Model) -> keras.Function:
+    """The `keras.Function` behind a model that is known to have one."""
+    function = function_of(model)
+    assert function is not None, f"{model!r} is no graph of operations"
+    return function
+
+
+def nodes(function: keras.Function) -> list[Any]:
     """The nodes of this graph (not of others over the same layers), inputs first."""
     by_depth = function._nodes_by_depth
     return [
@@ -53,34 +63,34 @@ def nodes(function):
     ]
 
 
-def arguments(node):
+def arguments(node: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What a node's operation was called with: `(args, kwargs)`, symbolic tensors included."""
     return node.arguments.args, node.arguments.kwargs
 
 
-def with_arguments(node, args, kwargs):
+def with_arguments(node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The arguments of a node in the form that the node holds them in."""
     return type(node.arguments)(*args, **kwargs)
 
 
-def input_structure(function):
+def input_structure(function: keras.Function) -> Any:
     """The inputs of the graph in the structure the user gave them (list, dict …)."""
     return function._inputs_struct
 
 
-def output_structure(function):
+def output_structure(function: keras.Function) -> Any:
     """The outputs of the graph in the structure the user gave them."""
     return function._outputs_struct
 
 
-def is_keras_operation(operation):
+def is_keras_operation(operation: object) -> bool:
     """Whether this is one of Keras's own `keras.ops` (not a layer)."""
     return not isinstance(operation, keras.Layer) and type(operation).__module__.startswith(
         ("keras.src.ops", "keras.ops")
     )
 
 
-def copied(operation):
+def copied(operation: keras.Operation) -> keras.Operation:
     """The same operation (not a layer) without the nodes it stands at."""
     new = object.__new__(type(operation))  # copy.copy would write it to a file and read it again
     vars(new).update(vars(operation))
@@ -88,7 +98,7 @@ def copied(operation):
     return new
 
 
-def remade(operation, changes):
+def remade(operation: keras.Operation, changes: dict[str, Any]) -> keras.Operation:
     """The same operation (not a layer) made with other arguments.
 
     Keras remembers those it was made with unless there are arrays, NumPy numbers … among them; then
@@ -103,12 +113,12 @@ def remade(operation, changes):
     return type(operation)(**{**arguments, **changes})
 
 
-def producer_of(tensor):
+def producer_of(tensor: Any) -> keras.Operation:
     """The operation that a symbolic tensor comes from."""
     return tensor._keras_history.operation
 
 
-def mask_of(tensor):
+def mask_of(tensor: Any) -> Any:
     """The mask that a tensor carries from layer to layer, or None."""
     return getattr(tensor, "_keras_mask", None)
 
@@ -116,14 +126,14 @@ def mask_of(tensor):
 LOGITS = "_keras_logits"  # what a probability was computed from, which losses prefer to it
 
 
-def is_symbolic(*tensors):
+def is_symbolic(*tensors: Any) -> bool:
     """Whether a layer is called only to learn shapes, not to compute."""
     flat = keras.tree.flatten(tensors)
     return in_symbolic_scope() or any(isinstance(x, keras.KerasTensor) for x in flat)
 
 
 @contextlib.contextmanager
-def restored_nodes(layer):
+def restored_nodes(layer: keras.Operation | None) -> Iterator[None]:
     """Forgets, at the end, the nodes that symbolic calls recorded on `layer` and inside it. Threads
     take turns: each would forget what the other has just recorded."""
     operations = list(layer._flatten_layers()) if isinstance(layer, keras.Layer) else []

@@ -1,6 +1,7 @@
 """What Keras keeps of a layer: what is in it, how it was built, what it demands of its inputs."""
 
 import inspect
+from typing import Any
 
 import keras
 from keras.src.utils.python_utils import is_default
@@ -25,70 +26,70 @@ __all__ = [
 ]
 
 
-def all_layers(model):
+def all_layers(model: keras.Layer) -> list[keras.Layer]:
     """The model and every layer in it, however deep."""
     return model._flatten_layers()
 
 
-def models_of(model):
+def models_of(model: keras.Model) -> list[keras.Model]:
     """The model and those nested in it."""
     return [layer for layer in all_layers(model) if isinstance(layer, keras.Model)]
 
 
-def sublayers(layer):
+def sublayers(layer: keras.Layer) -> list[keras.Layer]:
     """The layers directly inside a layer."""
     return list(layer._layers)
 
 
-def own_variables(layer):
+def own_variables(layer: keras.Layer) -> list[keras.Variable]:
     """The variables a layer holds itself: not those of its sublayers, not random seeds."""
     return list(layer._trainable_variables) + list(layer._non_trainable_variables)
 
 
-def weight_called(layer, name):
+def weight_called(layer: keras.Layer, name: str) -> Any:
     """The variable of a built layer behind a property that may dress it up (with LoRA, say)."""
     bare = getattr(layer, f"_{name}", None)
     return getattr(layer, name) if bare is None else bare
 
 
-def kernel_of(layer):
+def kernel_of(layer: keras.Layer) -> keras.Variable:
     """The kernel of a built dense layer, an einsum's too."""
     return weight_called(layer, "kernel")
 
 
-def remembered(layer):
+def remembered(layer: keras.Operation) -> list[keras.Variable]:
     """The states that a stateful recurrent layer carries from one batch to the next."""
     states = keras.tree.flatten(getattr(layer, "states", None))
     return [state for state in states if isinstance(state, keras.Variable)]
 
 
-def shapes_built_with(layer):
+def shapes_built_with(layer: keras.Layer) -> dict[str, Any] | None:
     """The input shapes that the layer was built with, as a dict by argument name, or None."""
     return getattr(layer, "_build_shapes_dict", None)
 
 
-def input_spec_of(layer):
+def input_spec_of(layer: keras.Layer) -> tuple[str, Any]:
     """`(attribute, spec)`: what a layer demands of its inputs, and where it keeps that."""
     name = "_input_spec" if "_input_spec" in vars(layer) else "input_spec"
     return name, vars(layer).get(name)
 
 
-def builds_from_one_shape(layer):
+def builds_from_one_shape(layer: keras.Layer) -> bool:
     """Whether a layer has a `build` method that takes the shape of its first input and no more."""
     return not is_default(layer.build) and len(inspect.signature(layer.build).parameters) == 1
 
 
-def is_keras_layer(layer):
+def is_keras_layer(layer: keras.Operation) -> bool:
     """Whether a layer's class is one of Keras's own."""
     return type(layer).__module__.startswith("keras.src.layers")
 
 
-def lambda_output_shape(layer):
+def lambda_output_shape(layer: keras.Layer) -> Any:
     """What a `Lambda` layer was told of the shape of its output, or None."""
     return layer._output_shape
 
 
-def take_inputs_like(wrapper, layer):
+def take_inputs_like(wrapper: keras.layers.Wrapper, layer: keras.Layer) -> None:
     """Lets a wrapper convert its inputs as the layer in it does, and stand first in a Sequential
     model where that one could."""
     wrapper._convert_input_args = layer._convert_input_args
@@ -98,17 +99,19 @@ def take_inputs_like(wrapper, layer):
         wrapper._input_shape_arg = shape
 
 
-def attention_denses(layer):
+def attention_denses(
+    layer: keras.Layer,
+) -> tuple[keras.Layer, keras.Layer, keras.Layer, keras.Layer]:
     """The query, key, value and output projections of an attention layer."""
     return layer._query_dense, layer._key_dense, layer._value_dense, layer._output_dense
 
 
-def attention_axes(layer):
+def attention_axes(layer: keras.Layer) -> tuple[int, ...] | None:
     """The axes of positions that an attention layer looks along, or None for all of them."""
     return getattr(layer, "_attention_axes", None)
 
 
-def attention_gates(layer):
+def attention_gates(layer: keras.Layer) -> list[keras.Layer]:
     """The projection that gates an attention layer's output, as a list: empty if there is none."""
     gate = getattr(layer, "_gate_dense", None)
     return [] if gate is None else [gate]

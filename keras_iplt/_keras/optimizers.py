@@ -1,5 +1,8 @@
 """What optimizers keep for each variable, and how they tell variables apart."""
 
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any
+
 import keras
 
 from keras_iplt._keras.live import variable_scope
@@ -21,14 +24,16 @@ __all__ = [
 ]
 
 
-def inner_optimizers(optimizer):
+def inner_optimizers(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
     """The optimizer and those that it hands variables to."""
     inner = getattr(optimizer, "inner_optimizer", None)  # LossScaleOptimizer
     several = [inner] if inner is not None else getattr(optimizer, "_inner_optimizers", ())
     return [optimizer, *(each for one in several for each in inner_optimizers(one))]
 
 
-def optimizer_of(optimizer, variable):
+def optimizer_of(
+    optimizer: keras.optimizers.Optimizer, variable: keras.Variable
+) -> keras.optimizers.Optimizer | None:
     """The innermost optimizer that trains a variable, or None."""
     training = [
         one
@@ -38,7 +43,7 @@ def optimizer_of(optimizer, variable):
     return training[-1] if training else None
 
 
-def build_optimizer(model):
+def build_optimizer(model: keras.Model) -> None:
     """Makes the slots of the optimizer if there are none yet."""
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and not optimizer.built:
@@ -46,7 +51,9 @@ def build_optimizer(model):
             optimizer.build(model.trainable_variables)
 
 
-def _slot_lists(optimizer):
+def _slot_lists(
+    optimizer: keras.optimizers.Optimizer,
+) -> Iterator[tuple[str, list[keras.Variable | None]]]:
     """`(attribute, slots)`: lists of as many variables as the optimizer trains, whatever they are
     called, so that optimizers of others work too."""
     trained = getattr(optimizer, "_trainable_variables", [])
@@ -67,7 +74,9 @@ _WEIGHTS_KEPT = {
 }
 
 
-def slots(optimizer):
+def slots(
+    optimizer: keras.optimizers.Optimizer,
+) -> Iterator[tuple[keras.Variable, keras.Variable, tuple[int, ...], bool]]:
     """Tuples `(slot, variable, axes, weights)`: state that an optimizer keeps for a variable, which
     axes of the variable it has, and whether it is made of weights (not of gradients). Inner
     optimizers are asked on their own."""
@@ -94,7 +103,9 @@ _DRIVING = {
 }
 
 
-def driving_slots(optimizer):
+def driving_slots(
+    optimizer: keras.optimizers.Optimizer,
+) -> list[tuple[keras.Variable, keras.Variable, tuple[int, ...]]]:
     """Triples `(slot, variable, axes)` of the slots that go on moving a variable whose gradient is
     zero: momentum, not the averages of squares that updates are divided by."""
     driving = {
@@ -104,24 +115,26 @@ def driving_slots(optimizer):
             if id(slot) in driving]  # fmt: skip
 
 
-def own_state(optimizer):
+def own_state(optimizer: keras.optimizers.Optimizer) -> Sequence[keras.Variable]:
     """The variables that an optimizer made, without those of inner ones."""
     return getattr(optimizer, "_variables", ())
 
 
-def batches_per_update(optimizer):
+def batches_per_update(optimizer: keras.optimizers.Optimizer) -> int:
     """After how many batches the weights have changed for certain."""
     return max(getattr(one, "gradient_accumulation_steps", None) or 1
                for one in inner_optimizers(optimizer))  # fmt: skip
 
 
-def steps_taken(optimizer):
+def steps_taken(optimizer: keras.optimizers.Optimizer | None) -> int:
     """How many training steps an optimizer has seen, whether or not each was an update."""
+    if optimizer is None:
+        return 0
     counted = getattr(inner_optimizers(optimizer)[-1], "_iterations", 0)
     return int(keras.ops.convert_to_numpy(counted))
 
 
-def mixes_weights(optimizer):
+def mixes_weights(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether an update of one weight depends on others beside it, by their number (Adafactor,
     Muon) or by the norm of all gradients (clipping, Lamb): training a model with zeros is then not
     always training the smaller one."""
@@ -141,18 +154,22 @@ _KEYED = (
 )
 
 
-def key_of(optimizer, variable):
+def key_of(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> Hashable:
     """What stands for a variable in these dicts and sets."""
     return optimizer._var_key(variable) if hasattr(optimizer, "_var_key") else id(variable)
 
 
-def keyed_by_variable(optimizer):
+def keyed_by_variable(optimizer: keras.optimizers.Optimizer) -> list[str]:
     """Names of attributes that are dicts or sets keyed by variable; on TensorFlow the key changes
     with the variable's value."""
     return [name for name in _KEYED if getattr(optimizer, name, None)]
 
 
-def lend_state(outermost, optimizer, variables):
+def lend_state(
+    outermost: keras.optimizers.Optimizer,
+    optimizer: keras.optimizers.Optimizer,
+    variables: list[keras.Variable],
+) -> Callable[[], None]:
     """Lets an optimizer carry variables through its steps as if they were its own, which is how
     they get into a training step on JAX. They are neither saved with it nor loaded.
 
@@ -169,8 +186,8 @@ def lend_state(outermost, optimizer, variables):
     own = optimizer._variables
     undo = [_patched(optimizer, "_variables", [*own, *variables])]
 
-    def without(method):
-        def same(store):
+    def without(method: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def same(store: Any) -> Any:
             put_back = _patched(optimizer, "_variables", own)
             try:
                 return method(store)
@@ -184,26 +201,26 @@ def lend_state(outermost, optimizer, variables):
             for name in ("save_own_variables", "load_own_variables"):
                 undo.append(_patched(one, name, without(getattr(one, name))))
 
-    def take_back():
+    def take_back() -> None:
         for step in reversed(undo):
             step()
 
     return take_back
 
 
-def is_lent(variable):
+def is_lent(variable: keras.Variable) -> bool:
     """Whether an optimizer carries this variable for somebody else."""
     return "_is_lent" in vars(variable)
 
 
-def _patched(thing, name, value):
+def _patched(thing: object, name: str, value: Any) -> Callable[[], None]:
     """Sets an attribute past Keras, which would go on tracking variables in it; a function that
     undoes it."""
     missing = object()
     before = vars(thing).get(name, missing)
     object.__setattr__(thing, name, value)
 
-    def undo():
+    def undo() -> None:
         if before is missing:
             object.__delattr__(thing, name)
         else:

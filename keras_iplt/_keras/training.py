@@ -2,6 +2,7 @@
 
 import sys
 import types
+from typing import Any
 
 import keras
 
@@ -19,7 +20,7 @@ __all__ = [
 ]
 
 
-def compile_arguments(model):
+def compile_arguments(model: keras.Model) -> dict[str, Any]:
     """What `compile` was called with, as it was given."""
     return dict(model._compile_config.config)
 
@@ -27,13 +28,13 @@ def compile_arguments(model):
 _FUNCTIONS = ("train", "test", "predict")
 
 
-def functions(model):
+def functions(model: keras.Model) -> list[str]:
     """Which compiled functions a model has: they hold on to the variables that they were traced
     with."""
     return [kind for kind in _FUNCTIONS if getattr(model, f"{kind}_function", None) is not None]
 
 
-def remake_functions(model):
+def remake_functions(model: keras.Model) -> None:
     """Makes the compiled functions that a model has anew; they are traced when they are next
     called. `fit` calls `make_train_function` only once, before the first epoch."""
     for kind in functions(model):
@@ -43,13 +44,13 @@ def remake_functions(model):
             layer._track_variables()
 
 
-def synchronize(model):
+def synchronize(model: keras.Model) -> None:
     """In the middle of an epoch on JAX, brings the state of training back into the variables."""
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()
 
 
-def rescue_state():
+def rescue_state() -> None:
     """For an error in a step of `fit` on JAX, to be called before it is raised: `fit` has taken the
     state out of the variables, and would put none back after its first step failed."""
     if keras.backend.backend() != "jax":
@@ -66,13 +67,13 @@ def rescue_state():
 _OF_SEVERAL_WORKERS = {"CollectiveAllReduceStrategy", "ParameterServerStrategyV2"}
 
 
-def has_several_workers(model):
+def has_several_workers(model: keras.Model) -> bool:
     """Whether the model is trained by a TensorFlow strategy for several machines."""
     strategy = getattr(model, "distribute_strategy", None)
     return bool(_OF_SEVERAL_WORKERS & {kind.__name__ for kind in type(strategy).__mro__})
 
 
-def is_chief():
+def is_chief() -> bool:
     """Whether this process is the first (and as a rule the only one) of the training."""
     if keras.backend.backend() == "jax":
         import jax
@@ -81,7 +82,7 @@ def is_chief():
     return True
 
 
-def companions(callback):
+def companions(callback: keras.callbacks.Callback) -> list[keras.callbacks.Callback]:
     """The list of all callbacks of the `fit` that is calling this one, to be changed in place.
     Empty if the caller is not `fit`: nothing else knows the list."""
     frame: types.FrameType | None = sys._getframe(1)
@@ -93,11 +94,11 @@ def companions(callback):
     return []
 
 
-def forget_plateau(callback):
+def forget_plateau(callback: keras.callbacks.ReduceLROnPlateau) -> None:
     """Lets a `ReduceLROnPlateau` start to watch anew."""
     callback._reset()
 
 
-def set_initial_epoch(model, epoch):
+def set_initial_epoch(model: keras.Model, epoch: int | None) -> None:
     """Lets the `fit` that has just begun start at another epoch (None: at the one asked for)."""
     model._initial_epoch = epoch

@@ -27,11 +27,12 @@ reduced to one by their mean, or as `reduce` says: "sum", "max" or "l2" (the roo
 squares). The same holds for several batch norms, and for several layers that see a channel.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
 
 import numpy as np
 
-from keras_iplt.criteria.base import Criterion
+from keras_iplt.criteria.base import AnyCriterion, Criterion
 from keras_iplt.criteria.data import Activation, APoZ, Gradient, Taylor
 from keras_iplt.criteria.filters import Filters, check_finite
 from keras_iplt.criteria.weights import (
@@ -45,6 +46,7 @@ from keras_iplt.criteria.weights import (
     Random,
 )
 from keras_iplt.errors import CriterionError, DataError, WeightsError
+from keras_iplt.graph.channels import Graph, Group
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.running.observe import marked
 
@@ -85,7 +87,7 @@ _NAMED: dict[str, Callable[[], Criterion]] = {
 }
 
 
-def get(identifier):
+def get(identifier: AnyCriterion) -> Criterion:
     """The criterion that a name, an object or a function stands for.
 
     Args:
@@ -111,7 +113,12 @@ def get(identifier):
     )
 
 
-def scores(graph, criterion="l2", data=None, groups=None):
+def scores(
+    graph: Graph,
+    criterion: AnyCriterion = "l2",
+    data: Any = None,
+    groups: Iterable[Group] | None = None,
+) -> np.ndarray:
     """The importance of every channel of a model.
 
     Args:
@@ -151,7 +158,7 @@ def scores(graph, criterion="l2", data=None, groups=None):
     return result
 
 
-def _reduced(reduce, classes, values, size):
+def _reduced(reduce: str, classes: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
     """The values of each class reduced to one."""
     if reduce == "max":
         result = np.full(size, -np.inf)
@@ -163,7 +170,7 @@ def _reduced(reduce, classes, values, size):
     return np.sqrt(total) if reduce == "l2" else total
 
 
-def _blame(graph, criterion, group):
+def _blame(graph: Graph, criterion: Criterion, group: Group) -> NoReturn:
     """Says why scores are not finite: the weights are not, or else the data are to blame."""
     for variable in graph.model.weights:
         value = numbers_of(variable)

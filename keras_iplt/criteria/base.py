@@ -1,14 +1,17 @@
 """What all criteria share."""
 
 import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from keras_iplt.criteria.filters import filters_of
+from keras_iplt.criteria.filters import Filters, filters_of
 from keras_iplt.errors import CriterionError
+from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.slices import numbers_of
 
-__all__ = ["Criterion"]
+__all__ = ["AnyCriterion", "Criterion"]
 
 _REDUCTIONS = ("mean", "sum", "max", "l2")
 
@@ -34,17 +37,17 @@ class Criterion:
     sees_zeros = False  # whether filters that are zero change the scores of others
     missing = "their layer records no weights of theirs: see keras_iplt.register_rule"
 
-    def __init__(self, reduce="mean"):
+    def __init__(self, reduce: str = "mean") -> None:
         if reduce not in _REDUCTIONS:
             raise CriterionError(f"reduce: expected one of {_REDUCTIONS}, received: {reduce!r}")
         self.reduce = reduce
 
     @property
-    def name(self):
+    def name(self) -> str:
         """What the criterion is called in plans and messages."""
         return type(self).__name__.lower()
 
-    def score(self, filters):
+    def score(self, filters: Filters) -> np.ndarray:
         """One number per filter of a layer.
 
         Args:
@@ -53,13 +56,15 @@ class Criterion:
         """
         raise NotImplementedError(f"{type(self).__name__} must override score(filters)")
 
-    def collect(self, graph, wanted, data):
+    def collect(
+        self, graph: Graph, wanted: np.ndarray, data: Any
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Pairs `(ids, numbers)`: what is known about the channels marked in `wanted`, a mask
         over all ids. An id may appear any number of times."""
         for filters in filters_of(graph, wanted):
             yield filters.ids, self._checked(self.score(filters), filters)
 
-    def _checked(self, values, filters):
+    def _checked(self, values: Any, filters: Filters) -> np.ndarray:
         values = np.asarray(numbers_of(values), np.float64)
         if values.shape != (len(filters),):
             raise CriterionError(
@@ -74,16 +79,20 @@ class Criterion:
             )
         return values
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         names = inspect.signature(type(self)).parameters
         return {name: getattr(self, name) for name in names}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "Criterion":
         """The criterion with these arguments."""
         return cls(**config)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
         return f"{type(self).__name__}({settings})"
+
+
+# What a criterion can be given as: see `keras_iplt.criteria.get`.
+AnyCriterion: TypeAlias = str | Criterion | type[Criterion] | Callable[[np.ndarray], Any]

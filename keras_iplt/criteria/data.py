@@ -1,9 +1,13 @@
 """Criteria that look at data: gradients of the loss, or activations."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
 from keras_iplt.criteria.base import Criterion
-from keras_iplt.criteria.filters import check_finite, filters_of
+from keras_iplt.criteria.filters import Filters, check_finite, filters_of
+from keras_iplt.graph.channels import Call, Channels, Graph
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.running.gradients import gradients
 from keras_iplt.running.observe import batches, consumers, observe
@@ -16,7 +20,9 @@ class _FromGradients(Criterion):
 
     needs_data = True
 
-    def collect(self, graph, wanted, data):
+    def collect(
+        self, graph: Graph, wanted: np.ndarray, data: Any
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         layers = filters_of(graph, wanted)
         variables, weights = {}, {}
         for filters in layers:
@@ -34,7 +40,9 @@ class _FromGradients(Criterion):
         for filters, total in zip(layers, totals, strict=True):
             yield filters.ids, total / number
 
-    def of_batch(self, filters, weights, slopes):
+    def of_batch(
+        self, filters: Filters, weights: dict[int, np.ndarray], slopes: dict[int, np.ndarray]
+    ) -> np.ndarray:
         """One number per filter; weights and slopes are arrays by id of variable."""
         raise NotImplementedError
 
@@ -49,7 +57,9 @@ class Taylor(_FromGradients):
     regularisation is no part of the loss here.
     """
 
-    def of_batch(self, filters, weights, slopes):
+    def of_batch(
+        self, filters: Filters, weights: dict[int, np.ndarray], slopes: dict[int, np.ndarray]
+    ) -> np.ndarray:
         return np.abs(filters.dot(weights, slopes))
 
 
@@ -57,7 +67,9 @@ class Gradient(_FromGradients):
     """The l2 norm of the loss's gradient for a filter's kernel, averaged over the batches of
     `data`. Filters with a small one have settled."""
 
-    def of_batch(self, filters, weights, slopes):
+    def of_batch(
+        self, filters: Filters, weights: dict[int, np.ndarray], slopes: dict[int, np.ndarray]
+    ) -> np.ndarray:
         return np.sqrt(filters.dot(slopes, slopes, biases=False))
 
 
@@ -71,11 +83,14 @@ class _FromActivations(Criterion):
         "or use a criterion on its weights"
     )
 
-    def collect(self, graph, wanted, data):
+    def collect(
+        self, graph: Graph, wanted: np.ndarray, data: Any
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         consumed = consumers(graph, wanted)
-        found: dict = {}
+        # By call and place of the input: its channels, the sum so far and of how many.
+        found: dict[tuple[int, int], tuple[Channels, Any, int]] = {}
 
-        def visit(call, inputs):
+        def visit(call: Call, inputs: list[tuple[Channels, np.ndarray]]) -> None:
             for place, (x, values) in enumerate(inputs):
                 if consumed[id(call)][x.ids].any():
                     # Along an axis on which ids do not change, they have length 1.
@@ -90,7 +105,7 @@ class _FromActivations(Criterion):
             seen = consumed[key][x.ids]
             yield x.ids[seen], (total / count)[seen]
 
-    def of_values(self, values):
+    def of_values(self, values: np.ndarray) -> np.ndarray:
         """One number per activation."""
         raise NotImplementedError
 
@@ -99,12 +114,12 @@ class APoZ(_FromActivations):
     """The share of activations that are not zero: 1 − the average percentage of zeros (Hu et al.,
     2016). Tells filters apart where a ReLU is between them and the next layer."""
 
-    def of_values(self, values):
+    def of_values(self, values: np.ndarray) -> np.ndarray:
         return values != 0
 
 
 class Activation(_FromActivations):
     """The mean absolute activation."""
 
-    def of_values(self, values):
+    def of_values(self, values: np.ndarray) -> np.ndarray:
         return np.abs(values)

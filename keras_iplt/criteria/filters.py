@@ -1,11 +1,14 @@
 """The filters of a layer and their weights, wherever these stand in its kernels."""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
+import keras
 import numpy as np
 
 from keras_iplt.errors import WeightsError
+from keras_iplt.graph.channels import Graph, Slice
 from keras_iplt.graph.slices import numbers_of
 
 __all__ = ["Filters", "check_finite", "filters_of"]
@@ -15,7 +18,7 @@ class Part(NamedTuple):
     """A variable that holds weights of filters along one axis: those of the i-th filter at the
     positions `columns[i]`, or at position i where `columns` is None."""
 
-    variable: Any
+    variable: keras.Variable
     axis: int
     columns: np.ndarray | None
 
@@ -30,20 +33,22 @@ class Filters:
         bias_parts: where their biases are.
     """
 
-    def __init__(self, path, ids, parts, bias_parts=()):
+    def __init__(
+        self, path: str, ids: np.ndarray, parts: Iterable[Part], bias_parts: Iterable[Part] = ()
+    ) -> None:
         self.path, self.ids = path, ids
         self.parts, self.bias_parts = list(parts), list(bias_parts)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.ids)
 
     @property
-    def size(self):
+    def size(self) -> int:
         """The number of weights of one filter."""
         return sum(math.prod(part.variable.shape) for part in self.parts) // len(self)
 
     @property
-    def weights(self):
+    def weights(self) -> np.ndarray:
         """An array with one row per filter: a copy of its weights."""
         kinds = [numbers_of(part.variable).dtype for part in self.parts]
         result = np.empty((self.size, len(self)), np.result_type(np.float32, *kinds))
@@ -53,7 +58,7 @@ class Filters:
             start += len(block)
         return result.T
 
-    def blocks(self, most=1 << 18):
+    def blocks(self, most: int = 1 << 18) -> Iterator[np.ndarray]:
         """The weights a few at a time, as arrays with one *column* per filter and about `most`
         numbers: large kernels are never copied whole, and what is done stays in the cache."""
         for part in self.parts:
@@ -63,7 +68,7 @@ class Filters:
                     check_finite(value, part.variable, self.path)
                 yield block
 
-    def power_sums(self, p):
+    def power_sums(self, p: float) -> np.ndarray:
         """The sum of |w|^p over the weights of each filter."""
         total = np.zeros(len(self))
         for block in self.blocks():
@@ -76,7 +81,9 @@ class Filters:
                     total += (np.abs(block.astype(np.float64)) ** p).sum(axis=0)
         return total
 
-    def dot(self, a, b, biases=True):
+    def dot(
+        self, a: Mapping[int, np.ndarray], b: Mapping[int, np.ndarray], biases: bool = True
+    ) -> np.ndarray:
         """The sum of a · b over the weights of each filter, and over its biases if asked for;
         `a` and `b` are arrays by id of variable."""
         total = np.zeros(len(self))
@@ -88,7 +95,7 @@ class Filters:
         return total
 
 
-def _blocks(value, part, most=1 << 18):
+def _blocks(value: np.ndarray, part: Part, most: int = 1 << 18) -> Iterator[np.ndarray]:
     """An array shaped like the variable of a part, some rows at a time, one column per filter."""
     length = value.shape[part.axis]
     value = value.reshape(math.prod(value.shape[: part.axis]), length, -1)
@@ -100,7 +107,7 @@ def _blocks(value, part, most=1 << 18):
         yield block
 
 
-def filters_of(graph, wanted):
+def filters_of(graph: Graph, wanted: np.ndarray) -> list[Filters]:
     """The `Filters` of all layers that create some of the channels marked in `wanted`, a mask
     over all ids."""
     owner = np.full(len(graph.classes), -1)
@@ -113,7 +120,7 @@ def filters_of(graph, wanted):
     for piece in graph.slices:
         if piece.role != "output" or len(piece.variable.shape) < 2 or not wanted[piece.ids].any():
             continue
-        index = owner[piece.ids[0]]
+        index = int(owner[piece.ids[0]])
         columns = _columns(piece, index, owner, row, graph)
         if columns is None:  # a rule names the channels otherwise: each position is a filter
             part = Part(piece.variable, piece.axis, None)
@@ -135,7 +142,9 @@ def filters_of(graph, wanted):
     return found + strangers
 
 
-def _columns(piece, index, owner, row, graph):
+def _columns(
+    piece: Slice, index: int, owner: np.ndarray, row: np.ndarray, graph: Graph
+) -> np.ndarray | None:
     """Per filter of a producer its positions in a slice, or None unless all filters of this
     producer, and nothing else, stand there, each equally often."""
     count = len(graph.producers[index].ids)
@@ -148,12 +157,12 @@ def _columns(piece, index, owner, row, graph):
     return np.argsort(rows, kind="stable").reshape(count, times)
 
 
-def _part(piece, columns):
+def _part(piece: Slice, columns: np.ndarray) -> Part:
     in_order = columns.shape[1] == 1 and (columns[:, 0] == np.arange(len(columns))).all()
     return Part(piece.variable, piece.axis, None if in_order else columns)
 
 
-def check_finite(value, variable, path):
+def check_finite(value: np.ndarray, variable: keras.Variable, path: str) -> None:
     """Raises a `WeightsError` if the value of a variable of the layer `path` is not finite."""
     bad = np.count_nonzero(~np.isfinite(value))
     if bad:

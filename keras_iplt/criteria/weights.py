@@ -1,13 +1,16 @@
 """Criteria that look at nothing but the weights."""
 
 import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_iplt.criteria.base import Criterion
-from keras_iplt.criteria.filters import check_finite
+from keras_iplt.criteria.filters import Filters, check_finite
 from keras_iplt.errors import CriterionError
+from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.slices import numbers_of
 
 __all__ = ["Lp", "L1", "L2", "GeometricMedian", "LAMP", "BatchNormScale", "Random", "Custom"]
@@ -23,7 +26,7 @@ class Lp(Criterion):
         reduce: see `Criterion`.
     """
 
-    def __init__(self, p=2.0, mean=False, reduce="mean"):
+    def __init__(self, p: float = 2.0, mean: bool = False, reduce: str = "mean") -> None:
         super().__init__(reduce)
         if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 < p < math.inf:
             raise CriterionError(f"p: expected a positive number, received: {p!r}")
@@ -31,10 +34,10 @@ class Lp(Criterion):
         self.sees_zeros = self.mean
 
     @property
-    def name(self):
+    def name(self) -> str:
         return super().name + ("_mean" if self.mean else "")
 
-    def score(self, filters):
+    def score(self, filters: Filters) -> np.ndarray:
         total = filters.power_sums(self.p)
         return (total / filters.size if self.mean else total) ** (1 / self.p)
 
@@ -42,7 +45,7 @@ class Lp(Criterion):
 class L1(Lp):
     """The sum of the absolute weights of a filter (`mean`: their mean). See `Lp`."""
 
-    def __init__(self, mean=False, reduce="mean"):
+    def __init__(self, mean: bool = False, reduce: str = "mean") -> None:
         super().__init__(1, mean, reduce)
 
 
@@ -50,7 +53,7 @@ class L2(Lp):
     """The Euclidean norm of a filter (`mean`: the root of the mean square), Eq. 3 of the IPLT
     paper. See `Lp`."""
 
-    def __init__(self, mean=False, reduce="mean"):
+    def __init__(self, mean: bool = False, reduce: str = "mean") -> None:
         super().__init__(2, mean, reduce)
 
 
@@ -61,10 +64,10 @@ class GeometricMedian(Criterion):
     sees_zeros = True
 
     @property
-    def name(self):
+    def name(self) -> str:
         return "fpgm"
 
-    def score(self, filters):
+    def score(self, filters: Filters) -> np.ndarray:
         products = np.zeros((len(filters), len(filters)))
         for block in filters.blocks(1 << 23):
             # Distances do not change with the origin; near the filters, less is cancelled below.
@@ -84,7 +87,7 @@ class LAMP(Criterion):
     """A filter's squared norm over the sum of those of all filters of its layer that are at least
     as large, itself included: layer-adaptive magnitude (Lee et al., ICLR 2021), of filters."""
 
-    def score(self, filters):
+    def score(self, filters: Filters) -> np.ndarray:
         squares = filters.power_sums(2)
         ascending = np.sort(squares)
         sums = np.cumsum(ascending[::-1])[::-1]
@@ -98,10 +101,12 @@ class BatchNormScale(Criterion):
     missing = "no BatchNormalization with a scale follows them"
 
     @property
-    def name(self):
+    def name(self) -> str:
         return "bn_scale"
 
-    def collect(self, graph, wanted, data):
+    def collect(
+        self, graph: Graph, wanted: np.ndarray, data: Any
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         layers = {
             id(call.operation): (call.path, call.operation)
             for call in graph.calls.values()
@@ -118,13 +123,15 @@ class BatchNormScale(Criterion):
 class Random(Criterion):
     """Random numbers, the same for the same model and seed: what others must beat."""
 
-    def __init__(self, seed=0):
+    def __init__(self, seed: int = 0) -> None:
         super().__init__()
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise CriterionError(f"seed: expected an integer of 0 or more, received: {seed!r}")
         self.seed = seed
 
-    def collect(self, graph, wanted, data):
+    def collect(
+        self, graph: Graph, wanted: np.ndarray, data: Any
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         classes = np.unique(graph.classes[wanted])
         yield classes, np.random.default_rng(self.seed).random(len(wanted))[classes]
 
@@ -139,15 +146,15 @@ class Custom(Criterion):
 
     sees_zeros = True  # for all that is known
 
-    def __init__(self, function, reduce="mean"):
+    def __init__(self, function: Callable[[np.ndarray], Any], reduce: str = "mean") -> None:
         super().__init__(reduce)
         if not callable(function):
             raise CriterionError(f"expected a function of an array, received: {function!r}")
         self.function = function
 
     @property
-    def name(self):
+    def name(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
-    def score(self, filters):
+    def score(self, filters: Filters) -> Any:
         return self.function(filters.weights)

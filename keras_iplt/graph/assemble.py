@@ -1,15 +1,19 @@
 """From what was recorded while reading to a `Graph`: classes, groups, and reasons."""
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
 import numpy as np
 
-from keras_iplt.graph.channels import SOLID, Frozen, Graph, Group
-from keras_iplt.graph.flow import channels_in
+from keras_iplt.graph.channels import SOLID, Call, Channels, Frozen, Graph, Group, Producer, Slice
+from keras_iplt.graph.flow import Flow, channels_in
 from keras_iplt.graph.partition import Partition
 
 __all__ = ["assembled", "make_rectangular"]
 
 
-def make_rectangular(flow):
+def make_rectangular(flow: Flow) -> None:
     """Joins ids until, in every tensor, removed positions are whole slabs along one axis."""
     again = True
     while again:
@@ -19,7 +23,7 @@ def make_rectangular(flow):
                 again |= _settle_axis(flow, x)
 
 
-def _settle_axis(flow, x):
+def _settle_axis(flow: Flow, x: Channels) -> bool:
     """Lets the ids of `x` vary along one axis only: the one that leaves most of them apart."""
     ids = flow.partition.find(x.ids)
     frozen = np.concatenate([[SOLID], *(some for some, _ in flow.freezes)])
@@ -30,7 +34,7 @@ def _settle_axis(flow, x):
     _, numbers = np.unique(ids, return_inverse=True)
     numbers = numbers.reshape(ids.shape)
 
-    def classes_left(axis):
+    def classes_left(axis: int) -> int:
         apart = Partition()
         apart.fresh(int(numbers.max()) + 1)
         slabs = np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1)
@@ -42,7 +46,7 @@ def _settle_axis(flow, x):
     return True
 
 
-def assembled(flow, model, function):
+def assembled(flow: Flow, model: keras.Model, function: keras.Function) -> Graph:
     """The findings, frozen."""
     flow.path = ""
     ids = np.arange(len(flow.partition))
@@ -77,11 +81,14 @@ def assembled(flow, model, function):
     )
 
 
-def _groups(flow, producers, classes, filters):
+def _groups(
+    flow: Flow, producers: list[Producer], classes: np.ndarray, filters: np.ndarray
+) -> tuple[Group, ...]:
     """Classes that appear in the same tensors and variables, in the order of the graph."""
     random = np.random.default_rng(0)
     marks = np.zeros(len(classes), np.uint64)
-    seen = {id(x): x.ids for x in [*flow.seen, *flow.slices.values()]}
+    holders: list[Channels | Slice] = [*flow.seen, *flow.slices.values()]
+    seen = {id(x): x.ids for x in holders}
     for ids in seen.values():
         touched_classes = classes[ids]
         marks[touched_classes] = marks[touched_classes] ^ random.integers(0, 2**63, dtype=np.uint64)
@@ -93,8 +100,8 @@ def _groups(flow, producers, classes, filters):
     for index, roots in enumerate(members.values()):
         index_of[roots] = index
 
-    def touched(things):
-        found: list[list] = [[] for _ in members]
+    def touched(things: Iterable[Any]) -> list[list[Any]]:
+        found: list[list[Any]] = [[] for _ in members]
         for thing in things:
             inside = np.bincount(index_of[classes[thing.ids]] + 1, minlength=1)[1:]
             for index in np.flatnonzero(inside):
@@ -120,7 +127,9 @@ def _groups(flow, producers, classes, filters):
     )
 
 
-def _frozen(producers, roots, reasons):
+def _frozen(
+    producers: list[Producer], roots: np.ndarray, reasons: dict[int, str]
+) -> Iterator[Frozen]:
     frozen = np.zeros(len(roots), bool)
     frozen[list(reasons)] = True
     for producer in producers:
@@ -132,7 +141,7 @@ def _frozen(producers, roots, reasons):
             yield Frozen(producer.path, count, reason)
 
 
-def _signature(calls):
+def _signature(calls: Iterable[Call]) -> tuple[str, ...]:
     """The operations in a form that is equal for equal architectures, whatever the names."""
     made_by: dict[int, int] = {}  # id(Channels) -> place of the operation that put them out
     described = []

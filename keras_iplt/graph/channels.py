@@ -15,6 +15,7 @@ parameter counts and smaller weights all follow from that, with no knowledge of 
 
 import dataclasses
 import functools
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import keras
@@ -24,18 +25,26 @@ from keras_iplt.support.text import printable
 
 __all__ = [
     "SOLID",
+    "Arguments",
     "Call",
     "Channels",
     "Frozen",
     "Graph",
     "Group",
+    "Outputs",
     "Producer",
+    "Recipe",
     "Rescale",
+    "Shape",
     "Slice",
     "Work",
 ]
 
 SOLID = 0  # the id of what always stays: inputs, constants
+
+Shape = tuple[int | None, ...]  # None where a length is not known
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # args and kwargs of a call
+Recipe = dict[str, tuple[int, int]]  # config entry -> (index of weight, axis) that it follows
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,18 +60,21 @@ class Channels:
     """
 
     ids: np.ndarray
-    shape: tuple[int | None, ...]
+    shape: Shape
     masked: float | None = 0.0
 
     @property
-    def zero(self):
+    def zero(self) -> bool:
         """Whether masking a channel leaves exact zeros here."""
         return self.masked == 0
 
     @property
-    def varying(self):
+    def varying(self) -> tuple[int, ...]:
         """The axes along which ids change."""
         return tuple(axis for axis, length in enumerate(self.ids.shape) if length > 1)
+
+
+Outputs = Channels | list[Channels]  # of an operation: a tensor, or several of them
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,7 +86,7 @@ class Slice:
     """
 
     path: str
-    variable: Any
+    variable: keras.Variable
     axis: int
     ids: np.ndarray
     role: str
@@ -86,7 +98,7 @@ class Producer:
     apart (the keys and values of attention, say)."""
 
     path: str
-    layer: Any
+    layer: keras.Operation
     ids: np.ndarray
     convolution: bool
     place: int = 0
@@ -108,7 +120,7 @@ class Rescale:
     """`variable` is multiplied by (kept / all of `ids`) ** `power` when channels go physically:
     for layers that divide by a number of channels (attention, RMS normalisation)."""
 
-    variable: Any
+    variable: keras.Variable
     ids: np.ndarray
     power: float
 
@@ -127,19 +139,19 @@ class Call:
             (the config entries in `recipe` follow the weights).
     """
 
-    operation: Any
+    operation: keras.Operation
     path: str
     node: Any
-    args: tuple
-    kwargs: dict
-    specs: tuple
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    specs: Arguments
     outputs: Any = None
     carry: str = "rule"
-    inner: Any = None
-    recipe: dict[str, tuple[int, int]] | None = None
+    inner: keras.Function | None = None
+    recipe: Recipe | None = None
 
     @property
-    def inputs(self):
+    def inputs(self) -> list[Any]:
         """What goes into a nested model, flat: not the masks that it may be called with."""
         return keras.tree.flatten(self.args[0] if self.args else self.kwargs["inputs"])
 
@@ -165,10 +177,10 @@ class Group:
     least: int = 1
 
     @property
-    def size(self):
+    def size(self) -> int:
         return len(self.classes)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         names = ", ".join(p.path for p in self.producers)
         return f"Group({self.index}: {self.size} channels of {names})"
 
@@ -193,8 +205,8 @@ class Graph:
         approximate: whether layer normalisation may be pruned.
     """
 
-    model: Any
-    function: Any = dataclasses.field(repr=False)  # the operations of the model
+    model: keras.Model
+    function: keras.Function = dataclasses.field(repr=False)  # the operations of the model
     groups: tuple[Group, ...]
     frozen: tuple[Frozen, ...]
     classes: np.ndarray = dataclasses.field(repr=False)  # id -> class; SOLID where frozen
@@ -202,12 +214,13 @@ class Graph:
     producers: tuple[Producer, ...] = dataclasses.field(repr=False)
     works: tuple[Work, ...] = dataclasses.field(repr=False)
     rescales: tuple[Rescale, ...] = dataclasses.field(repr=False)
-    calls: dict = dataclasses.field(repr=False)  # id(node) -> Call
+    # By id(node), or by (id(layer), "inner") for what is called inside a wrapper.
+    calls: dict[Hashable, Call] = dataclasses.field(repr=False)
     signature: tuple[str, ...] = dataclasses.field(repr=False)
     approximate: bool = False
 
     @functools.cached_property
-    def by_variable(self):
+    def by_variable(self) -> dict[int, list[Slice]]:
         """id(variable) -> its slices."""
         found: dict[int, list[Slice]] = {}
         for piece in self.slices:
@@ -215,7 +228,7 @@ class Graph:
         return found
 
     @functools.cached_property
-    def by_operation(self):
+    def by_operation(self) -> dict[int, list[Call]]:
         """id(operation) -> its calls."""
         found: dict[int, list[Call]] = {}
         for call in self.calls.values():
@@ -223,7 +236,7 @@ class Graph:
         return found
 
     @functools.cached_property
-    def by_path(self):
+    def by_path(self) -> dict[str, list[Slice]]:
         """path of an operation -> the slices of its variables."""
         found: dict[str, list[Slice]] = {}
         for piece in self.slices:
@@ -231,7 +244,7 @@ class Graph:
         return found
 
     @functools.cached_property
-    def idle(self):
+    def idle(self) -> set[int]:
         """ids of variables that no operation uses, in layers that their operations take the place
         of: the smaller model is without them."""
         calls = self.calls.values()
@@ -244,7 +257,7 @@ class Graph:
         }
         return {id(w) for call in flattened for w in call.operation.weights} - used
 
-    def gone(self, classes: list[np.ndarray]) -> np.ndarray:
+    def gone(self, classes: Sequence[np.ndarray]) -> np.ndarray:
         """A mask over all ids: True for the ids of the given arrays of classes."""
         chosen = np.zeros(len(self.classes), bool)
         for some in classes:
@@ -252,7 +265,7 @@ class Graph:
         chosen[SOLID] = False
         return chosen[self.classes]
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [("channels", "filters", "created by", "")]
         rows += [
             (str(g.size), str(int(g.filters.sum())), ", ".join(p.path for p in g.producers), "")
@@ -269,5 +282,5 @@ class Graph:
         return "\n".join(lines)
 
 
-def _shorten(text, width):
+def _shorten(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"

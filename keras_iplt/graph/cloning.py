@@ -1,5 +1,7 @@
 """A model over other layers: the same graph, with layers put in place of its own."""
 
+from collections.abc import Callable
+
 import keras
 
 from keras_iplt import _keras as private
@@ -10,7 +12,7 @@ __all__ = ["cloned"]
 _GRAPHS = (keras.Sequential, private.Functional)
 
 
-def cloned(model, function):
+def cloned(model: keras.Model, function: Callable[[keras.Layer], keras.Layer]) -> keras.Model:
     """The graph of a model, uncompiled, over the layers that a function puts in place of its own.
 
     Args:
@@ -20,11 +22,13 @@ def cloned(model, function):
     return _cloned(model, function, {})
 
 
-def _cloned(model, function, made):
+def _cloned(
+    model: keras.Model, function: Callable[[keras.Layer], keras.Layer], made: dict[int, keras.Layer]
+) -> keras.Model:
     if not isinstance(model, _GRAPHS):
         raise ModelError(f"model: expected a Functional or Sequential model, received: {model!r}")
 
-    def again(layer):
+    def again(layer: keras.Layer) -> keras.Layer:
         if id(layer) not in made:
             nested = isinstance(layer, _GRAPHS)
             made[id(layer)] = _cloned(layer, function, made) if nested else function(layer)
@@ -40,5 +44,5 @@ def _cloned(model, function, made):
         model.compiled = compiled
 
 
-def _input_like(x):
+def _input_like(x: keras.KerasTensor) -> keras.KerasTensor:
     return keras.Input(batch_shape=x.shape, dtype=x.dtype, name=private.producer_of(x).name)

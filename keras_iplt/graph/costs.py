@@ -1,15 +1,17 @@
 """What a model costs with some of its channels gone: parameters and FLOPs, from ids alone."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from keras_iplt.errors import OptionError
+from keras_iplt.graph.channels import Graph
 
 __all__ = ["flops", "macs", "parameters", "share_removed"]
 
 
-def parameters(graph, gone=None):
+def parameters(graph: Graph, gone: np.ndarray | None = None) -> int:
     """Number of parameters left when the ids marked in `gone` go."""
     total = 0
     for variable in graph.model.weights:
@@ -22,7 +24,7 @@ def parameters(graph, gone=None):
     return total
 
 
-def _works(graph, gone, adds):
+def _works(graph: Graph, gone: np.ndarray | None, adds: bool) -> int:
     total = 0
     for work in graph.works:
         if work.adds and not adds:
@@ -36,21 +38,21 @@ def _works(graph, gone, adds):
     return total
 
 
-def _count(gone, ids):
+def _count(gone: np.ndarray | None, ids: np.ndarray) -> int:
     return 0 if gone is None else int(np.count_nonzero(gone[ids]))
 
 
-def macs(graph, gone=None):
+def macs(graph: Graph, gone: np.ndarray | None = None) -> int:
     """Multiply-adds per example."""
     return _works(graph, gone, adds=False)
 
 
-def flops(graph, gone=None):
+def flops(graph: Graph, gone: np.ndarray | None = None) -> int:
     """2 × (multiply-adds + bias additions) per example."""
     return 2 * _works(graph, gone, adds=True)
 
 
-def share_removed(measure, graph):
+def share_removed(measure: Callable[..., float], graph: Graph) -> Callable[[np.ndarray], float]:
     """A function of `gone`: the share of `measure` that goes."""
     whole = measure(graph)
     return lambda gone: 1 - measure(graph, gone) / whole

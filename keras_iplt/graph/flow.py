@@ -9,18 +9,33 @@ them, and returns the `Channels` that come out. For a fully connected layer that
     return flow.place(ids, axis=-1)
 """
 
+import abc
 import math
+from collections.abc import Callable, Collection, Hashable, Sequence
+from typing import Any, TypeGuard
 
 import keras
 import numpy as np
 
-from keras_iplt.graph.channels import SOLID, Channels, Frozen, Producer, Rescale, Slice, Work
+from keras_iplt.graph.channels import (
+    SOLID,
+    Call,
+    Channels,
+    Frozen,
+    Outputs,
+    Producer,
+    Rescale,
+    Shape,
+    Slice,
+    Work,
+)
+from keras_iplt.graph.masked import Outcome
 from keras_iplt.graph.partition import Partition
 
-__all__ = ["Flow", "channel_axis", "channels_in", "spread"]
+__all__ = ["Flow", "all_known", "channel_axis", "channels_in", "product", "spread"]
 
 
-class Flow:
+class Flow(abc.ABC):
     """What is known while a model is being read.
 
     Attributes:
@@ -29,38 +44,42 @@ class Flow:
         approximate: whether layer normalisation may be pruned although no exact answer exists.
     """
 
-    def __init__(self, approximate=False):
+    def __init__(self, approximate: bool = False) -> None:
         self.partition = Partition()
         self.partition.fresh(1)  # SOLID
-        self.slices = {}
-        self.producers = []
-        self.works = []
-        self.rescales = []
-        self.minimums = []  # (ids, how many of them have to stay)
-        self.refusals = []  # rows for layers that create channels in a way not understood
-        self.freezes = []  # (ids, reason)
-        self.calls = {}
-        self.trials = {}  # what operations were found to make of masked channels
-        self.seen = []  # all Channels ever put out, for the final tidying
+        self.slices: dict[tuple[int, int], Slice] = {}  # by id(variable) and axis
+        self.producers: list[Producer] = []
+        self.works: list[Work] = []
+        self.rescales: list[Rescale] = []
+        self.minimums: list[tuple[np.ndarray, int]] = []  # (ids, how many of them have to stay)
+        # Rows for layers that create channels in a way not understood.
+        self.refusals: list[Frozen] = []
+        self.freezes: list[tuple[np.ndarray, str]] = []  # (ids, reason)
+        self.calls: dict[Hashable, Call] = {}
+        # What operations were found to make of masked channels.
+        self.trials: dict[Hashable, Outcome] = {}
+        self.seen: list[Channels] = []  # all ever put out, for the final tidying
         self.created = 0  # how many sets of channels the operation being read has created
         self.path = ""
-        self.shapes: tuple[tuple[int | None, ...], ...] = ()
+        self.shapes: tuple[Shape, ...] = ()
         self.approximate = approximate
 
     # -- channels come into being --
 
-    def create(self, layer, count, convolution=False):
+    def create(self, layer: keras.Operation, count: int, convolution: bool = False) -> np.ndarray:
         """New channels, one for each of `count` filters of `layer`."""
         ids = self.partition.fresh(count)
         self.producers.append(Producer(self.path, layer, ids, convolution, self.created))
         self.created += 1
         return ids
 
-    def solid(self, shape):
+    def solid(self, shape: Sequence[int | None]) -> Channels:
         """A tensor in which nothing can be pruned."""
         return Channels(np.full((1,) * len(shape), SOLID), tuple(shape))
 
-    def place(self, ids, axis, output=0, masked=0.0):
+    def place(
+        self, ids: np.ndarray, axis: int, output: int = 0, masked: float | None = 0.0
+    ) -> Channels:
         """The output tensor whose channels along `axis` are `ids`, and what they hold once they are
         masked (see `Channels`)."""
         shape = self.shapes[output]
@@ -70,7 +89,7 @@ class Flow:
 
     # -- channels meet --
 
-    def join(self, a, b, reason):
+    def join(self, a: np.ndarray, b: np.ndarray, reason: str) -> None:
         """The ids of `a` and `b` stand or fall together, position by position."""
         a, b = np.broadcast_arrays(a, b)
         meets_solid = (a == SOLID) != (b == SOLID)
@@ -80,36 +99,41 @@ class Flow:
         if both.any():
             self.partition.union(a[both], b[both])
 
-    def freeze(self, ids, reason):
+    def freeze(self, ids: np.ndarray | Channels, reason: str) -> None:
         """These ids stay. `reason` continues the sentence "cannot be pruned: …"."""
-        ids = np.unique(ids.ids if isinstance(ids, Channels) else ids)
-        ids = ids[ids != SOLID]
-        if len(ids):
-            self.freezes.append((ids, f"{reason} ({self.path})" if self.path else reason))
+        several = np.unique(ids.ids if isinstance(ids, Channels) else ids)
+        several = several[several != SOLID]
+        if len(several):
+            self.freezes.append((several, f"{reason} ({self.path})" if self.path else reason))
 
-    def at_least(self, ids, count):
+    def at_least(self, ids: np.ndarray, count: int) -> None:
         """`count` of these channels have to stay."""
         self.minimums.append((np.asarray(ids), count))
 
-    def frozen(self, x, reason):
+    def frozen(self, x: Any, reason: str) -> Outputs:
         """Freezes `x` (any structure of channels) and returns the output as a solid tensor, or
         the outputs as a list of them."""
         for one in channels_in(x):
             self.freeze(one, reason)
         return self.solid_outputs()
 
-    def refused(self, x, reason):
+    def refused(self, x: Any, reason: str) -> Outputs:
         """As `frozen`, for a layer whose own filters are not understood: it is listed too."""
         channels = int(self.shapes[0][-1] or 0) if self.shapes and self.shapes[0] else 0
         self.refusals.append(Frozen(self.path, channels, reason))
         return self.frozen(x, reason)
 
-    def solid_outputs(self):
+    def solid_outputs(self) -> Outputs:
         """Outputs in which nothing can be pruned: one, or a list."""
         outputs = [self.solid(shape) for shape in self.shapes]
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def vector(self, x, axis, reason="it is contracted together with positions that differ"):
+    def vector(
+        self,
+        x: Channels,
+        axis: int,
+        reason: str = "it is contracted together with positions that differ",
+    ) -> np.ndarray:
         """The ids along one axis. Ids that differ elsewhere are joined, slab by slab."""
         axis %= len(x.shape)
         ids = self.partition.find(x.ids)
@@ -127,7 +151,12 @@ class Flow:
             ids = np.repeat(ids, length)
         return ids
 
-    def only(self, x, axis, reason="another axis than that of its channels is pruned"):
+    def only(
+        self,
+        x: Channels,
+        axis: int,
+        reason: str = "another axis than that of its channels is pruned",
+    ) -> Channels:
         """`x` with its channels along `axis` alone; ids along other axes are joined or frozen."""
         axis %= len(x.shape)
         ids = self.vector(x, axis, reason)
@@ -139,7 +168,7 @@ class Flow:
 
     # -- variables and costs --
 
-    def slice(self, variable, axis, ids, role):
+    def slice(self, variable: keras.Variable | None, axis: int, ids: np.ndarray, role: str) -> None:
         """Records that position `i` of `variable` along `axis` belongs to `ids[i]`."""
         if variable is None:
             return
@@ -158,41 +187,82 @@ class Flow:
                 known = np.where(earlier.ids == SOLID, ids, earlier.ids)
                 self.slices[key] = Slice(earlier.path, variable, axis, known, earlier.role)
 
-    def consume(self, variable, axis, ids):
+    def consume(self, variable: keras.Variable | None, axis: int, ids: np.ndarray) -> None:
         """`variable` takes these channels in along `axis`."""
         self.slice(variable, axis, ids, "input")
 
-    def follow(self, variable, axis, ids):
+    def follow(self, variable: keras.Variable | None, axis: int, ids: np.ndarray) -> None:
         """`variable` holds one entry per channel along `axis`."""
         self.slice(variable, axis, ids, "follow")
 
-    def work(self, factor, *axes, adds=False):
+    def work(self, factor: int | None, *axes: np.ndarray, adds: bool = False) -> None:
         """Counts `factor` × the lengths of `axes` multiply-adds (or bias additions)."""
         self.works.append(Work(self.path, factor, tuple(axes), adds))
 
-    def rescale(self, variable, ids, power):
+    def rescale(self, variable: keras.Variable | None, ids: np.ndarray, power: float) -> None:
         """`variable` changes by (kept / all) ** `power` when some of `ids` go."""
         if variable is not None:
             self.rescales.append(Rescale(variable, np.asarray(ids), power))
 
-    def positions(self, shape, *channel_axes):
+    def positions(self, shape: Shape, *channel_axes: int) -> int | None:
         """How many positions a tensor has per example, leaving out the given axes."""
         left_out = {0, *(axis % len(shape) for axis in channel_axes)}
         lengths = [n for axis, n in enumerate(shape) if axis not in left_out]
-        return None if None in lengths else math.prod(lengths)
+        return product(lengths)
+
+    def repeat_works(self, start: int, times: int | None) -> None:
+        """Work counted since `start` is done `times` times."""
+        for i in range(start, len(self.works)):
+            work = self.works[i]
+            factor = None if work.factor is None or times is None else work.factor * times
+            self.works[i] = Work(work.path, factor, work.axes, work.adds)
+
+    # -- operations inside the one being read --
+
+    @abc.abstractmethod
+    def call(
+        self,
+        operation: keras.Operation,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        node: Any = None,
+    ) -> Any:
+        """What comes out of an operation. Rules of wrappers use it for the layer they wrap."""
+
+    @abc.abstractmethod
+    def call_function(self, function: Callable[[Any], Any], x: Channels) -> Any:
+        """What comes out of a plain function of one tensor."""
+
+    @abc.abstractmethod
+    def read(self, function: keras.Function, inputs: Sequence[Channels], prefix: str) -> Any:
+        """Follows a graph; returns its outputs."""
+
+    def calls_of(self, operation: keras.Operation) -> list[Call]:
+        """Earlier calls of an operation."""
+        return [call for call in self.calls.values() if call.operation is operation]
 
 
-def channel_axis(operation):
+def all_known(lengths: Collection[int | None]) -> TypeGuard[Collection[int]]:
+    """Whether no length is None."""
+    return None not in lengths
+
+
+def product(lengths: Collection[int | None]) -> int | None:
+    """The product of lengths, or None if one of them is not known."""
+    return math.prod(lengths) if all_known(lengths) else None
+
+
+def channel_axis(operation: keras.Operation) -> int:
     """Where an operation's `data_format` puts the channels; last if it has none."""
     return 1 if getattr(operation, "data_format", None) == "channels_first" else -1
 
 
-def channels_in(structure):
+def channels_in(structure: Any) -> list[Channels]:
     """All `Channels` in a structure of arguments."""
     return [x for x in keras.tree.flatten(structure) if isinstance(x, Channels)]
 
 
-def spread(ids, lengths):
+def spread(ids: np.ndarray, lengths: Sequence[int | None]) -> np.ndarray:
     """`ids` with collapsed axes repeated to the given lengths (None leaves an axis alone)."""
     target = [have if want is None else want for have, want in zip(ids.shape, lengths, strict=True)]
     return np.broadcast_to(ids, target)

@@ -12,10 +12,13 @@ give what the smaller model gives.
 """
 
 import itertools
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+
+from keras_iplt.graph.channels import Channels
 
 __all__ = ["Operand", "Outcome", "constant_through", "trial"]
 
@@ -39,7 +42,7 @@ class Operand(NamedTuple):
     numbers: tuple[float, ...] | None
 
     @classmethod
-    def of(cls, x):
+    def of(cls, x: Channels) -> "Operand":
         """The channels of a tensor, where the operation takes them along."""
         return cls(True, None if x.masked is None else (x.masked,))
 
@@ -52,7 +55,7 @@ class Outcome(NamedTuple):
     finite: bool
 
 
-def trial(function, operands):
+def trial(function: Callable[..., Any], operands: Sequence[Operand]) -> Outcome:
     """Carries out `function`, which works position by position, at a masked channel.
 
     Args:
@@ -73,7 +76,9 @@ def trial(function, operands):
         for column, one in enumerate(operands):
             if one.own:
                 kept[:, column] = number * (1 + 0.1 * ((column + i) % 3))
-        ordinary |= np.isfinite(_carried_out(function, kept))
+        tried = _carried_out(function, kept)
+        if tried is not None:
+            ordinary |= np.isfinite(tried)
     moderate = (abs(rows) < 1e38).all(axis=1)  # beyond, it is the float that ends, not the function
     found = np.unique(results[finite])
     return Outcome(
@@ -82,7 +87,7 @@ def trial(function, operands):
     )
 
 
-def _rows(candidates):
+def _rows(candidates: Sequence[tuple[float, ...]]) -> np.ndarray:
     """Combinations of the candidates, one column per operand: all of them, or many."""
     known = {n for some in candidates for n in some} if len(candidates) > 1 else set()
     columns = [
@@ -95,7 +100,7 @@ def _rows(candidates):
     return np.stack([random.choice(column, _MOST_ROWS) for column in columns], 1).astype("float32")
 
 
-def _carried_out(function, rows):
+def _carried_out(function: Callable[..., Any], rows: np.ndarray) -> np.ndarray | None:
     """`function` of the columns, as numbers, or None if it takes no floating point numbers."""
     tensors = [keras.ops.convert_to_tensor(column[:, None]) for column in rows.T]
     with keras.StatelessScope():
@@ -106,7 +111,7 @@ def _carried_out(function, rows):
     return np.broadcast_to(np.asarray(value, "float32"), (len(rows), 1))[:, 0]
 
 
-def constant_through(function, rank, number):
+def constant_through(function: Callable[..., Any], rank: int, number: float | None) -> float | None:
     """What comes out of an operation over positions that all hold `number`: one number, whatever
     there are many of them, or None."""
     if number is None:

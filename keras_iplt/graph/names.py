@@ -1,16 +1,18 @@
 """Layers by name: what a user calls a layer, and which groups of channels that means."""
 
-import collections.abc
 import difflib
+from collections.abc import Collection, Iterable, Mapping
+from typing import TypeAlias
 
 import keras
 import numpy as np
 
 from keras_iplt.errors import OptionError
-from keras_iplt.graph.channels import SOLID
+from keras_iplt.graph.channels import SOLID, Graph
 from keras_iplt.support.arguments import check_share
 
 __all__ = [
+    "Layers",
     "as_dict",
     "as_list",
     "by_layer",
@@ -21,7 +23,13 @@ __all__ = [
 ]
 
 
-def own_shares(graph, per_layer, prunable):
+# One or several layers, or their names.
+Layers: TypeAlias = keras.Layer | str | Iterable[keras.Layer | str]
+
+
+def own_shares(
+    graph: Graph, per_layer: Mapping[keras.Layer | str, float], prunable: Collection[int]
+) -> dict[int, float]:
     """`{group index: share}` from `{layer or name: share}`."""
     found: dict[int, float] = {}
     for key, share in per_layer.items():
@@ -45,7 +53,7 @@ def own_shares(graph, per_layer, prunable):
     return found
 
 
-def groups_of(graph, key):
+def groups_of(graph: Graph, key: keras.Layer | str) -> list[int]:
     """The groups whose channels a layer creates, or holds one entry each of (batch norm …)."""
     paths = paths_of(graph, key)
     touched = np.zeros(len(graph.classes), bool)
@@ -60,7 +68,7 @@ def groups_of(graph, key):
     return [group.index for group in graph.groups if touched[group.classes].any()]
 
 
-def by_layer(graph, prunable):
+def by_layer(graph: Graph, prunable: Collection[int]) -> dict[str, list[int]]:
     """The path of a layer -> the groups that it stands for in `per_layer`, until all groups have
     a layer."""
     found: dict[str, list[int]] = {}
@@ -71,7 +79,7 @@ def by_layer(graph, prunable):
     return found
 
 
-def paths_of(graph, key):
+def paths_of(graph: Graph, key: keras.Layer | str) -> set[str]:
     """Paths of the operations that a layer object or a name stands for."""
     calls = graph.calls.values()
     if isinstance(key, keras.Layer):
@@ -90,15 +98,15 @@ def paths_of(graph, key):
     return heads | {call.path for call in calls if call.path.startswith(inside)}
 
 
-def name_of(key):
+def name_of(key: keras.Layer | str) -> str:
     """A layer's name, or the name itself."""
     return key.name if isinstance(key, keras.Layer) else key
 
 
-def as_list(ignore):
+def as_list(ignore: Layers) -> list[keras.Layer | str]:
     """One layer or name, or several, as a list."""
     several = [ignore] if isinstance(ignore, (str, keras.Layer)) else ignore
-    if not isinstance(several, collections.abc.Iterable):
+    if not isinstance(several, Iterable):
         raise OptionError(f"ignore: expected layers or names of layers, received: {ignore!r}")
     several = list(several)
     for key in several:
@@ -107,11 +115,11 @@ def as_list(ignore):
     return several
 
 
-def as_dict(per_layer):
+def as_dict(per_layer: Mapping[keras.Layer | str, float] | None) -> dict[keras.Layer | str, float]:
     """Shares by layer or name."""
     if per_layer is None:
         return {}
-    if not isinstance(per_layer, collections.abc.Mapping):
+    if not isinstance(per_layer, Mapping):
         raise OptionError(f"per_layer: expected {{layer or name: ratio}}, received: {per_layer!r}")
     for key, share in per_layer.items():
         if not isinstance(key, (str, keras.Layer)):

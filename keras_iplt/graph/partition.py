@@ -17,19 +17,19 @@ class Partition:
     [0, 1, 0, 1]
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._parent = np.zeros(0, np.int64)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._parent)
 
-    def fresh(self, count):
+    def fresh(self, count: int) -> np.ndarray:
         """`count` new ids, each in a class of its own."""
         ids = np.arange(len(self), len(self) + count)
         self._parent = np.concatenate([self._parent, ids])
         return ids
 
-    def find(self, ids):
+    def find(self, ids: np.ndarray) -> np.ndarray:
         """The class of each id, in the shape of `ids`."""
         roots = self._parent[ids]
         while True:
@@ -40,7 +40,7 @@ class Partition:
         self._parent[ids] = roots  # shortens the way for the next search
         return roots
 
-    def union(self, a, b):
+    def union(self, a: np.ndarray, b: np.ndarray) -> None:
         """Joins the classes of `a` and `b` position by position (shapes broadcast)."""
         a, b = np.broadcast_arrays(a, b)
         a, b = a.ravel(), b.ravel()

@@ -5,6 +5,8 @@ was recorded: on another width it is another one, or the operations are.
 """
 
 import numbers
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,7 +16,7 @@ from keras_iplt import _keras as private
 __all__ = ["plain_differences", "same", "same_constants", "same_operations"]
 
 
-def same_operations(one, other):
+def same_operations(one: keras.Function, other: keras.Function) -> bool:
     """Whether two recordings are of the same operations with the same constants."""
     pairs = list(zip(private.nodes(one), private.nodes(other), strict=False))
     return len(private.nodes(one)) == len(private.nodes(other)) and all(
@@ -25,17 +27,17 @@ def same_operations(one, other):
     )
 
 
-def same_constants(a, b):
+def same_constants(a: Any, b: Any) -> bool:
     """Whether two structures of arguments hold the same beside their tensors."""
 
-    def constants(structure):
+    def constants(structure: Any) -> list[Any]:
         leaves = keras.tree.flatten(structure)
         return [None if isinstance(x, keras.KerasTensor) else x for x in leaves]
 
     return same(constants(a), constants(b))
 
 
-def plain_differences(before, after):
+def plain_differences(before: object, after: object) -> Iterator[tuple[str, Any]]:
     """Pairs `(attribute, value)` of what two objects of one class hold otherwise: numbers, arrays
     and structures of these. Names, layers, variables and functions are not looked at."""
     for name, value in vars(after).items():
@@ -47,14 +49,14 @@ def plain_differences(before, after):
 _PLAIN = (numbers.Number, np.ndarray, type(None))
 
 
-def _is_plain(value):
+def _is_plain(value: Any) -> bool:
     if isinstance(value, keras.InputSpec):
         return True
     leaves = keras.tree.flatten(value) if isinstance(value, (list, tuple, dict)) else [value]
     return all(isinstance(leaf, (*_PLAIN, keras.InputSpec)) for leaf in leaves)
 
 
-def same(a, b):
+def same(a: Any, b: Any) -> bool:
     """Whether two structures hold the same: tensors and objects by identity, numbers by value."""
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)

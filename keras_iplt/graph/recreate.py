@@ -3,13 +3,16 @@
 import itertools
 import types
 import warnings
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
-from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.channels import SOLID, Arguments, Call, Channels, Recipe, Slice
+from keras_iplt.graph.flow import Flow
 from keras_iplt.graph.slices import kept_along, kept_axes, kept_lengths, numbers_of, take, zeroed
 
 __all__ = ["check_round_trip", "config_of", "is_custom", "learn_to_recreate", "recreate"]
@@ -18,12 +21,12 @@ _MOST_NUMBERS = 4_000_000  # in a tensor that a layer is tried on
 _MOST_TRIES = 64
 
 
-def is_custom(layer):
+def is_custom(layer: keras.Layer) -> bool:
     """Whether a layer's class is not one of Keras's own."""
     return not private.is_keras_layer(layer)
 
 
-def config_of(layer):
+def config_of(layer: keras.Layer) -> dict[str, Any]:
     """A layer's config, without the warning that a lambda in it is unsafe in a file: no file is
     written here."""
     with warnings.catch_warnings():
@@ -38,7 +41,7 @@ def config_of(layer):
             return {"name": layer.name, "trainable": layer.trainable, "dtype": policy}
 
 
-def recreate(layer, changes=None):
+def recreate(layer: keras.Layer, changes: dict[str, Any] | None = None) -> keras.Layer:
     """A new layer of the same class and config, but for `changes`."""
     if type(layer) is keras.layers.Lambda:  # its config would carry code as text
         return keras.layers.Lambda(
@@ -63,7 +66,7 @@ def recreate(layer, changes=None):
         ) from error
 
 
-def check_round_trip(call):
+def check_round_trip(call: Call) -> None:
     """Raises a `ModelError` unless a custom layer, made again from its config, computes the same.
 
     Args:
@@ -75,7 +78,7 @@ def check_round_trip(call):
         return
     random = np.random.default_rng(0)
 
-    def number(spec):
+    def number(spec: Any) -> Any:
         if not isinstance(spec, keras.KerasTensor):
             return spec
         value = random.uniform(0.1, 1, [3 if n is None else n for n in spec.shape])
@@ -100,18 +103,18 @@ def check_round_trip(call):
         )
 
 
-def _results(layer, args, kwargs):
+def _results(layer: keras.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[np.ndarray]:
     return [_numpy(y) for y in keras.tree.flatten(layer(*args, **kwargs))]
 
 
-def _equal(a, b):
+def _equal(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
     return len(a) == len(b) and all(
         x.shape == y.shape and np.allclose(x, y, 1e-4, 1e-5, equal_nan=True)
         for x, y in zip(a, b, strict=True)
     )
 
 
-def learn_to_recreate(flow, call):
+def learn_to_recreate(flow: Flow, call: Call) -> tuple[Recipe | None, str | None]:
     """Tries a custom layer with a few channels fewer.
 
     Returns:
@@ -139,13 +142,13 @@ def learn_to_recreate(flow, call):
 class _Trial:
     """One custom layer, a few channels of it chosen to go, and numbers to try it on."""
 
-    def __init__(self, flow, call):
+    def __init__(self, flow: Flow, call: Call) -> None:
         self.layer = call.operation
         self.args, self.kwargs, self.outputs = call.args, call.kwargs, call.outputs
         self.specs = call.specs
         self.weights = list(self.layer.weights)
         roots = flow.partition.find(np.arange(len(flow.partition)))
-        pieces: dict[int, list] = {}
+        pieces: dict[int, list[Slice]] = {}
         for piece in flow.slices.values():
             pieces.setdefault(id(piece.variable), []).append(piece)
         vectors = [p.ids for w in self.weights for p in pieces.get(id(w), [])]
@@ -155,12 +158,12 @@ class _Trial:
         self.kept = [kept_axes(w, pieces.get(id(w), []), self.gone) for w in self.weights]
 
     @property
-    def too_large(self):
+    def too_large(self) -> bool:
         shapes = [s.shape for s in keras.tree.flatten(self.specs)
                   if isinstance(s, keras.KerasTensor)]  # fmt: skip
         return any(np.prod([n or 3 for n in s], dtype=float) > _MOST_NUMBERS for s in shapes)
 
-    def recipes(self):
+    def recipes(self) -> list[Recipe]:
         """Assignments of config entries to lengths that change, the simplest first."""
         changing = {
             (i, axis): weight.shape[axis]
@@ -177,16 +180,18 @@ class _Trial:
         choices = itertools.islice(itertools.product(*options), _MOST_TRIES)
         return [{key: place for key, place in choice if place} for choice in choices]
 
-    def smaller(self, recipe):
+    def smaller(self, recipe: Recipe) -> keras.Layer | None:
         """The layer made with a recipe, with weights, or None if its shapes are not right."""
-        changes = {key: len(self.kept[i][axis]) for key, (i, axis) in recipe.items()}
         shapes = [
             tuple(n if k is None else len(k) for n, k in zip(w.shape, kept, strict=True))
             for w, kept in zip(self.weights, self.kept, strict=True)
         ]
+        changes = {key: shapes[i][axis] for key, (i, axis) in recipe.items()}
         return self._made(changes, self.gone, shapes)
 
-    def _made(self, changes, gone, shapes):
+    def _made(
+        self, changes: dict[str, Any], gone: np.ndarray, shapes: list[tuple[int, ...]]
+    ) -> keras.Layer | None:
         try:
             layer = recreate(self.layer, changes)
             args, kwargs = _symbolic(self.specs, (self.args, self.kwargs), gone)
@@ -196,7 +201,7 @@ class _Trial:
             return None
         return layer if [tuple(w.shape) for w in layer.weights] == shapes else None
 
-    def agrees(self, small):
+    def agrees(self, small: keras.Layer) -> bool:
         """Masked equals smaller, on random weights and inputs."""
         whole = np.zeros_like(self.gone)
         big = self._made({}, whole, [tuple(w.shape) for w in self.weights])
@@ -224,10 +229,10 @@ class _Trial:
                 return False
         return True
 
-    def _numbers(self, random, removed):
+    def _numbers(self, random: np.random.Generator, removed: np.ndarray) -> Arguments:
         """Random inputs of the original shape, masked, without what is removed."""
 
-        def number(spec, x):
+        def number(spec: Any, x: Any) -> Any:
             if not isinstance(spec, keras.KerasTensor):
                 return spec
             value = random.uniform(0.1, 1, [3 if n is None else n for n in x.shape])
@@ -239,10 +244,10 @@ class _Trial:
         return keras.tree.map_structure(number, self.specs, (self.args, self.kwargs))
 
 
-def _symbolic(specs, channels, gone):
+def _symbolic(specs: Arguments, channels: Arguments, gone: np.ndarray) -> Arguments:
     """Symbolic inputs of the shapes that are left."""
 
-    def symbol(spec, x):
+    def symbol(spec: Any, x: Any) -> Any:
         if not isinstance(spec, keras.KerasTensor):
             return spec
         return keras.Input(batch_shape=kept_lengths(x, gone), dtype=spec.dtype)
@@ -250,11 +255,13 @@ def _symbolic(specs, channels, gone):
     return keras.tree.map_structure(symbol, specs, channels)
 
 
-def _frozen_roots(flow, roots):
+def _frozen_roots(flow: Flow, roots: np.ndarray) -> set[int]:
     return {SOLID, *(int(r) for ids, _ in flow.freezes for r in roots[ids])}
 
 
-def _few_of_each(vectors, roots, frozen):
+def _few_of_each(
+    vectors: Iterable[np.ndarray], roots: np.ndarray, frozen: Collection[int]
+) -> np.ndarray:
     """Chooses classes to go: one of the first vector, two of the next …, so that different
     lengths stay different and a config entry can be told from its neighbour."""
     chosen = np.zeros(len(roots), bool)
@@ -272,5 +279,5 @@ def _few_of_each(vectors, roots, frozen):
     return chosen
 
 
-def _numpy(y):
+def _numpy(y: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(y), "float32")

@@ -1,12 +1,19 @@
 """What is left of variables and tensors when channels go. Knows ids, not layers."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 
-__all__ = ["kept_along", "kept_axes", "kept_lengths", "numbers_of", "take", "zeroed"]
+from keras_iplt.graph.channels import Channels, Shape, Slice
+
+__all__ = ["Kept", "kept_along", "kept_axes", "kept_lengths", "numbers_of", "take", "zeroed"]
+
+Kept = tuple[np.ndarray | None, ...]  # per axis the indices that stay; None: all of them
 
 
-def kept_axes(variable, slices, gone):
+def kept_axes(variable: keras.Variable, slices: Iterable[Slice], gone: np.ndarray) -> Kept:
     """Per axis of a variable: None (whole) or the sorted indices that stay.
 
     Args:
@@ -22,7 +29,7 @@ def kept_axes(variable, slices, gone):
     return tuple(kept)
 
 
-def take(value, kept):
+def take(value: np.ndarray, kept: Sequence[np.ndarray | None]) -> np.ndarray:
     """The part of an array that stays."""
     for axis, indices in enumerate(kept):
         if indices is not None:
@@ -30,7 +37,7 @@ def take(value, kept):
     return value
 
 
-def zeroed(value, kept):
+def zeroed(value: np.ndarray, kept: Sequence[np.ndarray | None]) -> np.ndarray:
     """A copy of an array with what goes set to zero."""
     value = np.array(value)
     for axis, indices in enumerate(kept):
@@ -41,7 +48,7 @@ def zeroed(value, kept):
     return value
 
 
-def kept_along(x, axis, gone):
+def kept_along(x: Channels, axis: int, gone: np.ndarray) -> np.ndarray | None:
     """The positions of a tensor that stay along one axis, or None if all do."""
     lost = gone[x.ids]
     axis %= lost.ndim
@@ -51,13 +58,13 @@ def kept_along(x, axis, gone):
     return np.flatnonzero(~lost) if lost.any() else None
 
 
-def kept_lengths(x, gone):
+def kept_lengths(x: Channels, gone: np.ndarray) -> Shape:
     """The shape of a tensor after channels went."""
     kept = (kept_along(x, axis, gone) for axis in range(len(x.shape)))
     return tuple(n if k is None else len(k) for n, k in zip(x.shape, kept, strict=True))
 
 
-def numbers_of(tensor):
+def numbers_of(tensor: Any) -> np.ndarray:
     """The numbers of a tensor or of a variable's value, not to be written to.
 
     Shares memory where the backend can. (`keras.ops.convert_to_numpy` copies twice on TensorFlow:

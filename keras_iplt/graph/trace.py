@@ -1,13 +1,15 @@
 """Reading a model: ids flow through its graph, rule by rule."""
 
 import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.assemble import assembled, make_rectangular
-from keras_iplt.graph.channels import Call, Channels, Graph
+from keras_iplt.graph.channels import Arguments, Call, Channels, Graph, Shape
 from keras_iplt.graph.flow import Flow, channels_in
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.unknown import read_unknown, settle
@@ -16,7 +18,7 @@ from keras_iplt.graph.walk import inline, is_graph_model, walk
 __all__ = ["graph_for", "graph_of", "trace"]
 
 
-def trace(model, approximate=False):
+def trace(model: keras.Model, approximate: bool = False) -> Graph:
     """Reads a model as channels.
 
     Args:
@@ -52,12 +54,12 @@ def trace(model, approximate=False):
     return assembled(tracer, model, function)
 
 
-def graph_for(model_or_graph):
+def graph_for(model_or_graph: keras.Model | Graph) -> Graph:
     """The `Graph` of a model, or the one given."""
     return model_or_graph if isinstance(model_or_graph, Graph) else trace(model_or_graph)
 
 
-def graph_of(model):
+def graph_of(model: keras.Model) -> keras.Function:
     """The operations of a model: its own graph, or that of its `call` where it is subclassed."""
     if not isinstance(model, keras.Model):
         raise ModelError(f"expected a keras.Model, received: {model!r} of type {type(model)}")
@@ -66,14 +68,14 @@ def graph_of(model):
             f"model {model.name!r} is not built: call it on a batch or give it a keras.Input first"
         )
     if is_graph_model(model):
-        return private.function_of(model)
+        return private.known_function(model)
     shapes = private.shapes_built_with(model)
     specs = keras.tree.map_shape_structure(
         lambda shape: keras.KerasTensor((None, *shape[1:]), model.input_dtype), shapes or {}
     )
     specs = list(specs.values()) if isinstance(specs, dict) else [specs]
     keywords = {"training": False} if _takes_training(model) else {}
-    inlined = inline(model, model.call, specs, keywords) if specs else None
+    inlined = inline(model, model.call, tuple(specs), keywords) if specs else None
     owned = private.own_variables(model)
     if inlined is None or owned:
         why = (
@@ -88,7 +90,7 @@ def graph_of(model):
     return inlined
 
 
-def _takes_training(layer):
+def _takes_training(layer: keras.Layer) -> bool:
     return "training" in inspect.signature(layer.call).parameters
 
 
@@ -102,22 +104,26 @@ _ADAPTED = {
 class Tracer(Flow):
     """A `Flow` that knows how to look at operations."""
 
-    def __init__(self, approximate=False):
+    def __init__(self, approximate: bool = False) -> None:
         super().__init__(approximate)
         self._prefix = ""
 
-    def read(self, function, inputs, prefix):
-        """Follows a graph; returns its outputs."""
+    def read(self, function: keras.Function, inputs: Sequence[Channels], prefix: str) -> Any:
         outer, self._prefix = self._prefix, prefix
         outputs = walk(function, inputs, self._apply)
         self._prefix = outer
         return outputs
 
-    def _apply(self, node, args, kwargs):
+    def _apply(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.call(node.operation, args, kwargs, node)
 
-    def call(self, operation, args, kwargs, node=None):
-        """What comes out of an operation. Rules of wrappers use it for the layer they wrap."""
+    def call(
+        self,
+        operation: keras.Operation,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        node: Any = None,
+    ) -> Any:
         outer = self.path, self.shapes, self._prefix, self.created
         self.created = 0
         self.path = (self._prefix if node is not None else f"{self.path}/") + operation.name
@@ -130,11 +136,11 @@ class Tracer(Flow):
         self.path, self.shapes, self._prefix, self.created = outer
         return record.outputs
 
-    def _outcome(self, record, specs):
+    def _outcome(self, record: Call, specs: Arguments) -> Any:
         operation, args, kwargs = record.operation, record.args, record.kwargs
         if is_graph_model(operation):
             record.carry = "model"
-            function = private.function_of(operation)
+            function = private.known_function(operation)
             for earlier in self.calls_of(operation):  # one model must do for every call
                 self._agree(channels_in(earlier.inputs), channels_in(record.inputs))
             return self.read(function, record.inputs, prefix=f"{self.path}/")
@@ -156,31 +162,19 @@ class Tracer(Flow):
             return self.frozen([args, kwargs], "called with arguments that are not understood")
         return rule.trace(self, operation, *args, **kwargs)
 
-    def _agree(self, before, now):
+    def _agree(self, before: list[Channels], now: list[Channels]) -> None:
         """The tensors of a nested model that is called again lose the same channels."""
         for a, b in zip(before, now, strict=True):
             self.join(a.ids, b.ids, "a shared model meets channels that stay")
 
-    def call_function(self, function, x):
-        """What comes out of a plain function of one tensor."""
+    def call_function(self, function: Callable[[Any], Any], x: Channels) -> Any:
         inlined = inline(None, function, (keras.KerasTensor(x.shape),), {})
         if inlined is None:
             self.freeze(x, "an activation function cannot be followed")
             return self.solid(x.shape)
         return self.read(inlined, [x], prefix=f"{self.path}/")
 
-    def calls_of(self, operation):
-        """Earlier calls of an operation."""
-        return [call for call in self.calls.values() if call.operation is operation]
-
-    def repeat_works(self, start, times):
-        """Work counted since `start` is done `times` times."""
-        for i in range(start, len(self.works)):
-            work = self.works[i]
-            factor = None if None in (work.factor, times) else work.factor * times
-            self.works[i] = type(work)(work.path, factor, work.axes, work.adds)
-
-    def _remember(self, record, node):
+    def _remember(self, record: Call, node: Any) -> None:
         key = (id(record.operation), "inner") if node is None else id(node)
         earlier = self.calls.get(key)
         if earlier is not None:  # a nested model is called again
@@ -189,19 +183,23 @@ class Tracer(Flow):
         self.seen += channels_in(record.outputs)
 
 
-def _renamed(kwargs, accepted, args):
+def _renamed(
+    kwargs: dict[str, Any], accepted: Mapping[str, inspect.Parameter], args: tuple[Any, ...]
+) -> dict[str, Any]:
     """Keyword arguments that the rule takes; a layer's `inputs` are a rule's `x`."""
     if not args and "inputs" in kwargs and "inputs" not in accepted:
         kwargs = {("x" if k == "inputs" else k): v for k, v in kwargs.items()}
     return {k: v for k, v in kwargs.items() if k in accepted}
 
 
-def _specs(operation, args, kwargs, node):
+def _specs(
+    operation: keras.Operation, args: tuple[Any, ...], kwargs: dict[str, Any], node: Any
+) -> Arguments:
     """The arguments with symbolic tensors of the shapes at hand in place of `Channels`."""
     recorded = private.arguments(node) if node is not None else (args, kwargs)
     default = getattr(operation, "compute_dtype", None) or keras.config.floatx()
 
-    def spec(x, was):
+    def spec(x: Any, was: Any) -> Any:
         if not isinstance(x, Channels):
             return x
         dtype = was.dtype if isinstance(was, keras.KerasTensor) else default
@@ -211,7 +209,7 @@ def _specs(operation, args, kwargs, node):
     return keras.tree.map_structure(spec, (args, kwargs), recorded)
 
 
-def _output_shapes(operation, specs, node):
+def _output_shapes(operation: keras.Operation, specs: Arguments, node: Any) -> tuple[Shape, ...]:
     """Shapes of the outputs: those recorded, or computed where a nested model meets others."""
     if node is not None:
         recorded = [x.shape for x in node.input_tensors]

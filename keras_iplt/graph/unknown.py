@@ -1,13 +1,15 @@
 """Layers without a rule: read operation by operation, else probed with numbers, else frozen."""
 
 import itertools
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_iplt import _keras as private
-from keras_iplt.graph.channels import SOLID, Channels, Producer
-from keras_iplt.graph.flow import channels_in
+from keras_iplt.graph.channels import SOLID, Arguments, Call, Channels, Outputs, Producer, Shape
+from keras_iplt.graph.flow import Flow, channels_in
 from keras_iplt.graph.recordings import same_operations
 from keras_iplt.graph.recreate import learn_to_recreate
 from keras_iplt.graph.rules import activation, elementwise, spatial
@@ -19,7 +21,7 @@ __all__ = ["inline_layer", "read_unknown", "settle"]
 _TRANSPARENT = {activation.__name__, elementwise.__name__, spatial.__name__}
 
 
-def read_unknown(flow, record, specs):
+def read_unknown(flow: Flow, record: Call, specs: Arguments) -> Any:
     """The outputs of an operation that has no rule."""
     operation = record.operation
     if isinstance(operation, keras.Layer):
@@ -32,7 +34,7 @@ def read_unknown(flow, record, specs):
 # -- operation by operation --
 
 
-def inline_layer(layer, specs, training):
+def inline_layer(layer: keras.Layer, specs: Arguments, training: bool) -> keras.Function | None:
     """The operations of a layer's `call` on `(args, kwargs)` of symbolic tensors, or None."""
     args, kwargs = specs
     kwargs = {k: v for k, v in kwargs.items() if k != "training"}
@@ -41,7 +43,7 @@ def inline_layer(layer, specs, training):
     return inline(layer, layer.call, args, kwargs)
 
 
-def _read_inlined(flow, record, specs, inlined):
+def _read_inlined(flow: Flow, record: Call, specs: Arguments, inlined: keras.Function) -> Any:
     layer = record.operation
     before = len(flow.producers)
     inputs = channels_in((record.args, record.kwargs))
@@ -64,7 +66,7 @@ def _read_inlined(flow, record, specs, inlined):
     return outputs
 
 
-def _is_transparent(inlined):
+def _is_transparent(inlined: keras.Function) -> bool:
     """Whether every operation works channel by channel whatever channels there are."""
     for node in private.nodes(inlined):
         rule = rule_for(node.operation)
@@ -76,14 +78,14 @@ def _is_transparent(inlined):
     return True
 
 
-def _reads_its_width(record, inlined):
+def _reads_its_width(record: Call, inlined: keras.Function) -> bool:
     """Whether a layer does something else on fewer channels: all, half, or all but one of them
     gone."""
     inputs = (record.args, record.kwargs)
-    widths = [x.shape[axis] for x in channels_in(inputs) for axis in x.varying]
+    widths = [x.ids.shape[axis] for x in channels_in(inputs) for axis in x.varying]
     for share in {1 / max(widths), 0.5, 1 - 1 / max(widths)} if widths else ():
 
-        def narrower(spec, x, share=share):
+        def narrower(spec: Any, x: Any, share: float = share) -> Any:
             if not isinstance(spec, keras.KerasTensor):
                 return spec
             shape = list(spec.shape)
@@ -98,7 +100,7 @@ def _reads_its_width(record, inlined):
     return False
 
 
-def settle(flow):
+def settle(flow: Flow) -> None:
     """Freezes what custom layers cannot be recreated for: found out by trying it on each of them
     with a few channels fewer."""
     for call in list(flow.calls.values()):
@@ -110,7 +112,7 @@ def settle(flow):
                     flow.freeze(ids, f"{call.path} ({type(call.operation).__name__}) {problem}")
 
 
-def _ids_inside(flow, call):
+def _ids_inside(flow: Flow, call: Call) -> Iterator[np.ndarray]:
     variables = {id(v) for v in call.operation.variables}
     yield from (x.ids for x in channels_in((call.args, call.kwargs, call.outputs)))
     yield from (p.ids for p in flow.slices.values() if id(p.variable) in variables)
@@ -121,7 +123,7 @@ def _ids_inside(flow, call):
 _MOST_NUMBERS = 2_000_000
 
 
-def _probe(flow, record, specs):
+def _probe(flow: Flow, record: Call, specs: Arguments) -> Outputs:
     """Channel by channel or not: `f(x[S]) == f(x)[S]` for random numbers and a few S."""
     tensors = channels_in((record.args, record.kwargs))
     weighted = bool(getattr(record.operation, "weights", None))
@@ -141,7 +143,9 @@ def _probe(flow, record, specs):
     return flow.refused(tensors, reason) if weighted else flow.frozen(tensors, reason)
 
 
-def _works_per_channel(operation, specs, x, shape):
+def _works_per_channel(
+    operation: keras.Operation, specs: Arguments, x: Channels, shape: Shape
+) -> bool:
     (axis,) = x.varying
     lengths = [3 if n is None else n for n in x.shape]
     if shape[axis : axis + 1] != x.shape[axis : axis + 1] or len(shape) != len(x.shape):
@@ -153,7 +157,7 @@ def _works_per_channel(operation, specs, x, shape):
     masked = numbers.copy()
     masked[(slice(None),) * axis + (0,)] = x.masked or 0
 
-    def run(values):
+    def run(values: np.ndarray) -> np.ndarray:
         tensor = keras.ops.convert_to_tensor(values)
         args, kwargs = keras.tree.map_structure(
             lambda s: tensor if isinstance(s, keras.KerasTensor) else s, specs
@@ -161,7 +165,7 @@ def _works_per_channel(operation, specs, x, shape):
         with keras.StatelessScope():
             return keras.ops.convert_to_numpy(operation(*args, **kwargs))
 
-    count = x.shape[axis]
+    count = x.ids.shape[axis]
     subsets = [np.arange(1, count), np.arange(0, count, 2), np.arange(count // 2)]
     try:
         whole = run(numbers)

@@ -5,6 +5,8 @@ tensors, data-driven scores real numbers.
 """
 
 import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
@@ -13,7 +15,7 @@ from keras_iplt import _keras as private
 __all__ = ["accepts", "inline", "is_graph_model", "kinds", "overrides_call", "walk"]
 
 
-def is_graph_model(operation):
+def is_graph_model(operation: keras.Operation) -> bool:
     """Whether an operation is a Functional or Sequential model whose `call` is Keras's own."""
     if not isinstance(operation, keras.Model) or private.function_of(operation) is None:
         return False
@@ -23,15 +25,15 @@ def is_graph_model(operation):
     return type(operation).__call__ is base.__call__ or _delegates(operation)
 
 
-_DELEGATES: dict = {}  # class -> answer
+_DELEGATES: dict[type, bool] = {}  # class -> answer
 
 
-def _delegates(model):
+def _delegates(model: keras.Model) -> bool:
     """Whether a class that overrides `__call__` (KerasHub's tasks do) only passes it on: what
     comes out of a symbolic call then comes from the model itself."""
     kind = type(model)
     if kind not in _DELEGATES:
-        function = private.function_of(model)
+        function = private.known_function(model)
         symbols = [keras.KerasTensor(t.shape, t.dtype) for t in function.inputs]
         packed = keras.tree.pack_sequence_as(private.input_structure(function), symbols)
         with private.restored_nodes(model):
@@ -44,13 +46,17 @@ def _delegates(model):
     return _DELEGATES[kind]
 
 
-def overrides_call(operation, base):
+def overrides_call(operation: keras.Operation, base: Any) -> bool:
     """Whether the operation's class replaces the `call` (or `__call__`) of `base`."""
     kind = type(operation)
     return kind.call is not base.call or kind.__call__ is not base.__call__
 
 
-def walk(function, inputs, apply):
+def walk(
+    function: keras.Function,
+    inputs: Sequence[Any],
+    apply: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any],
+) -> Any:
     """Runs `apply(node, args, kwargs)` for each node and returns the outputs.
 
     Args:
@@ -61,7 +67,7 @@ def walk(function, inputs, apply):
     """
     values = {id(tensor): value for tensor, value in zip(function.inputs, inputs, strict=True)}
 
-    def known(x):
+    def known(x: Any) -> Any:
         return values[id(x)] if isinstance(x, keras.KerasTensor) else x
 
     for node in private.nodes(function):
@@ -76,12 +82,17 @@ def walk(function, inputs, apply):
     return keras.tree.map_structure(known, private.output_structure(function))
 
 
-def kinds(function):
+def kinds(function: keras.Function) -> list[type]:
     """The classes of a graph's operations in order: equal kinds mean the same computation."""
     return [type(node.operation) for node in private.nodes(function)]
 
 
-def inline(layer, call, args, kwargs):
+def inline(
+    layer: keras.Layer | None,
+    call: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> keras.Function | None:
     """Records what `call(*args, **kwargs)` does to symbolic tensors.
 
     Args:
@@ -95,7 +106,7 @@ def inline(layer, call, args, kwargs):
     """
     inputs = []
 
-    def symbol(x):
+    def symbol(x: Any) -> Any:
         if not isinstance(x, keras.KerasTensor):
             return x
         inputs.append(keras.Input(batch_shape=x.shape, dtype=x.dtype))
@@ -111,7 +122,7 @@ def inline(layer, call, args, kwargs):
             return None
 
 
-def accepts(call, name):
+def accepts(call: Callable[..., Any], name: str) -> bool:
     """Whether a function takes an argument of that name."""
     try:
         return name in inspect.signature(call).parameters

@@ -1,17 +1,23 @@
 """Gradients of a model's loss, on whatever backend Keras runs on."""
 
 import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 
 from keras_iplt.errors import CriterionError, DataError
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.walk import accepts
+from keras_iplt.running.observe import Batch
 
 __all__ = ["gradients"]
 
 
-def gradients(model, given, variables):
+def gradients(
+    model: keras.Model, given: Iterable[Batch], variables: Sequence[keras.Variable]
+) -> Iterator[list[np.ndarray]]:
     """The gradient of the loss for each of some variables, batch by batch.
 
     The loss is what `model.compile` was told to minimise, without weight regularisation: at the
@@ -46,7 +52,9 @@ def gradients(model, given, variables):
             yield [numbers_of(g) for g in gradient(batch)]
 
 
-def _loss(model, variables, values, batch):
+def _loss(
+    model: keras.Model, variables: Sequence[keras.Variable], values: Sequence[Any], batch: Batch
+) -> Any:
     """The loss of one batch with `values` in place of `variables`."""
     # Who overrides compute_loss may know no `training`, which Keras got later.
     training = {"training": False} if accepts(model.compute_loss, "training") else {}
@@ -58,7 +66,7 @@ def _loss(model, variables, values, batch):
 
 
 @contextlib.contextmanager
-def _no_weight_regularization(model):
+def _no_weight_regularization(model: keras.Model) -> Iterator[None]:
     variables = [v for v in model.trainable_variables if v.regularizer is not None]
     regularizers = [v.regularizer for v in variables]
     try:
@@ -73,12 +81,14 @@ def _no_weight_regularization(model):
 # -- one function per backend: from a model to a function of a batch -------------------------------
 
 
-def _tensorflow(model, variables):
+def _tensorflow(
+    model: keras.Model, variables: Sequence[keras.Variable]
+) -> Callable[[Batch], list[Any]]:
     import tensorflow as tf
 
     values = [tf.convert_to_tensor(v.value) for v in variables]
 
-    def gradient(batch):
+    def gradient(batch: Batch) -> list[Any]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             loss = _loss(model, variables, values, batch)
@@ -88,14 +98,14 @@ def _tensorflow(model, variables):
     return gradient
 
 
-def _jax(model, variables):
+def _jax(model: keras.Model, variables: Sequence[keras.Variable]) -> Callable[[Batch], list[Any]]:
     import jax
 
     values = [v.value for v in variables]
     compiled = jax.jit(jax.grad(lambda values, batch: _loss(model, variables, values, batch)))
     ready = False
 
-    def gradient(batch):
+    def gradient(batch: Batch) -> list[Any]:
         nonlocal ready
         if not ready:  # builds what compile left to be built at first use: not to be done by jit
             _loss(model, variables, values, batch)
@@ -105,12 +115,12 @@ def _jax(model, variables):
     return gradient
 
 
-def _torch(model, variables):
+def _torch(model: keras.Model, variables: Sequence[keras.Variable]) -> Callable[[Batch], list[Any]]:
     import torch
 
     values = [v.value.detach().requires_grad_() for v in variables]
 
-    def gradient(batch):
+    def gradient(batch: Batch) -> list[Any]:
         loss = _loss(model, variables, values, batch)
         found = torch.autograd.grad(loss, values, allow_unused=True)
         pairs = zip(values, found, strict=True)

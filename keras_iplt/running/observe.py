@@ -5,6 +5,7 @@ symbolic tensors, and this one real numbers.
 """
 
 import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -12,7 +13,7 @@ import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import DataError
-from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.channels import SOLID, Call, Channels, Graph
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import graph_of
@@ -21,6 +22,9 @@ from keras_iplt.graph.walk import accepts, is_graph_model, walk
 __all__ = ["Batch", "batches", "consumers", "marked", "observe", "without_gradients"]
 
 _BATCH_SIZE = 32
+
+Visit = Callable[[Call, list[tuple[Channels, np.ndarray]]], None]
+Wanted = Callable[[Call], bool]
 
 
 # -- data ------------------------------------------------------------------------------------------
@@ -35,13 +39,13 @@ class Batch(NamedTuple):
         y, sample_weight: labels and weights, or None.
     """
 
-    inputs: list
+    inputs: list[Any]
     x: Any
     y: Any = None
     sample_weight: Any = None
 
 
-def batches(model, data):
+def batches(model: keras.Model, data: Any) -> Iterator[Batch]:
     """Cuts data into batches that fit a model.
 
     Args:
@@ -82,7 +86,7 @@ def batches(model, data):
         raise DataError("data: expected at least one batch, received none")
 
 
-def _raw_batches(data, number_of_inputs):
+def _raw_batches(data: Any, number_of_inputs: int) -> Iterator[Any]:
     """What the user gave, batch by batch."""
     if isinstance(data, keras.utils.PyDataset):
         count = data.num_batches
@@ -110,7 +114,7 @@ def _raw_batches(data, number_of_inputs):
     return iter(data)
 
 
-def _cut(arrays):
+def _cut(arrays: Any) -> Iterator[Any]:
     """Slices of all arrays together."""
     flat = [a for a in keras.tree.flatten(arrays) if a is not None]
     lengths = [len(a) if np.ndim(a) else 0 for a in flat]
@@ -126,8 +130,8 @@ def _cut(arrays):
         )
 
 
-def _tensors(structure):
-    def tensor(y):
+def _tensors(structure: Any) -> Any:
+    def tensor(y: Any) -> Any:
         if y is None or keras.ops.is_tensor(y):
             return y
         return keras.ops.convert_to_tensor(np.asarray(y))
@@ -135,7 +139,7 @@ def _tensors(structure):
     return keras.tree.map_structure(tensor, structure)
 
 
-def _flat(names, x):
+def _flat(names: list[str], x: Any) -> list[Any]:
     """The inputs in the order of the graph's."""
     if not isinstance(x, dict):
         return keras.tree.flatten(x)
@@ -144,14 +148,14 @@ def _flat(names, x):
     return [x[name] for name in names]
 
 
-def _input_names(function):
+def _input_names(function: keras.Function) -> list[str]:
     """What the user calls the inputs: the keys of a dict of inputs, else their own names."""
     structure = private.input_structure(function)
     keys = {id(v): k for k, v in structure.items()} if isinstance(structure, dict) else {}
     return [keys.get(id(tensor), tensor.name) for tensor in function.inputs]
 
 
-def _input_tensor(name, want, value):
+def _input_tensor(name: str, want: keras.KerasTensor, value: Any) -> Any:
     given = value if keras.ops.is_tensor(value) else np.asarray(value)
     shape = tuple(given.shape)
     # As Keras does: a last axis of length 1 may be there or not.
@@ -175,7 +179,9 @@ def _input_tensor(name, want, value):
 # -- a model, operation by operation ---------------------------------------------------------------
 
 
-def observe(graph, given, visit, wanted=None):
+def observe(
+    graph: Graph, given: Iterable[Batch], visit: Visit, wanted: Wanted | None = None
+) -> None:
     """Runs a model as for inference and shows what goes into its operations.
 
     Nested models and custom layers are entered; what happens inside other layers (attention,
@@ -196,17 +202,19 @@ def observe(graph, given, visit, wanted=None):
 
 
 class _Runner:
-    def __init__(self, graph, visit, wanted):
+    def __init__(self, graph: Graph, visit: Visit, wanted: Wanted | None) -> None:
         self.function, self.calls = graph.function, graph.calls
         self.visit, self.wanted = visit, wanted
 
-    def run(self, function, inputs):
+    def run(self, function: keras.Function, inputs: Sequence[Any]) -> Any:
         return walk(function, inputs, self._apply)
 
-    def _apply(self, node, args, kwargs):
+    def _apply(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self._perform(self.calls[id(node)], node.operation, args, kwargs)
 
-    def _perform(self, call, operation, args, kwargs):
+    def _perform(
+        self, call: Call, operation: keras.Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         given = [
             (x, value)
             for x, value in zip(
@@ -218,7 +226,7 @@ class _Runner:
         ]
         if is_graph_model(operation):
             inputs = keras.tree.flatten(args[0] if args else kwargs["inputs"])
-            return self.run(private.function_of(operation), inputs)
+            return self.run(private.known_function(operation), inputs)
         if call.inner is not None:
             return self.run(call.inner, [value for _, value in given])
         if self.wanted is None or self.wanted(call):
@@ -231,13 +239,13 @@ class _Runner:
             kwargs = {**kwargs, "training": False}
         return operation(*args, **kwargs)
 
-    def _on_each_step(self, call, layer, x):
+    def _on_each_step(self, call: Call, layer: keras.Layer, x: Any) -> Any:
         steps = keras.ops.shape(x)[:2]
         y = self._perform(call, layer, (keras.ops.reshape(x, (-1, *x.shape[2:])),), {})
         return keras.ops.reshape(y, (*steps, *y.shape[1:]))
 
 
-def without_gradients():
+def without_gradients() -> contextlib.AbstractContextManager[Any]:
     if keras.backend.backend() != "torch":
         return contextlib.nullcontext()
     import torch
@@ -248,7 +256,7 @@ def without_gradients():
 # -- who sees a channel ----------------------------------------------------------------------------
 
 
-def consumers(graph, wanted):
+def consumers(graph: Graph, wanted: np.ndarray) -> dict[int, np.ndarray]:
     """Which calls, of those that `observe` visits, take in which channels.
 
     A call consumes the channels that its weights take in. Channels that meet no such call
@@ -277,7 +285,7 @@ def consumers(graph, wanted):
     return {key: mask for key, mask in masks.items() if mask.any()}
 
 
-def marked(graph, arrays):
+def marked(graph: Graph, arrays: Iterable[np.ndarray]) -> np.ndarray:
     """A mask over all ids: those whose class has an id in one of the arrays."""
     classes = np.zeros(len(graph.classes), bool)
     for ids in arrays:
@@ -286,7 +294,7 @@ def marked(graph, arrays):
     return classes[graph.classes]
 
 
-def _variables(call):
+def _variables(call: Call) -> list[keras.Variable]:
     """The variables that an operation computes with."""
     if isinstance(call.operation, keras.Layer):
         return call.operation.weights

@@ -1,13 +1,14 @@
 """Packages that only some of the work needs: asked for where it begins, and named if missing."""
 
 import importlib
+from typing import Any
 
 from keras_iplt.errors import MissingExtraError
 
 __all__ = ["required"]
 
 
-def required(module, extra, purpose):
+def required(module: str, extra: str, purpose: str) -> Any:
     """Imports a module of an optional package.
 
     Args:

@@ -6,13 +6,14 @@ import pathlib
 import shutil
 import socket
 import tempfile
+from collections.abc import Iterator
 
 from keras_iplt.errors import OptionError
 
 __all__ = ["beside", "checked", "put_in_place", "replacing"]
 
 
-def checked(path):
+def checked(path: str | os.PathLike[str]) -> pathlib.Path:
     """A path at which a file can be: to be asked before long work."""
     try:
         path = pathlib.Path(path)
@@ -26,7 +27,7 @@ def checked(path):
 
 
 @contextlib.contextmanager
-def beside(path, error=OptionError):
+def beside(path: pathlib.Path, error: type[Exception] = OptionError) -> Iterator[pathlib.Path]:
     """A place next to `path`, on the same disk, that is gone afterwards.
 
     Args:
@@ -47,7 +48,7 @@ def beside(path, error=OptionError):
 _MARK = f".partial-{socket.gethostname()}-"
 
 
-def _clear(directory):
+def _clear(directory: pathlib.Path) -> None:
     """Removes what processes left there that were killed while they wrote."""
     for left in directory.glob(f"{_MARK}*"):
         process = left.name.removeprefix(_MARK).partition("-")[0]
@@ -55,7 +56,7 @@ def _clear(directory):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _is_alive(process):
+def _is_alive(process: int) -> bool:
     if os.name == "nt":  # where to ask is to end it
         return True
     try:
@@ -67,7 +68,7 @@ def _is_alive(process):
     return True
 
 
-def put_in_place(partial, path):
+def put_in_place(partial: pathlib.Path, path: pathlib.Path) -> None:
     """Replaces what is at `path`; a directory is first moved aside, and back if that fails."""
     if not path.is_dir():
         os.replace(partial, path)
@@ -83,7 +84,7 @@ def put_in_place(partial, path):
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """A path to write a file to, which takes the place of `path` when all is written, and is gone
     if anything goes wrong, an interruption included."""
     path = checked(path)

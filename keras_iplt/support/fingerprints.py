@@ -1,6 +1,8 @@
 """A short text that tells models and data apart."""
 
 import hashlib
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,7 +12,7 @@ __all__ = ["fingerprint", "of_data"]
 _ROWS = 256  # of each array of data
 
 
-def fingerprint(parts=(), arrays=()):
+def fingerprint(parts: Iterable[Any] = (), arrays: Iterable[Any] = ()) -> str:
     """The same text for the same things.
 
     Args:
@@ -27,7 +29,7 @@ def fingerprint(parts=(), arrays=()):
     return found.hexdigest()
 
 
-def of_data(data):
+def of_data(data: Any) -> str:
     """Of arrays by their first rows; of what has to be gone through to be read, by its class."""
     leaves = [x for x in keras.tree.flatten(data) if x is not None]
     arrays = [x for x in leaves if hasattr(x, "shape") and hasattr(x, "__getitem__")]

@@ -1,5 +1,7 @@
 """Metrics by name: which one is watched, and which way is better."""
 
+from collections.abc import Iterable
+
 from keras_iplt.errors import OptionError
 
 __all__ = ["less_is_better", "watched"]
@@ -7,7 +9,7 @@ __all__ = ["less_is_better", "watched"]
 _ERRORS = ("loss", "error", "mse", "mae", "mape", "msle", "perplexity")
 
 
-def less_is_better(name):
+def less_is_better(name: str) -> bool:
     """Whether a metric of that name is the better the smaller it is.
 
     >>> less_is_better("val_loss"), less_is_better("accuracy")
@@ -16,7 +18,7 @@ def less_is_better(name):
     return name.endswith(_ERRORS)
 
 
-def watched(names, asked=None):
+def watched(names: Iterable[str], asked: str | None = None) -> str:
     """The metric asked for, or the first that is not the loss."""
     if asked is None:
         return next((name for name in names if name != "loss"), "loss")

@@ -1,9 +1,12 @@
 """Files of arrays that may come from anyone."""
 
 import contextlib
+import pathlib
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +21,7 @@ _DAMAGE = (
 
 
 @contextlib.contextmanager
-def opened_npz(path, expected):
+def opened_npz(path: pathlib.Path, expected: str) -> Iterator[Any]:
     """The arrays of an .npz file by name; nothing pickled is read, and what is wrong is a
     `DataError`.
 

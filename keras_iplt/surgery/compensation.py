@@ -6,9 +6,12 @@ moving mean of the batch norm right behind it. Exact for channels that are const
 borders only under "valid" padding), an approximation for all others.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 
+from keras_iplt.graph.channels import Call, Channels, Graph
 from keras_iplt.graph.flow import channel_axis, channels_in
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.running.observe import batches, observe
@@ -18,7 +21,7 @@ __all__ = ["compensation"]
 _LINEAR = tuple(getattr(keras.layers, name) for name in ("Dense", "Conv1D", "Conv2D", "Conv3D"))
 
 
-def compensation(graph, gone, data):
+def compensation(graph: Graph, gone: np.ndarray, data: Any) -> dict[int, np.ndarray]:
     """What to add to which variable of the unpruned model.
 
     Args:
@@ -29,15 +32,17 @@ def compensation(graph, gone, data):
     Returns:
         id(variable) -> array of the variable's shape.
     """
-    losing = {}
+    # id(call) -> the inputs it loses, the variable that makes good for them and its sign
+    losing: dict[int, tuple[np.ndarray, keras.Variable, float]] = {}
     for call in graph.calls.values():
-        if type(call.operation) in _LINEAR and _absorber(graph, call) is not None:
+        absorber = _absorber(graph, call) if type(call.operation) in _LINEAR else None
+        if absorber is not None:
             lost = gone[_consumed(graph, call.operation)]
             if lost.any():
-                losing[id(call)] = lost
+                losing[id(call)] = lost, *absorber
     sums: dict[int, tuple[np.ndarray, int]] = {}
 
-    def visit(call, inputs):
+    def visit(call: Call, inputs: list[tuple[Channels, np.ndarray]]) -> None:
         ((_, x),) = inputs
         x = np.moveaxis(x, channel_axis(call.operation), -1)
         x = x.reshape(-1, x.shape[-1])
@@ -48,15 +53,15 @@ def compensation(graph, gone, data):
     added = {}
     for call in graph.calls.values():
         if id(call) in losing:
-            variable, sign = _absorber(graph, call)
+            lost, variable, sign = losing[id(call)]
             total, count = sums[id(call.operation)]
             kernel = numbers_of(call.operation.kernel)
             kernel = kernel.sum(axis=tuple(range(kernel.ndim - 2)), dtype="float64")
-            added[id(variable)] = sign * ((total / count * losing[id(call)]) @ kernel)
+            added[id(variable)] = sign * ((total / count * lost) @ kernel)
     return added
 
 
-def _consumed(graph, layer):
+def _consumed(graph: Graph, layer: keras.Layer) -> np.ndarray:
     """The ids of a layer's input channels; none where its inputs come in groups."""
     for piece in graph.by_variable.get(id(layer.kernel), ()):
         if piece.role == "input" and getattr(layer, "groups", 1) == 1:
@@ -64,7 +69,7 @@ def _consumed(graph, layer):
     return np.zeros(0, np.int64)
 
 
-def _absorber(graph, call):
+def _absorber(graph: Graph, call: Call) -> tuple[keras.Variable, float] | None:
     """`(variable, sign)`: the variable that can take up a constant that the layer lost."""
     layer = call.operation
     if layer.bias is not None:

@@ -1,6 +1,7 @@
 """Compile settings go along."""
 
 import warnings
+from typing import Any
 
 import keras
 
@@ -11,7 +12,7 @@ __all__ = ["carry_compilation"]
 _MADE_AGAIN = keras.Optimizer, keras.Loss, keras.Metric
 
 
-def carry_compilation(old, new):
+def carry_compilation(old: keras.Model, new: keras.Model) -> None:
     """Compiles `new` as `old` was compiled, with an optimizer, losses and metrics of its own.
 
     What cannot be made again from its config is said in a warning, and `new` stays uncompiled.
@@ -30,6 +31,6 @@ def carry_compilation(old, new):
         )
 
 
-def _made_again(x):
+def _made_again(x: Any) -> Any:
     """An object of the same settings; names and functions stay as they are."""
     return type(x).from_config(x.get_config()) if isinstance(x, _MADE_AGAIN) else x

@@ -1,23 +1,25 @@
 """Channels that have died: what zeros in the weights allow to remove."""
 
+from typing import Any
+
 import numpy as np
 
-from keras_iplt.graph.channels import SOLID
+from keras_iplt.graph.channels import SOLID, Graph, Group
 from keras_iplt.graph.costs import parameters, share_removed
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.slices import numbers_of
-from keras_iplt.planning.plan import finished
+from keras_iplt.planning.plan import Plan, finished
 
 __all__ = ["plan_without", "removable", "silent_channels", "unused_channels", "zero_channels"]
 
 
-def zero_channels(graph):
+def zero_channels(graph: Graph) -> np.ndarray:
     """A mask over classes: every slice of every variable is zero. Without them the outputs are the
     same."""
     return ~_alive(graph, ("input", "output", "follow"))
 
 
-def unused_channels(graph):
+def unused_channels(graph: Graph) -> np.ndarray:
     """A mask over classes: all weights by which later layers multiply the channels are zero, and
     nothing else reads them. Without them the outputs are the same, whatever the channels are."""
     read = np.zeros(len(graph.classes), bool)
@@ -27,7 +29,7 @@ def unused_channels(graph):
     return read & ~_alive(graph, ("input",)) & ~_acting(graph)
 
 
-def silent_channels(graph):
+def silent_channels(graph: Graph) -> np.ndarray:
     """A mask over classes: all weights of the filters that create the channels are zero, so that
     the channels are constant. Without them the outputs are the same only once the constants are
     made up for."""
@@ -37,7 +39,7 @@ def silent_channels(graph):
     return created & ~_alive(graph, ("output",))
 
 
-def plan_without(graph, marked):
+def plan_without(graph: Graph, marked: np.ndarray) -> Plan:
     """A `Plan` that removes the marked classes, as far as they can be removed."""
     removed = []
     for group in graph.groups:
@@ -47,7 +49,7 @@ def plan_without(graph, marked):
     return finished(graph, removed, filters, {}, share_removed(parameters, graph))
 
 
-def removable(group, marked):
+def removable(group: Group, marked: np.ndarray) -> np.ndarray:
     """The marked channels of a group, less those that have to stay."""
     return group.classes[marked][: group.size - group.least]
 
@@ -56,7 +58,7 @@ def removable(group, marked):
 _NORMS = ("LayerNormalization", "Normalize", "RMSNormalization", "UnitNormalization")
 
 
-def _acting(graph):
+def _acting(graph: Graph) -> np.ndarray:
     """A mask over classes: the channels act on others without being multiplied with weights: by a
     norm, where an operation takes them in (a sum, a product of two tensors) and no kernel of its
     own stands between, or inside an operation (queries and keys)."""
@@ -72,11 +74,11 @@ def _acting(graph):
     return acting
 
 
-def _ids(tensors):
+def _ids(tensors: Any) -> np.ndarray:
     return np.unique(np.concatenate([[SOLID], *(x.ids.ravel() for x in channels_in(tensors))]))
 
 
-def _alive(graph, roles):
+def _alive(graph: Graph, roles: tuple[str, ...]) -> np.ndarray:
     """A mask over classes: some weight in slices of these roles is not zero."""
     alive = np.zeros(len(graph.classes), bool)
     for piece in graph.slices:

@@ -1,11 +1,13 @@
 """Residual branches that can be pruned although the stream they are added to cannot."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
-from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.channels import SOLID, Call, Channels, Graph
 from keras_iplt.graph.trace import trace
 from keras_iplt.layers import Scatter
 from keras_iplt.surgery.compilation import carry_compilation
@@ -14,7 +16,7 @@ from keras_iplt.surgery.rewriter import Rewriter
 __all__ = ["full_width"]
 
 
-def full_width(model):
+def full_width(model: keras.Model) -> keras.Model:
     """The model with each residual branch scattered back to full width before it is added.
 
     Filters whose outputs are added up can only go together, from all blocks of a residual stream
@@ -69,11 +71,11 @@ class _Widener(Rewriter):
         branches: id(node) -> {place among the tensors that are added: axis of its channels}.
     """
 
-    def __init__(self, graph, branches):
+    def __init__(self, graph: Graph, branches: dict[int, dict[int, int]]) -> None:
         super().__init__(graph, np.zeros(len(graph.classes), bool))
         self._branches = branches
 
-    def _called_again(self, node, args, kwargs):
+    def _called_again(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         places = self._branches.get(id(node), {})
         several = keras.tree.flatten((args, kwargs))
         for place, axis in places.items():
@@ -84,7 +86,7 @@ class _Widener(Rewriter):
         return super()._called_again(node, args, kwargs)
 
 
-def _branches(graph):
+def _branches(graph: Graph) -> dict[int, dict[int, int]]:
     """id(node) -> {place: axis}, for the additions of a model that have residual branches."""
     creators = [producer.path for producer in graph.producers]
     found: dict[int, dict[int, int]] = {}
@@ -103,17 +105,17 @@ def _branches(graph):
     return found
 
 
-def _functions(graph):
+def _functions(graph: Graph) -> list[keras.Function]:
     """The graphs that a model is made of."""
     inside = [
-        private.function_of(call.operation) if call.carry == "model" else call.inner
+        private.known_function(call.operation) if call.carry == "model" else call.inner
         for call in graph.calls.values()
         if call.carry in ("model", "flatten")
     ]
     return list({id(one): one for one in (graph.function, *inside)}.values())
 
 
-def _residual(call, arguments, above):
+def _residual(call: Call, arguments: Any, above: dict[int, frozenset[str]]) -> dict[int, int]:
     """{place: axis of its channels} of what is added to a shortcut.
 
     Args:
@@ -135,5 +137,5 @@ def _residual(call, arguments, above):
     }
 
 
-def _may_be_pruned(x):
+def _may_be_pruned(x: Channels) -> bool:
     return len(x.varying) == 1 and x.zero and (x.ids != SOLID).all()

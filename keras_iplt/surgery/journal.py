@@ -1,5 +1,10 @@
 """Changes to live objects, every one of which can be taken back."""
 
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
 from keras_iplt import _keras as private
 
 __all__ = ["Journal"]
@@ -14,10 +19,11 @@ class Journal:
     layers: what is set here are numbers, shapes and lists of those.
     """
 
-    def __init__(self):
-        self._entries = []  # functions that take one change back, in order
+    def __init__(self) -> None:
+        # Functions that take one change back, in order.
+        self._entries: list[Callable[[], object]] = []
 
-    def set(self, owner, name, value):
+    def set(self, owner: object, name: str, value: Any) -> None:
         """Sets an attribute."""
         old = vars(owner).get(name, _ABSENT) if hasattr(owner, "__dict__") else getattr(owner, name)
         if old is _ABSENT:
@@ -26,13 +32,13 @@ class Journal:
             self._entries.append(lambda: object.__setattr__(owner, name, old))
         object.__setattr__(owner, name, value)
 
-    def resize(self, variable, value):
+    def resize(self, variable: keras.Variable, value: Any) -> None:
         """Gives a variable a value of any shape."""
         old = private.content(variable)
         self._entries.append(lambda: private.set_content(variable, old))
         private.replace_value(variable, value)
 
-    def undo(self):
+    def undo(self) -> None:
         """Takes everything back, the last change first."""
         while self._entries:
             self._entries.pop()()

@@ -2,19 +2,24 @@
 
 import copy
 import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
+from keras_iplt.graph.channels import Arguments, Call, Channels, Graph, Shape
 from keras_iplt.graph.flow import channel_axis, channels_in
 from keras_iplt.graph.recordings import plain_differences, same
 from keras_iplt.graph.recreate import config_of, is_custom, recreate
 from keras_iplt.graph.rules import rule_for
-from keras_iplt.graph.slices import kept_along, kept_lengths
+from keras_iplt.graph.rules.registry import Resized
+from keras_iplt.graph.slices import Kept, kept_along, kept_lengths
 from keras_iplt.graph.walk import is_graph_model
-from keras_iplt.surgery.rewriter import After, Rewriter
+from keras_iplt.surgery.journal import Journal
+from keras_iplt.surgery.rewriter import AfterRewriting, Rewriter
 from keras_iplt.surgery.zeros import works_on_zeros
 
 __all__ = ["Live"]
@@ -31,11 +36,11 @@ class Live:
         nodes: what the graphs of the model, and of those nested in it, are made of.
     """
 
-    def __init__(self, graph, gone):
+    def __init__(self, graph: Graph, gone: np.ndarray) -> None:
         self.graph, self.gone = graph, gone
         self._rewriter = Rewriter(graph, gone)
-        self._changes = []  # (owner, attribute, value)
-        self._smaller = set()  # ids of layers
+        self._changes: list[tuple[Any, str, Any]] = []  # (owner, attribute, value)
+        self._smaller: set[int] = set()  # ids of layers
         for calls in graph.by_operation.values():
             call = calls[0]
             if isinstance(call.operation, keras.Layer) and self._rewriter.loses(call):
@@ -47,30 +52,30 @@ class Live:
             for node in private.nodes(function)
             if id(node) in graph.calls
         ]
-        self.tried = []  # nodes to be carried out once they are smaller
+        self.tried: list[Any] = []  # nodes to be carried out once they are smaller
         for node in self.nodes:
             self._look_at_node(node)
         for call in graph.calls.values():
             if call.carry == "model":
                 self._look_at_inputs(call)
 
-    def _functions(self):
+    def _functions(self) -> Iterable[keras.Function]:
         """The graphs that live: those recorded while reading a layer or a subclassed model are
         not among them."""
         calls = self.graph.calls.values()
         nested = [call.operation for call in calls if call.carry == "model"]
         models = [m for m in (self.graph.model, *nested) if is_graph_model(m)]
-        return {id(m): private.function_of(m) for m in models}.values()
+        return {id(m): private.known_function(m) for m in models}.values()
 
-    def loses(self, layer):
+    def loses(self, layer: keras.Layer) -> bool:
         """Whether a layer becomes smaller."""
         return id(layer) in self._smaller
 
-    def factors(self):
+    def factors(self) -> dict[int, float]:
         """id(variable) -> what it is multiplied by."""
         return self._rewriter.factors()
 
-    def states(self):
+    def states(self) -> Iterator[tuple[keras.Variable, Kept]]:
         """Pairs `(variable, what stays per axis)`: what stateful recurrent layers remember from one
         batch to the next. A layer does not count that among its variables."""
         for call, *_ in self.graph.by_operation.values():
@@ -81,29 +86,29 @@ class Live:
                 if kept is not None:
                     yield variable, tuple(kept if a == axis else None for a in range(-rank, 0))
 
-    def shape(self, shape, x):
+    def shape(self, shape: Sequence[int | None], x: Channels) -> Shape:
         """What is left of a recorded shape of the tensor whose channels are `x`."""
         kept = (kept_along(x, axis, self.gone) for axis in range(len(shape)))
         return tuple(n if k is None else len(k) for n, k in zip(shape, kept, strict=True))
 
-    def expected(self, node):
+    def expected(self, node: Any) -> Resized:
         """`(changes, args, kwargs)`: what the config and the arguments of an operation of
         `keras.ops` have to be without the channels that go."""
         args, kwargs = private.arguments(node)
         rule = rule_for(node.operation)
         if rule is None or rule.resize is None:
             return {}, args, kwargs
-        after = After(self._rewriter, self.graph.calls[id(node)])
+        after = AfterRewriting(self._rewriter, self.graph.calls[id(node)])
         return rule.resize(node.operation, after, args, kwargs)
 
-    def carry_out(self, journal):
+    def carry_out(self, journal: Journal) -> None:
         """Makes the changes."""
         for owner, name, value in self._changes:
             journal.set(owner, name, value)
 
     # -- layers --
 
-    def _look_at(self, call):
+    def _look_at(self, call: Call) -> None:
         layer = call.operation
         self._look_at_shapes(call)
         if is_graph_model(layer) or (call.carry != "recreate" and self._wraps(layer)):
@@ -119,13 +124,13 @@ class Live:
         else:
             self._changes += [(layer, name, changes[name]) for name in held]
 
-    def _wraps(self, layer):
+    def _wraps(self, layer: keras.Layer) -> bool:
         """Whether a layer is a shell around others: not one that has an activation made a layer."""
         inside = private.sublayers(layer)
         called = all(id(inner) in self.graph.by_operation for inner in inside)
         return bool(inside) and called and not private.own_variables(layer)
 
-    def _look_at_twins(self, call, changes):
+    def _look_at_twins(self, call: Call, changes: dict[str, Any]) -> None:
         """Finds out which attributes follow from a config: the layer is made with the old one and
         with the new one."""
         before = self._twin(call, {}, np.zeros_like(self.gone))
@@ -139,28 +144,28 @@ class Live:
             ) from error
         self._compare(call.operation, before, after)
 
-    def _twin(self, call, changes, gone):
+    def _twin(self, call: Call, changes: dict[str, Any], gone: np.ndarray) -> keras.Layer:
         twin = recreate(call.operation, changes)
         args, kwargs = self.symbols(call, gone)
         twin(*args, **kwargs)
         return twin
 
-    def symbols(self, call, gone):
+    def symbols(self, call: Call, gone: np.ndarray) -> Arguments:
         """The arguments of a call as symbolic tensors of the shapes that are left."""
 
-        def symbol(spec, x):
+        def symbol(spec: Any, x: Any) -> Any:
             if not isinstance(spec, keras.KerasTensor):
                 return spec
             return keras.KerasTensor(kept_lengths(x, gone), spec.dtype)
 
         return keras.tree.map_structure(symbol, call.specs, (call.args, call.kwargs))
 
-    def _compare(self, layer, before, after):
+    def _compare(self, layer: keras.Layer, before: keras.Layer, after: keras.Layer) -> None:
         self._changes += [(layer, *change) for change in plain_differences(before, after)]
         for inside in zip(*map(private.sublayers, (layer, before, after)), strict=True):
             self._compare(*inside)
 
-    def _look_at_shapes(self, call):
+    def _look_at_shapes(self, call: Call) -> None:
         """The shapes that a layer was built with, and what it demands of its inputs."""
         layer = call.operation
         built = private.shapes_built_with(layer)
@@ -173,13 +178,13 @@ class Live:
             new = keras.tree.map_structure(lambda one: self._spec(one, next(tensors, None)), spec)
             self._changes.append((layer, name, new))
 
-    def _built(self, call, name, shapes):
+    def _built(self, call: Call, name: str, shapes: Any) -> Any:
         """Shapes by the name of an argument of `build`: `query_shape` is that of `query`."""
         args = inspect.signature(call.operation.call).bind(*call.args, **call.kwargs).arguments
         given = args.get(name.removesuffix(private.TENSOR_SHAPE), next(iter(args.values())))
         tensors = iter(channels_in(given))
 
-        def left(shape):
+        def left(shape: Any) -> Any:
             x = next(tensors, None)
             return shape if x is None or len(x.shape) != len(shape) else self.shape(shape, x)
 
@@ -187,7 +192,7 @@ class Live:
             return None
         return keras.tree.map_shape_structure(left, shapes)
 
-    def _spec(self, spec, x):
+    def _spec(self, spec: Any, x: Channels | None) -> Any:
         if x is None or not isinstance(spec, keras.InputSpec):
             return spec
         new = copy.copy(spec)
@@ -203,7 +208,7 @@ class Live:
 
     # -- graphs --
 
-    def _look_at_node(self, node):
+    def _look_at_node(self, node: Any) -> None:
         call = self.graph.calls[id(node)]
         for tensor, x in zip(node.outputs, channels_in(call.outputs), strict=True):
             self._changes.append((tensor, private.TENSOR_SHAPE, self.shape(tensor.shape, x)))
@@ -223,15 +228,15 @@ class Live:
             arguments = private.with_arguments(node, new_args, new_kwargs)
             self._changes.append((node, "arguments", arguments))
 
-    def _look_at_inputs(self, call):
-        function = private.function_of(call.operation)
+    def _look_at_inputs(self, call: Call) -> None:
+        function = private.known_function(call.operation)
         for tensor, x in zip(function.inputs, call.inputs, strict=True):
             shape = self.shape(tensor.shape, x)
             self._changes.append((tensor, private.TENSOR_SHAPE, shape))
             self._changes.append((private.producer_of(tensor), private.INPUT_SHAPE, shape))
 
 
-def _works(node):
+def _works(node: Any) -> bool:
     """Whether a layer can be tried at all."""
     try:
         return not is_graph_model(node.operation) and works_on_zeros(node)

@@ -1,12 +1,14 @@
 """A plan carried out as zeros."""
 
+import keras
+
 from keras_iplt.graph.slices import numbers_of, zeroed
-from keras_iplt.planning.plan import bound
+from keras_iplt.planning.plan import Plan, bound
 
 __all__ = ["mask"]
 
 
-def mask(model, plan):
+def mask(model: keras.Model, plan: Plan) -> None:
     """Sets to zero whatever `rewrite` would take away, in place.
 
     The masked model gives the same outputs as the rewritten one. Every slice that belongs to a
@@ -29,6 +31,7 @@ def mask(model, plan):
     4
     """
     plan = bound(plan, model)
+    assert plan.graph is not None  # it is bound
     changed = []
     for pieces in plan.graph.by_variable.values():
         variable = pieces[0].variable

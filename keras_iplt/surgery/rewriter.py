@@ -1,53 +1,52 @@
 """Making every layer and model of a graph again, smaller."""
 
 import inspect
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
+from keras_iplt.graph.channels import Call, Channels, Graph, Rescale, Shape
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.recreate import check_round_trip, is_custom, recreate
 from keras_iplt.graph.rules import rule_for
-from keras_iplt.graph.slices import kept_along, kept_axes, kept_lengths, numbers_of, take
+from keras_iplt.graph.rules.registry import After, Resized
+from keras_iplt.graph.slices import Kept, kept_along, kept_axes, kept_lengths, numbers_of, take
 from keras_iplt.graph.trace import graph_of
 from keras_iplt.graph.walk import is_graph_model, walk
 
-__all__ = ["After", "Rewriter"]
+__all__ = ["AfterRewriting", "Rewriter"]
 
 
-class After:
-    """What a layer's `resize` may ask: how things are once the channels are gone.
+class AfterRewriting(After):
+    """What a `resize` may ask, answered from what goes."""
 
-    Attributes:
-        call: the layer's (first) call, with `Channels` for tensors.
-    """
-
-    def __init__(self, rewriter, call):
+    def __init__(self, rewriter: "Rewriter", call: Call) -> None:
         self._rewriter = rewriter
         self.call = call
 
-    def size(self, variable, axis):
-        """How much is left of a variable along an axis."""
+    def size(self, variable: keras.Variable, axis: int) -> int:
         kept = self._rewriter.kept(variable)[axis]
         return int(variable.shape[axis]) if kept is None else len(kept)
 
-    def lengths(self, x):
-        """The shape that is left of a tensor."""
+    def lengths(self, x: Channels) -> Shape:
         return kept_lengths(x, self._rewriter.gone)
 
-    def kept_along(self, x, axis):
-        """The positions of a tensor that stay along an axis."""
+    def kept_along(self, x: Channels, axis: int) -> np.ndarray:
         kept = kept_along(x, axis, self._rewriter.gone)
-        return np.arange(x.shape[axis]) if kept is None else kept
+        if kept is not None:
+            return kept
+        length = x.shape[axis]
+        assert length is not None, "positions are asked for along axes that channels run along"
+        return np.arange(length)
 
-    def size_of_input(self, axis):
-        """How many channels are left in the call's input."""
+    def size_of_input(self, axis: int) -> int | None:
         return self.lengths(self.call.args[0])[axis]
 
-    def serialized(self, layer):
-        """The config of a wrapped layer after it was made smaller."""
+    def serialized(self, layer: keras.Layer) -> dict[str, Any]:
         if any(call.node is not None for call in self._rewriter.graph.by_operation[id(layer)]):
             raise ModelError(
                 f"layer {layer.name!r} is used inside {self.call.path!r} and also directly, which "
@@ -55,11 +54,10 @@ class After:
             )
         return keras.saving.serialize_keras_object(self._rewriter.wrapped(layer))
 
-    def sliced(self, args, kwargs):
-        """Arguments of an element-wise operation, with constants cut to the channels left."""
+    def sliced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Resized:
         y = self.call.outputs
 
-        def cut(x):
+        def cut(x: Any) -> Any:
             if isinstance(x, (keras.KerasTensor, keras.Variable)) or not np.ndim(x):
                 return x
             rank = np.ndim(x)
@@ -76,24 +74,31 @@ class After:
 class Rewriter:
     """Makes every layer and model of a graph again, each once."""
 
-    def __init__(self, graph, gone, added=None):
+    def __init__(
+        self, graph: Graph, gone: np.ndarray, added: dict[int, np.ndarray] | None = None
+    ) -> None:
         self.graph, self.gone = graph, gone
         self._added = added or {}  # id(old variable) -> what to add to its value
-        self._made = {}  # id(old layer or model) -> new
-        self._pairs = []  # (old layer, new layer), to carry weights over
-        self._initializers = []  # (new layer, its own initializers by name)
-        self._models = []  # (old model, new model), inner ones first
-        self._rename = {}  # id(operation from inside a custom layer) -> its name in the new model
-        self._names = set()  # taken in the model that is being made
-        self.twins = []  # (old symbolic tensors, new ones) of every operation called again
+        self._made: dict[int, keras.Layer] = {}  # id(old layer or model) -> new
+        # (old layer, new layer), to carry weights over
+        self._pairs: list[tuple[keras.Layer, keras.Layer]] = []
+        # (new layer, its own initializers by name)
+        self._initializers: list[tuple[keras.Layer, dict[str, Any]]] = []
+        # (old model, new model), inner ones first
+        self._models: list[tuple[keras.Model, keras.Model]] = []
+        # id(operation from inside a custom layer) -> its name in the new model
+        self._rename: dict[int, str] = {}
+        self._names: set[str] = set()  # taken in the model that is being made
+        # (old symbolic tensors, new ones) of every operation called again
+        self.twins: list[tuple[list[keras.KerasTensor], list[keras.KerasTensor]]] = []
 
-    def kept(self, variable):
+    def kept(self, variable: keras.Variable) -> Kept:
         """What stays of a variable, per axis."""
         return kept_axes(variable, self.graph.by_variable.get(id(variable), ()), self.gone)
 
     # -- models --
 
-    def model(self, old):
+    def model(self, old: keras.Model) -> keras.Model:
         """The smaller model."""
         if id(old) not in self._made:
             new = self._sequential(old) if self._stays_sequential(old) else self._functional(old)
@@ -101,15 +106,15 @@ class Rewriter:
             self._models.append((old, new))
         return self._made[id(old)]
 
-    def _stays_sequential(self, model):
+    def _stays_sequential(self, model: keras.Model) -> bool:
         calls = (c for layer in getattr(model, "layers", ()) for c in self._calls(layer))
         return isinstance(model, keras.Sequential) and all(c.carry != "flatten" for c in calls)
 
-    def _sequential(self, old):
-        image = self._input(private.function_of(old).inputs[0], old)
+    def _sequential(self, old: keras.Sequential) -> keras.Sequential:
+        image = self._input(private.known_function(old).inputs[0], old)
         return keras.Sequential([image, *map(self.layer, old.layers)], name=old.name)
 
-    def _functional(self, old):
+    def _functional(self, old: keras.Model) -> keras.Model:
         function = self.graph.function if old is self.graph.model else graph_of(old)
         outer, self._names = self._names, {n.operation.name for n in private.nodes(function)}
         inputs = [self._input(t, old) for t in function.inputs]
@@ -121,13 +126,13 @@ class Rewriter:
             (packed,) = inputs  # a subclassed model takes its one input bare
         return _model_class(old)(inputs=packed, outputs=outputs, name=old.name)
 
-    def _input(self, tensor, model):
+    def _input(self, tensor: keras.KerasTensor, model: keras.Model) -> keras.KerasTensor:
         """A new input of the shape that is left of an old one."""
         old = private.producer_of(tensor)
         calls = [c for c in self._calls(model) if c.carry == "model"]
         config = old.get_config()
         if calls:
-            function = private.function_of(model)
+            function = private.known_function(model)
             place = [id(t) for t in function.inputs].index(id(tensor))
             given = calls[0].inputs[place]
             left = kept_lengths(given, self.gone)
@@ -139,15 +144,15 @@ class Rewriter:
 
     # -- operations --
 
-    def _calls(self, operation):
+    def _calls(self, operation: keras.Operation) -> Sequence[Call]:
         return self.graph.by_operation.get(id(operation), ())
 
-    def _apply(self, node, args, kwargs):
+    def _apply(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         outputs = self._called_again(node, args, kwargs)
         self.twins.append((node.outputs, keras.tree.flatten(outputs)))
         return outputs
 
-    def _called_again(self, node, args, kwargs):
+    def _called_again(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call = self.graph.calls[id(node)]
         operation = node.operation
         if call.carry == "flatten":
@@ -157,31 +162,31 @@ class Rewriter:
             return new(*args, **kwargs)
         rule, changes = rule_for(operation), {}
         if rule is not None and rule.resize is not None:
-            changes, args, kwargs = rule.resize(operation, After(self, call), args, kwargs)
+            changes, args, kwargs = rule.resize(operation, AfterRewriting(self, call), args, kwargs)
         new = private.remade(operation, changes)
         new.name = self._rename.get(id(operation), operation.name)
         return new(*args, **kwargs)
 
-    def _apply_inlined(self, node, args, kwargs):
+    def _apply_inlined(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # Inside a model, `training` is handed down anew; what was recorded belongs to the trace.
         kwargs = {k: v for k, v in kwargs.items() if k != "training"}
         self._rename[id(node.operation)] = self._free_name(self.graph.calls[id(node)])
         return self._apply(node, args, kwargs)
 
-    def _free_name(self, call):
+    def _free_name(self, call: Call) -> str:
         """A name for what came from inside a custom layer: its own, or with the layer's before."""
         name = call.operation.name
         if name in self._names:
             name = call.path.replace("/", "_")
         return self._unused(name)
 
-    def _unused(self, name):
+    def _unused(self, name: str) -> str:
         while name in self._names:
             name += "_again"
         self._names.add(name)
         return name
 
-    def layer(self, old):
+    def layer(self, old: keras.Layer) -> keras.Layer:
         """The smaller layer."""
         if is_graph_model(old):
             return self.model(old)
@@ -191,7 +196,7 @@ class Rewriter:
             self._start_from_zeros(new)
         return self._made[id(old)]
 
-    def wrapped(self, old):
+    def wrapped(self, old: keras.Layer) -> keras.Layer:
         """The smaller layer, for another layer to wrap: that one carries its weights."""
         if is_graph_model(old):
             return self.model(old)
@@ -203,7 +208,7 @@ class Rewriter:
             changes["name"] = self._rename[id(old)]
         return recreate(old, changes)
 
-    def changes(self, layer, call):
+    def changes(self, layer: keras.Layer, call: Call | None) -> dict[str, Any]:
         """What changes in a layer's config."""
         changes = self._sliced_initializers(layer)
         if call is None:
@@ -211,21 +216,21 @@ class Rewriter:
         if call.carry == "recreate":
             weights = layer.weights
             recipe = call.recipe or {}
-            after = After(self, call)
+            after = AfterRewriting(self, call)
             changes |= {key: after.size(weights[i], axis) for key, (i, axis) in recipe.items()}
         rule = rule_for(layer)
         if rule is not None and rule.resize is not None and self.loses(call):
-            changes |= rule.resize(layer, After(self, call))
+            changes |= rule.resize(layer, AfterRewriting(self, call))
         return changes
 
-    def loses(self, call):
+    def loses(self, call: Call) -> bool:
         """Whether anything of a layer goes: what stays whole keeps its config to the letter."""
         tensors = channels_in((call.args, call.kwargs, call.outputs))
         return any(self.gone[x.ids].any() for x in tensors) or any(
             k is not None for v in call.operation.weights for k in self.kept(v)
         )
 
-    def _sliced_initializers(self, layer):
+    def _sliced_initializers(self, layer: keras.Layer) -> dict[str, Any]:
         """Initialisers that hold an array, cut to the variable that is left."""
         changes = {}
         for name, initializer in vars(layer).items():
@@ -241,7 +246,7 @@ class Rewriter:
 
     # -- weights --
 
-    def _start_from_zeros(self, new):
+    def _start_from_zeros(self, new: keras.Layer) -> None:
         """Spares a new layer the random numbers that the old one's values replace anyway."""
         if is_custom(new) or private.sublayers(new):
             return
@@ -249,7 +254,7 @@ class Rewriter:
         self._initializers.append((new, own))
         vars(new).update(dict.fromkeys(own, keras.initializers.Zeros()))
 
-    def carry_weights(self):
+    def carry_weights(self) -> None:
         """Gives every new layer what is left of the old one's values and its trainable flags."""
         for new, own in self._initializers:
             vars(new).update(own)
@@ -278,7 +283,7 @@ class Rewriter:
             if hasattr(new, "finalize_state") and new.weights:
                 new.finalize_state()  # preprocessing layers compute constants from their weights
 
-    def carry_flags(self):
+    def carry_flags(self) -> None:
         """Gives every new layer and variable the old one's `trainable`. A model's flag sets that
         of all its layers, so outer ones come first."""
         for old, new in [*reversed(self._models), *self._pairs]:
@@ -289,29 +294,29 @@ class Rewriter:
                 if target.trainable != source.trainable:
                     target.trainable = source.trainable
 
-    def factors(self):
+    def factors(self) -> dict[int, float]:
         """id(old variable) -> what its values are multiplied by."""
         return {id(r.variable): self._factor(r) for r in self.graph.rescales}
 
-    def _factor(self, rescale):
+    def _factor(self, rescale: Rescale) -> float:
         left = np.count_nonzero(~self.gone[rescale.ids])
         return float((left / len(rescale.ids)) ** rescale.power)
 
 
-def symbols_in(structure):
+def symbols_in(structure: Any) -> list[keras.KerasTensor]:
     """All symbolic tensors in a structure of arguments."""
     return [x for x in keras.tree.flatten(structure) if isinstance(x, keras.KerasTensor)]
 
 
-def _scaled(value, factor):
+def _scaled(value: np.ndarray, factor: float) -> np.ndarray:
     return value if factor == 1.0 else (value * factor).astype(value.dtype)
 
 
-def _left(variable, kept):
+def _left(variable: keras.Variable, kept: Kept) -> tuple[int, ...]:
     return tuple(int(n) if k is None else len(k) for n, k in zip(variable.shape, kept, strict=True))
 
 
-def _model_class(model):
+def _model_class(model: keras.Model) -> type[keras.Model]:
     """The class for the new model: a subclass that is made from inputs and outputs is kept."""
     kind = type(model)
     if is_graph_model(model) and not isinstance(model, keras.Sequential):

@@ -1,6 +1,10 @@
 """A plan carried out as a new, smaller model: the graph is called again on edited configs."""
 
-from keras_iplt.planning.plan import bound
+from typing import Any
+
+import keras
+
+from keras_iplt.planning.plan import Plan, bound
 from keras_iplt.surgery.compensation import compensation
 from keras_iplt.surgery.compilation import carry_compilation
 from keras_iplt.surgery.rewriter import Rewriter
@@ -8,7 +12,7 @@ from keras_iplt.surgery.rewriter import Rewriter
 __all__ = ["rewrite"]
 
 
-def rewrite(model, plan, compensate=None):
+def rewrite(model: keras.Model, plan: Plan, compensate: Any = None) -> keras.Model:
     """The model with fewer channels, as a new model; the old one stays as it is.
 
     Layers keep their names, trainable flags, regularisers, constraints and dtype policies; a
@@ -36,6 +40,7 @@ def rewrite(model, plan, compensate=None):
     (30, 58)
     """
     plan = bound(plan, model)
+    assert plan.graph is not None  # it is bound
     added = {} if compensate is None else compensation(plan.graph, plan.gone, compensate)
     rewriter = Rewriter(plan.graph, plan.gone, added)
     small = rewriter.model(model)

@@ -4,23 +4,27 @@ import contextlib
 import gc
 import itertools
 import warnings
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any
 
 import keras
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError, OptionError, PruningError
-from keras_iplt.graph.slices import kept_axes, numbers_of, take
+from keras_iplt.graph.slices import Kept, kept_axes, numbers_of, take
 from keras_iplt.graph.trace import graph_of
 from keras_iplt.graph.walk import is_graph_model
-from keras_iplt.planning.plan import bound
+from keras_iplt.planning.plan import Plan, bound
 from keras_iplt.surgery.journal import Journal
 from keras_iplt.surgery.live import Live
 from keras_iplt.surgery.verification import verify
 
 __all__ = ["check_strategy", "rehearse", "shrink", "shrunk"]
 
+Changed = dict[int, tuple[keras.Variable, Kept]]  # by id: a variable and what stays of it
 
-def shrink(model, plan, also=()):
+
+def shrink(model: keras.Model, plan: Plan, also: keras.Model | Iterable[keras.Model] = ()) -> None:
     """Makes this very model smaller, and what it was compiled with: training goes on where it was.
 
     Layers, variables, optimizer, metrics and the counter of iterations stay the same objects;
@@ -47,20 +51,23 @@ def shrink(model, plan, also=()):
     shrunk(model, plan, also)
 
 
-def shrunk(model, plan, also=()):
+def shrunk(
+    model: keras.Model, plan: Plan, also: keras.Model | Iterable[keras.Model] = ()
+) -> Callable[[], None]:
     """As `shrink`; returns a function that makes the model as it was before, values included
     where a shape changed."""
     named = [model, *_checked(also)]
     for one in named:
         private.synchronize(one)
     plan = bound(plan, model)
+    assert plan.graph is not None  # it is bound
     if not plan.gone.any():
         return lambda: None
     live = Live(plan.graph, plan.gone)
     unnamed = _stale(live, named)
     journal = Journal()
 
-    def undo():
+    def undo() -> None:
         for one in named:
             private.synchronize(one)
         journal.undo()
@@ -79,10 +86,13 @@ def shrunk(model, plan, also=()):
     return undo
 
 
-def rehearse(model, plan, also=()):
+def rehearse(
+    model: keras.Model, plan: Plan, also: keras.Model | Iterable[keras.Model] = ()
+) -> None:
     """Raises the errors that `shrink` would raise. The model stays as it is, and so does what it
     has compiled."""
     plan = bound(plan, model)
+    assert plan.graph is not None  # it is bound
     journal = Journal()
     with _all_or_nothing(model, journal.undo):
         if plan.gone.any():
@@ -90,7 +100,7 @@ def rehearse(model, plan, also=()):
     journal.undo()
 
 
-def _carry_out(live, journal, named):
+def _carry_out(live: Live, journal: Journal, named: list[keras.Model]) -> None:
     """Makes all changes, and verifies them."""
     check_strategy(live.graph.model)
     _resize(live, journal, named)
@@ -101,7 +111,7 @@ def _carry_out(live, journal, named):
 
 
 @contextlib.contextmanager
-def _all_or_nothing(model, undo):
+def _all_or_nothing(model: keras.Model, undo: Callable[[], None]) -> Iterator[None]:
     """Whatever is raised inside, also the user's Ctrl-C and warnings that are errors: it is undone
     first."""
     try:
@@ -116,7 +126,7 @@ def _all_or_nothing(model, undo):
         ) from error
 
 
-def _checked(also):
+def _checked(also: keras.Model | Iterable[keras.Model]) -> list[keras.Model]:
     several = [also] if isinstance(also, keras.Model) else list(also)
     for other in several:
         if not isinstance(other, keras.Model):
@@ -124,7 +134,7 @@ def _checked(also):
     return several
 
 
-def check_strategy(model):
+def check_strategy(model: keras.Model) -> None:
     """Raises a `ModelError` if the model is trained by a strategy that does not work."""
     if private.has_several_workers(model):
         raise ModelError(
@@ -137,7 +147,7 @@ def check_strategy(model):
 # -- variables and the state that optimizers keep for them --
 
 
-def _resize(live, journal, models):
+def _resize(live: Live, journal: Journal, models: list[keras.Model]) -> None:
     """Slots first: which axis they share with a variable is told by its old shape."""
     changed = {}
     for pieces in live.graph.by_variable.values():
@@ -154,7 +164,7 @@ def _resize(live, journal, models):
     ]
     factors = live.factors()
 
-    def resize(variable, kept, factor):
+    def resize(variable: keras.Variable, kept: Kept, factor: float) -> None:
         value = take(numbers_of(variable), kept)
         journal.resize(variable, value if factor == 1.0 else value * factor)
 
@@ -169,7 +179,12 @@ def _resize(live, journal, models):
             _rekey(optimizer, name, before, journal)
 
 
-def _resize_slots(optimizer, changed, factors, resize):
+def _resize_slots(
+    optimizer: keras.optimizers.Optimizer,
+    changed: Changed,
+    factors: dict[int, float],
+    resize: Callable[[keras.Variable, Kept, float], None],
+) -> None:
     known = set()
     for slot, variable, axes, weights in private.slots(optimizer):
         known.add(id(slot))
@@ -197,12 +212,19 @@ def _resize_slots(optimizer, changed, factors, resize):
             )
 
 
-def _keys(optimizer, changed):
+def _keys(
+    optimizer: keras.optimizers.Optimizer, changed: Changed
+) -> dict[Hashable, keras.Variable]:
     return {private.key_of(optimizer, variable): variable for variable, _ in changed.values()}
 
 
-def _rekey(optimizer, name, before, journal):
-    def now(key):
+def _rekey(
+    optimizer: keras.optimizers.Optimizer,
+    name: str,
+    before: dict[Hashable, keras.Variable],
+    journal: Journal,
+) -> None:
+    def now(key: Hashable) -> Hashable:
         return private.key_of(optimizer, before[key]) if key in before else key
 
     old = getattr(optimizer, name)
@@ -215,14 +237,14 @@ def _rekey(optimizer, name, before, journal):
 # -- models --
 
 
-def _refresh(models):
+def _refresh(models: list[keras.Model]) -> None:
     """What is compiled is traced anew when it is called next."""
     inside = {id(inner): inner for model in models for inner in private.models_of(model)}
     for model in inside.values():
         private.remake_functions(model)
 
 
-def _follow(live, other, journal):
+def _follow(live: Live, other: keras.Model, journal: Journal) -> None:
     """Brings the shapes recorded in another model over the same layers up to date, in models that
     are nested in it first."""
     known = {id(node) for node in live.nodes}
@@ -230,14 +252,14 @@ def _follow(live, other, journal):
         if not is_graph_model(inner):
             graph_of(inner)  # works, or raises
             continue
-        for node in private.nodes(private.function_of(inner)):
+        for node in private.nodes(private.known_function(inner)):
             if id(node) not in known:
                 known.add(id(node))
                 _record_anew(node, other, journal)
 
 
-def _record_anew(node, other, journal):
-    def symbol(x):  # without a history: no trace is left on the operations before
+def _record_anew(node: Any, other: keras.Model, journal: Journal) -> None:
+    def symbol(x: Any) -> Any:  # without a history: no trace is left on the operations before
         return keras.KerasTensor(x.shape, x.dtype) if isinstance(x, keras.KerasTensor) else x
 
     args, kwargs = keras.tree.map_structure(symbol, private.arguments(node))
@@ -254,7 +276,7 @@ def _record_anew(node, other, journal):
         journal.set(tensor, private.TENSOR_SHAPE, tuple(x.shape))
 
 
-def _stale(live, named):
+def _stale(live: Live, named: list[keras.Model]) -> list[keras.Model]:
     """Models at large that have compiled something over layers that are going to be smaller."""
     known = {id(inner) for model in named for inner in private.models_of(model)}
     kinds = {keras.Model, *_subclasses(keras.Model)}
@@ -269,6 +291,6 @@ def _stale(live, named):
     ]
 
 
-def _subclasses(kind):
-    direct = type.__subclasses__(kind)
+def _subclasses(kind: type) -> set[type]:
+    direct: list[type] = type.__subclasses__(kind)
     return {*direct, *(deep for one in direct for deep in _subclasses(one))}

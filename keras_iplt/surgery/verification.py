@@ -5,6 +5,8 @@ subclassed models - is recorded once more, operation by operation, and compared 
 recorded before: a shape or a number written into that code would be of the old size.
 """
 
+from typing import Any
+
 import keras
 
 from keras_iplt import _keras as private
@@ -15,12 +17,13 @@ from keras_iplt.graph.slices import kept_lengths
 from keras_iplt.graph.trace import graph_of
 from keras_iplt.graph.unknown import inline_layer
 from keras_iplt.graph.walk import is_graph_model
+from keras_iplt.surgery.live import Live
 from keras_iplt.surgery.zeros import works_on_zeros
 
 __all__ = ["verify"]
 
 
-def verify(live):
+def verify(live: Live) -> None:
     """Raises a `ModelError` where the live model is not what the plan says.
 
     Args:
@@ -40,7 +43,7 @@ def verify(live):
         _check_recording(live, live.graph.function, _recorded(model), f"model {model.name!r}")
 
 
-def _recorded(model):
+def _recorded(model: keras.Model) -> keras.Function | None:
     """The operations of a subclassed model, or None if it no longer works."""
     try:
         return graph_of(model)
@@ -48,7 +51,7 @@ def _recorded(model):
         return None
 
 
-def _check_shapes(live, node):
+def _check_shapes(live: Live, node: Any) -> None:
     operation = node.operation
     args, kwargs = private.arguments(node)
     try:
@@ -68,7 +71,7 @@ def _check_shapes(live, node):
         )
 
 
-def _check_on_zeros(node):
+def _check_on_zeros(node: Any) -> None:
     operation = node.operation
     try:
         works = works_on_zeros(node)
@@ -84,7 +87,9 @@ def _check_on_zeros(node):
         )
 
 
-def _check_recording(live, before, again, what):
+def _check_recording(
+    live: Live, before: keras.Function, again: keras.Function | None, what: str
+) -> None:
     """Compares the operations of two recordings of the same code."""
     stale = (
         f"{what} does something else once its layers are smaller{{}}: a size seems to be written "

@@ -1,6 +1,7 @@
 """Operations carried out on zeros: what they say of their shapes is not all that can go wrong."""
 
 import math
+from typing import Any
 
 import keras
 
@@ -11,7 +12,7 @@ __all__ = ["works_on_zeros"]
 _MOST_NUMBERS = 1_000_000  # in a tensor that an operation is tried on
 
 
-def works_on_zeros(node):
+def works_on_zeros(node: Any) -> bool:
     """Raises what the operation of a node raises on zeros of the recorded shapes; nothing that it
     assigns stays.
 
@@ -21,7 +22,7 @@ def works_on_zeros(node):
     if any(math.prod(n or 2 for n in x.shape) > _MOST_NUMBERS for x in node.input_tensors):
         return True
 
-    def zeros(x):
+    def zeros(x: Any) -> Any:
         if not isinstance(x, keras.KerasTensor):
             return x
         return keras.ops.zeros([2 if n is None else n for n in x.shape], x.dtype)

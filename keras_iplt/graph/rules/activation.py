@@ -1,11 +1,14 @@
 """Functions applied to every number alike, and the activations that are not."""
 
 import functools
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_iplt.graph.channels import SOLID
+from keras_iplt.graph.channels import SOLID, Channels, Outputs
+from keras_iplt.graph.flow import Flow
 from keras_iplt.graph.masked import Operand, trial
 from keras_iplt.graph.rules.registry import layer_rule, operation_rule
 
@@ -32,7 +35,7 @@ _UNARY = """
 """.split()
 
 
-def activate(flow, activation, x):
+def activate(flow: Flow, activation: Any, x: Channels) -> Any:
     """The output of a layer's `activation` argument on its channels (the last axis)."""
     if activation is None or activation is keras.activations.linear:
         return x
@@ -41,14 +44,15 @@ def activate(flow, activation, x):
             return flow.frozen(x, "its activation is a layer that has, or may get, weights")
         return flow.call(activation, (x,), {})
     name = getattr(activation, "__name__", "")
-    if getattr(keras.activations, name, None) is not activation:
+    known: Any = getattr(keras.activations, name, None)
+    if known is not activation:
         return flow.call_function(activation, x)
     if name in _MIXING:
         return mixing(flow, x, -1, f"{name} compares its channels")
     return applied(flow, x, activation, activation)
 
 
-def mixing(flow, x, axis, reason):
+def mixing(flow: Flow, x: Channels, axis: int | Sequence[int], reason: str) -> Channels:
     """An operation that mixes what lies along `axis`: channels along it are frozen."""
     axes = axis if isinstance(axis, (list, tuple)) else (axis,)
     for one in axes:
@@ -58,7 +62,7 @@ def mixing(flow, x, axis, reason):
     return type(x)(x.ids, x.shape, masked=None)
 
 
-def applied(flow, x, function, key):
+def applied(flow: Flow, x: Channels, function: Callable[..., Any], key: Hashable) -> Channels:
     """`x` after a function of single numbers."""
     if (x.ids == SOLID).all():
         return type(x)(x.ids, x.shape)
@@ -66,7 +70,13 @@ def applied(flow, x, function, key):
     return type(x)(x.ids, x.shape, number)
 
 
-def tried(flow, function, operands, key, tensors):
+def tried(
+    flow: Flow,
+    function: Callable[..., Any],
+    operands: tuple[Operand, ...],
+    key: Hashable,
+    tensors: Sequence[Channels],
+) -> float | None:
     """What a masked channel holds after a function of single numbers; `tensors` are frozen where
     it would not be a number.
 
@@ -86,7 +96,7 @@ def tried(flow, function, operands, key, tensors):
 
 
 @operation_rule(*_UNARY)
-def unary(flow, operation, x, *_, **__):
+def unary(flow: Flow, operation: keras.Operation, x: Any, *_: Any, **__: Any) -> Outputs:
     if not hasattr(x, "ids"):
         return flow.solid(flow.shapes[0])
     if any(np.ndim(value) for value in settings_of(operation).values()):
@@ -94,7 +104,7 @@ def unary(flow, operation, x, *_, **__):
     return applied(flow, x, operation.call, key_of(operation))
 
 
-def settings_of(operation):
+def settings_of(operation: keras.Operation) -> dict[str, Any]:
     """The attributes of an operation or layer that decide what it computes."""
     return {
         name: value
@@ -106,7 +116,7 @@ def settings_of(operation):
 _PLAIN = (int, float, str, bool, np.generic)
 
 
-def key_of(operation):
+def key_of(operation: keras.Operation) -> tuple[type, tuple[tuple[str, str], ...]]:
     """Equal for operations that compute the same: one trial does for all of them."""
     settings = settings_of(operation)
     settings.pop("name", None)
@@ -114,22 +124,22 @@ def key_of(operation):
 
 
 @layer_rule("Activation")
-def activation_layer(flow, layer, x):
+def activation_layer(flow: Flow, layer: keras.Layer, x: Channels) -> Any:
     return activate(flow, layer.activation, x)
 
 
 @layer_rule("ReLU", "LeakyReLU", "ELU")
-def activation_with_settings(flow, layer, x):
+def activation_with_settings(flow: Flow, layer: keras.Layer, x: Channels) -> Channels:
     return applied(flow, x, functools.partial(type(layer).call, layer), key_of(layer))
 
 
 @layer_rule("Softmax")
-def softmax_layer(flow, layer, x, mask=None):
+def softmax_layer(flow: Flow, layer: keras.Layer, x: Channels, mask: Any = None) -> Channels:
     return mixing(flow, x, layer.axis, "softmax compares its channels")
 
 
 @operation_rule("Softmax", "LogSoftmax", "Sparsemax", "Glu")
-def softmax(flow, operation, x, *_, **__):
+def softmax(flow: Flow, operation: keras.Operation, x: Channels, *_: Any, **__: Any) -> Channels:
     axis = getattr(operation, "axis", -1)
     axis = range(len(x.shape)) if axis is None else axis
     y = mixing(flow, x, tuple(axis) if isinstance(axis, range) else axis, "it compares channels")
@@ -137,14 +147,16 @@ def softmax(flow, operation, x, *_, **__):
 
 
 @layer_rule("PReLU")
-def prelu(flow, layer, x):
+def prelu(flow: Flow, layer: keras.Layer, x: Channels) -> Channels:
     follow_parameter(flow, layer.alpha, x, first_axis=1)
     # Numbers above zero stay as they are; of others what comes out depends on the slope.
     positive = x.masked is not None and x.masked >= 0
     return type(x)(x.ids, x.shape, x.masked if positive else None)
 
 
-def follow_parameter(flow, variable, x, first_axis=None):
+def follow_parameter(
+    flow: Flow, variable: keras.Variable, x: Channels, first_axis: int | None = None
+) -> bool:
     """Records `variable` as one entry per channel of `x`, its last axes aligned with those of `x`
     (or its first with `first_axis`).
 

@@ -1,13 +1,19 @@
 """Attention: per-head query/key and value channels, the same ones for every head."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
 
 from keras_iplt import _keras as private
-from keras_iplt.graph.channels import SOLID, Channels
-from keras_iplt.graph.rules.registry import layer_rule
+from keras_iplt.graph.channels import SOLID, Channels, Outputs
+from keras_iplt.graph.flow import Flow, product
+from keras_iplt.graph.rules.registry import After, layer_rule
 
 
-def _resize_heads(layer, after):
+def _resize_heads(layer: keras.Layer, after: After) -> dict[str, Any]:
     query, _, value, output = private.attention_denses(layer)
     return {
         "key_dim": after.size(private.kernel_of(query), -1),
@@ -17,19 +23,37 @@ def _resize_heads(layer, after):
 
 
 @layer_rule("MultiHeadAttention", resize=_resize_heads)
-def multi_head(flow, layer, query, value, key=None, *_, return_attention_scores=False, **__):
+def multi_head(
+    flow: Flow,
+    layer: keras.Layer,
+    query: Channels,
+    value: Channels,
+    key: Channels | None = None,
+    *_: Any,
+    return_attention_scores: bool = False,
+    **__: Any,
+) -> Outputs:
     """Softmax compares positions, not channels, so heads may get narrower. Scores are divided by
     sqrt(key_dim): the query projection makes good for what is divided by less."""
     return _attend(flow, layer, query, value, key, return_attention_scores)
 
 
-def _resize_grouped(layer, after):
+def _resize_grouped(layer: keras.Layer, after: After) -> dict[str, Any]:
     query, *_ = private.attention_denses(layer)
     return {"head_dim": after.size(private.kernel_of(query), -1)}
 
 
 @layer_rule("GroupQueryAttention", resize=_resize_grouped)
-def grouped_query(flow, layer, query, value, key=None, *_, return_attention_scores=False, **__):
+def grouped_query(
+    flow: Flow,
+    layer: keras.Layer,
+    query: Channels,
+    value: Channels,
+    key: Channels | None = None,
+    *_: Any,
+    return_attention_scores: bool = False,
+    **__: Any,
+) -> Outputs:
     y = _attend(flow, layer, query, value, key, return_attention_scores)
     for other in (value, key):
         if other is not None:
@@ -40,7 +64,14 @@ def grouped_query(flow, layer, query, value, key=None, *_, return_attention_scor
     return y
 
 
-def _attend(flow, layer, query, value, key, return_scores):
+def _attend(
+    flow: Flow,
+    layer: keras.Layer,
+    query: Channels,
+    value: Channels,
+    key: Channels | None,
+    return_scores: bool,
+) -> Outputs:
     of_query, of_key, of_value, of_output = private.attention_denses(layer)
     asking, merging = private.kernel_of(of_query), private.kernel_of(of_output)
     narrow = flow.create(layer, asking.shape[-1])
@@ -74,14 +105,16 @@ def _attend(flow, layer, query, value, key, return_scores):
     return [y, *(flow.solid(shape) for shape in flow.shapes[1:])] if return_scores else y
 
 
-def _pairs(flow, query, value, axes=None, heads=1):
+def _pairs(
+    flow: Flow, query: Channels, value: Channels, axes: Sequence[int] | None = None, heads: int = 1
+) -> int | None:
     """How many scores are computed: positions asked, times those that each looks at."""
     asked = flow.positions(query.shape, -1)
-    seen = [value.shape[axis] for axis in axes or range(1, len(value.shape) - 1)]
-    return None if asked is None or None in seen else asked * math.prod(seen) * heads
+    seen = product([value.shape[axis] for axis in axes or range(1, len(value.shape) - 1)])
+    return None if asked is None or seen is None else asked * seen * heads
 
 
-def _project(flow, projection, x, ids):
+def _project(flow: Flow, projection: keras.Layer, x: Channels, ids: np.ndarray) -> None:
     """One of the dense layers that make heads: kernel (in, heads, size of a head)."""
     inputs = flow.vector(x, -1, "its positions differ in their channels")
     kernel = private.kernel_of(projection)
@@ -99,7 +132,7 @@ def _project(flow, projection, x, ids):
 
 
 @layer_rule("Attention")
-def dot_attention(flow, layer, inputs, *_, **__):
+def dot_attention(flow: Flow, layer: keras.Layer, inputs: Any, *_: Any, **__: Any) -> Outputs:
     """Scores sum over the channels of query and key, which must be zero where masked."""
     query, value, *rest = inputs
     key = rest[0] if rest else value
@@ -119,7 +152,7 @@ def dot_attention(flow, layer, inputs, *_, **__):
 
 
 @layer_rule("AdditiveAttention")
-def additive_attention(flow, layer, inputs, *_, **__):
+def additive_attention(flow: Flow, layer: keras.Layer, inputs: Any, *_: Any, **__: Any) -> Outputs:
     query, value, *rest = inputs
     key = rest[0] if rest else value
     ids, others = flow.vector(query, -1), flow.vector(key, -1)

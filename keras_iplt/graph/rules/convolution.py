@@ -1,13 +1,15 @@
 """Convolutions consume channels and create others; depthwise ones follow their input."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_iplt.graph.flow import channel_axis
+from keras_iplt.graph.channels import Channels, Outputs, Shape
+from keras_iplt.graph.flow import Flow, channel_axis
 from keras_iplt.graph.rules.activation import activate
-from keras_iplt.graph.rules.registry import layer_rule, operation_rule
+from keras_iplt.graph.rules.registry import After, layer_rule, operation_rule
 
 __all__ = ["add_bias", "convolve"]
 
@@ -17,7 +19,15 @@ _DIMS = ("1D", "2D", "3D")
 # -- convolutions --
 
 
-def convolve(flow, x, layer, kernel, bias, axis, transposed=False):
+def convolve(
+    flow: Flow,
+    x: Channels,
+    layer: keras.Operation,
+    kernel: keras.Variable,
+    bias: keras.Variable | None,
+    axis: int,
+    transposed: bool = False,
+) -> Channels:
     """A convolution with `kernel` (…, in / groups, out), or (…, out, in) where transposed.
 
     Returns the output, before any activation.
@@ -49,14 +59,16 @@ def convolve(flow, x, layer, kernel, bias, axis, transposed=False):
     return flow.place(outputs, axis)
 
 
-def add_bias(flow, bias, outputs, axis):
+def add_bias(flow: Flow, bias: keras.Variable | None, outputs: np.ndarray, axis: int) -> None:
     """One bias per output channel, added at each position."""
     if bias is not None:
         flow.follow(bias, 0, outputs)
         flow.work(flow.positions(flow.shapes[0], axis), outputs, adds=True)
 
 
-def depthwise(flow, x, kernel, bias, axis):
+def depthwise(
+    flow: Flow, x: Channels, kernel: keras.Variable, bias: keras.Variable | None, axis: int
+) -> Channels:
     """One filter (or `multiplier` of them) per input channel; kernel (…, in, multiplier)."""
     inputs = flow.vector(x, axis, "a convolution mixes its positions")
     *window, _, multiplier = kernel.shape
@@ -68,7 +80,7 @@ def depthwise(flow, x, kernel, bias, axis):
     return flow.place(outputs, axis)
 
 
-def resize_filters(layer, after):
+def resize_filters(layer: keras.Layer, after: After) -> dict[str, Any]:
     filters = after.size(layer.kernel, -1)
     if layer.groups > 1 and layer.kernel.shape[-2] == 1:
         # Depthwise: whole groups go, each with its filters.
@@ -77,7 +89,7 @@ def resize_filters(layer, after):
 
 
 @layer_rule(*(f"Conv{d}" for d in _DIMS), resize=resize_filters)
-def conv(flow, layer, x):
+def conv(flow: Flow, layer: keras.Layer, x: Channels) -> Any:
     y = convolve(flow, x, layer, layer.kernel, layer.bias, channel_axis(layer))
     return activate(flow, layer.activation, y)
 
@@ -86,14 +98,14 @@ def conv(flow, layer, x):
     *(f"Conv{d}Transpose" for d in _DIMS),
     resize=lambda layer, after: {"filters": after.size(layer.kernel, -2)},
 )
-def conv_transpose(flow, layer, x):
+def conv_transpose(flow: Flow, layer: keras.Layer, x: Channels) -> Any:
     axis = channel_axis(layer)
     y = convolve(flow, x, layer, layer.kernel, layer.bias, axis, transposed=True)
     return activate(flow, layer.activation, y)
 
 
 @layer_rule("DepthwiseConv1D", "DepthwiseConv2D")
-def depthwise_conv(flow, layer, x):
+def depthwise_conv(flow: Flow, layer: keras.Layer, x: Channels) -> Any:
     y = depthwise(flow, x, layer.kernel, layer.bias, channel_axis(layer))
     return activate(flow, layer.activation, y)
 
@@ -103,7 +115,7 @@ def depthwise_conv(flow, layer, x):
     "SeparableConv2D",
     resize=lambda layer, after: {"filters": after.size(layer.pointwise_kernel, -1)},
 )
-def separable_conv(flow, layer, x):
+def separable_conv(flow: Flow, layer: keras.Layer, x: Channels) -> Any:
     axis = channel_axis(layer)
     between = x.shape[axis] * layer.depth_multiplier
     outer, flow.shapes = flow.shapes, (_with_length(flow.shapes[0], axis, between),)
@@ -113,37 +125,45 @@ def separable_conv(flow, layer, x):
     return activate(flow, layer.activation, y)
 
 
-def _with_length(shape, axis, length):
-    shape = list(shape)
-    shape[axis] = length
-    return tuple(shape)
+def _with_length(shape: Shape, axis: int, length: int) -> Shape:
+    lengths = list(shape)
+    lengths[axis] = length
+    return tuple(lengths)
 
 
 @operation_rule("Conv")
-def conv_operation(flow, operation, x, kernel):
+def conv_operation(flow: Flow, operation: keras.Operation, x: Channels, kernel: Any) -> Outputs:
     if not isinstance(kernel, keras.Variable):
         return _computed_kernel(flow, operation, x, kernel)
     return convolve(flow, x, operation, kernel, None, channel_axis(operation))
 
 
 @operation_rule("DepthwiseConv")
-def depthwise_operation(flow, operation, x, kernel):
+def depthwise_operation(
+    flow: Flow, operation: keras.Operation, x: Channels, kernel: Any
+) -> Outputs:
     if not isinstance(kernel, keras.Variable):
         return _computed_kernel(flow, operation, x, kernel)
     return depthwise(flow, x, kernel, None, channel_axis(operation))
 
 
 @operation_rule("SeparableConv")
-def separable_operation(flow, operation, x, *kernels):
+def separable_operation(
+    flow: Flow, operation: keras.Operation, x: Channels, *kernels: Any
+) -> Outputs:
     return _computed_kernel(flow, operation, x, *kernels)
 
 
 @operation_rule("ConvTranspose")
-def transposed_operation(flow, operation, x, kernel):
+def transposed_operation(
+    flow: Flow, operation: keras.Operation, x: Channels, kernel: Any
+) -> Outputs:
     return _computed_kernel(flow, operation, x, kernel, shape=x.shape)
 
 
-def _computed_kernel(flow, operation, x, *kernels, shape=None):
+def _computed_kernel(
+    flow: Flow, operation: keras.Operation, x: Channels, *kernels: Any, shape: Shape | None = None
+) -> Outputs:
     """Nothing can go, but it costs as many multiply-adds per position as the kernels have
     numbers."""
     positions = flow.positions(shape or flow.shapes[0], channel_axis(operation))

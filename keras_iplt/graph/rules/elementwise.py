@@ -1,9 +1,13 @@
 """Operations that combine tensors position by position: their channels stand or fall together."""
 
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 
-from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.channels import SOLID, Channels, Outputs, Shape
+from keras_iplt.graph.flow import Flow
 from keras_iplt.graph.masked import Operand
 from keras_iplt.graph.rules.activation import applied, follow_parameter, key_of, tried
 from keras_iplt.graph.rules.registry import layer_rule, operation_rule
@@ -18,7 +22,9 @@ _BINARY = """
 """.split()
 
 
-def combine(flow, operands, function, key):
+def combine(
+    flow: Flow, operands: Sequence[Any], function: Callable[..., Any], key: Hashable
+) -> Channels:
     """The channels of `function(*operands)` computed position by position.
 
     Operands are `Channels`, variables (one entry per channel), arrays or numbers.
@@ -40,7 +46,7 @@ def combine(flow, operands, function, key):
     return Channels(ids, shape, tried(flow, function, known, key, tensors))
 
 
-def avoid_misplaced_sum(flow, x, shape):
+def avoid_misplaced_sum(flow: Flow, x: Channels, shape: Sequence[int | None]) -> None:
     """Freezes channels of `x` whose loss would let Keras add something of this shape elsewhere.
 
     `keras.ops.add` on TensorFlow takes whatever has one axis longer than 1 for a bias: it is added
@@ -58,11 +64,14 @@ def avoid_misplaced_sum(flow, x, shape):
     for other in {1, len(x.shape) - 1} - {own}:
         shrinks = x.shape[own] if own in x.varying else x.shape[other]
         stays = x.shape[other] if own in x.varying else x.shape[own]
-        if {own, other} & set(x.varying) and shrinks >= stays > 1:
+        if not {own, other} & set(x.varying):
+            continue
+        # A length that is not known may be any.
+        if shrinks is None or stays is None or shrinks >= stays > 1:
             flow.freeze(x, "Keras would add a bias along another axis that is as long as its own")
 
 
-def _known(flow, x, ids, shape):
+def _known(flow: Flow, x: Any, ids: np.ndarray, shape: Shape) -> Operand:
     """What is known of an operand where the channels `ids` of the result are masked."""
     if isinstance(x, Channels):
         own = flow.partition.find(_with_rank(x, len(shape)).ids)
@@ -79,7 +88,7 @@ def _known(flow, x, ids, shape):
     return Operand(False, tuple(numbers.tolist()))
 
 
-def _with_rank(x, rank):
+def _with_rank(x: Channels, rank: int) -> Channels:
     """`x` with leading axes of length 1, as broadcasting adds them."""
     missing = rank - len(x.shape)
     return Channels(
@@ -87,7 +96,7 @@ def _with_rank(x, rank):
     )
 
 
-def _meet(flow, a, b, shape):
+def _meet(flow: Flow, a: Channels, b: Channels, shape: Shape) -> Channels:
     """Two tensors of one rank combined: ids joined, or those of a broadcast operand frozen."""
     if _is_broadcast_over(b, a):
         a, b = b, a
@@ -99,12 +108,12 @@ def _meet(flow, a, b, shape):
     return Channels(flow.partition.find(ids), shape)
 
 
-def _is_broadcast_over(a, b):
+def _is_broadcast_over(a: Channels, b: Channels) -> bool:
     """Whether `a` has length 1 along every axis on which the channels of `b` differ."""
     return bool(b.varying) and all(a.shape[axis] == 1 for axis in b.varying)
 
 
-def _check_constant(flow, x, result, shape):
+def _check_constant(flow: Flow, x: Any, result: Channels, shape: Shape) -> None:
     """A constant that spreads the channels of `result` over new positions is a dead end."""
     wide = np.shape(x) if not isinstance(x, (str, type(None))) else ()
     for axis in range(1, len(wide) + 1):
@@ -123,14 +132,14 @@ _MERGES = {
 
 
 @layer_rule(*_MERGES)
-def merge_layer(flow, layer, inputs):
+def merge_layer(flow: Flow, layer: keras.Layer, inputs: list[Channels]) -> Outputs:
     name = next(kind.__name__ for kind in type(layer).__mro__ if kind.__name__ in _MERGES)
     ranks = {len(x.shape) for x in inputs}
     if len(ranks) > 1:
         return flow.frozen(inputs, "tensors of different rank are merged")
     binary = _MERGES[name]
 
-    def function(*values):
+    def function(*values: Any) -> Any:
         total = values[0]
         for value in values[1:]:
             total = binary(total, value)
@@ -140,12 +149,12 @@ def merge_layer(flow, layer, inputs):
 
 
 @operation_rule(*_BINARY, resize=lambda op, after, args, kwargs: after.sliced(args, kwargs))
-def binary(flow, operation, *args, **kwargs):
+def binary(flow: Flow, operation: keras.Operation, *args: Any, **kwargs: Any) -> Channels:
     operands = [*args, *kwargs.values()]
     # Those given by name come in any order: the trial must pass them by name, too.
     names = tuple(kwargs)
 
-    def function(*values):
+    def function(*values: Any) -> Any:
         by_place = values[: len(args)]
         return operation.call(*by_place, **dict(zip(names, values[len(args) :], strict=True)))
 
@@ -153,12 +162,12 @@ def binary(flow, operation, *args, **kwargs):
     if type(operation).__name__ == "Add":
         for x in operands:
             if not isinstance(x, Channels):
-                avoid_misplaced_sum(flow, y, np.shape(x))
+                avoid_misplaced_sum(flow, y, tuple(np.shape(x)))
     return y
 
 
 @layer_rule("Rescaling")
-def rescaling(flow, layer, x):
+def rescaling(flow: Flow, layer: keras.Layer, x: Channels) -> Outputs:
     scalar = np.ndim(layer.scale) == 0 and np.ndim(layer.offset) == 0
     if not scalar:
         return flow.frozen(x, "it is rescaled by constants per channel")

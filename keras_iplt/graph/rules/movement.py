@@ -4,19 +4,20 @@ Most are evaluated on the ids themselves. Axes along which ids do not change sta
 that a reshape of an image costs as much as one of a single pixel.
 """
 
-import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_iplt.graph.channels import SOLID, Channels
-from keras_iplt.graph.flow import channels_in, spread
-from keras_iplt.graph.rules.registry import layer_rule, operation_rule
+from keras_iplt.graph.channels import SOLID, Channels, Outputs, Shape
+from keras_iplt.graph.flow import Flow, all_known, channels_in, product, spread
+from keras_iplt.graph.rules.registry import After, Resize, Resized, layer_rule, operation_rule
 
 __all__ = ["reshape"]
 
 
-def moved(flow, ids, masked=0.0, output=0):
+def moved(flow: Flow, ids: np.ndarray, masked: float | None = 0.0, output: int = 0) -> Channels:
     """The output with these ids; axes along which they do not change are collapsed."""
     ids = flow.partition.find(np.asarray(ids))
     for axis, length in enumerate(ids.shape):
@@ -28,27 +29,32 @@ def moved(flow, ids, masked=0.0, output=0):
 # -- reshape --
 
 
-def reshape(flow, x, shape):
+def reshape(flow: Flow, x: Channels, shape: Shape) -> Channels:
     """Row-major reshape. Axes are matched from the right into the smallest groups of equal
     product; a group along which ids do not change stays collapsed."""
     source, target = list(x.shape), list(shape)
     ids = x.ids
-    before, after = [], []  # lengths of ids, before and after
+    # Pairs of an axis and the length of ids along it.
+    before: list[tuple[int, int]] = []
+    after: list[tuple[int, int]] = []
     for old, new in _matching_axes(source, target):
+        lengths_old, lengths_new = [source[i] for i in old], [target[i] for i in new]
         if all(ids.shape[i] == 1 for i in old):
             before += [(i, 1) for i in old]
             after += [(i, 1) for i in new]
-        elif any(source[i] is None for i in old) or any(target[i] is None for i in new):
+        elif all_known(lengths_old) and all_known(lengths_new):
+            before += zip(old, lengths_old, strict=True)
+            after += zip(new, lengths_new, strict=True)
+        else:
             flow.freeze(x, "its channels are reshaped together with an axis of unknown length")
             return flow.solid(shape)
-        else:
-            before += [(i, source[i]) for i in old]
-            after += [(i, target[i]) for i in new]
     full = np.broadcast_to(ids, [n for _, n in sorted(before)])
     return Channels(full.reshape([n for _, n in sorted(after)]), tuple(shape), x.masked)
 
 
-def _matching_axes(source, target):
+def _matching_axes(
+    source: Sequence[int | None], target: Sequence[int | None]
+) -> Iterator[tuple[list[int], list[int]]]:
     """Pairs of axis lists (of source, of target) with equal products, from the right."""
     i, j = len(source) - 1, len(target) - 1
     while i >= 0 or j >= 0:
@@ -61,7 +67,8 @@ def _matching_axes(source, target):
             j -= 1
         while True:
             lengths_old, lengths_new = [source[k] for k in old], [target[k] for k in new]
-            if None in lengths_old or None in lengths_new:
+            a, b = product(lengths_old), product(lengths_new)
+            if a is None or b is None:
                 if lengths_old == lengths_new == [None]:
                     break  # the batch, or one unknown axis kept as it is
                 if i < 0 and j < 0:
@@ -70,7 +77,6 @@ def _matching_axes(source, target):
                 new += range(j, -1, -1)
                 i = j = -1
                 break
-            a, b = math.prod(lengths_old), math.prod(lengths_new)
             if a == b and ((old and new) or a == 1):
                 break
             if (a < b or (a == b and not old)) and i >= 0:
@@ -86,7 +92,7 @@ def _matching_axes(source, target):
         yield old, new
 
 
-def _new_shape(shape, x, after):
+def _new_shape(shape: Shape, x: Channels, after: After) -> Shape:
     """A target shape (without the batch where `shape` has none) after channels went."""
     lengths = after.lengths(x)[-len(shape) :] if shape else ()
     whole = x.shape[-len(shape) :] if shape else ()
@@ -96,24 +102,24 @@ def _new_shape(shape, x, after):
     )
 
 
-def _resize_reshape(layer, after):
+def _resize_reshape(layer: keras.Layer, after: After) -> dict[str, Any]:
     return {"target_shape": _new_shape(layer.target_shape, after.call.outputs, after)}
 
 
 @layer_rule("Reshape", resize=_resize_reshape)
-def reshape_layer(flow, layer, x):
+def reshape_layer(flow: Flow, layer: keras.Layer, x: Channels) -> Channels:
     y = reshape(flow, x, flow.shapes[0])
     for call in flow.calls_of(layer):  # one target shape must do for every use
         flow.join(_squeezed(call.outputs), _squeezed(y), "a shared reshape meets other channels")
     return y
 
 
-def _squeezed(x):
+def _squeezed(x: Channels) -> np.ndarray:
     return spread(x.ids, x.shape[:1] and [None] * len(x.shape))
 
 
 @layer_rule("Flatten")
-def flatten(flow, layer, x):
+def flatten(flow: Flow, layer: keras.Layer, x: Channels) -> Channels:
     if layer.data_format == "channels_first" and len(x.shape) > 1:
         last = [*range(2, len(x.shape)), 1]  # Flatten puts the channels last before it flattens
         x = Channels(
@@ -122,8 +128,10 @@ def flatten(flow, layer, x):
     return reshape(flow, x, flow.shapes[0])
 
 
-def _resize_operation(name):
-    def resize(operation, after, args, kwargs):
+def _resize_operation(name: str) -> Resize:
+    def resize(
+        operation: keras.Operation, after: After, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Resized:
         shape = getattr(operation, name)
         return {name: _new_shape(tuple(shape), after.call.outputs, after)}, args, kwargs
 
@@ -131,17 +139,17 @@ def _resize_operation(name):
 
 
 @operation_rule("Reshape", resize=_resize_operation("newshape"))
-def reshape_operation(flow, operation, x):
+def reshape_operation(flow: Flow, operation: keras.Operation, x: Channels) -> Channels:
     return reshape(flow, x, flow.shapes[0])
 
 
 @operation_rule("Ravel")
-def ravel(flow, operation, x):
+def ravel(flow: Flow, operation: keras.Operation, x: Channels) -> Channels:
     return reshape(flow, x, flow.shapes[0])
 
 
 @operation_rule("BroadcastTo", resize=_resize_operation("shape"))
-def broadcast_to(flow, operation, x):
+def broadcast_to(flow: Flow, operation: keras.Operation, x: Channels) -> Channels:
     shape = flow.shapes[0]
     missing = len(shape) - len(x.shape)
     if any(a == 1 != b for a, b in zip(x.shape, shape[missing:], strict=True)) and not x.varying:
@@ -153,32 +161,32 @@ def broadcast_to(flow, operation, x):
 
 
 @layer_rule("Permute")
-def permute(flow, layer, x):
+def permute(flow: Flow, layer: keras.Layer, x: Channels) -> Channels:
     return moved(flow, x.ids.transpose((0, *layer.dims)), x.masked)
 
 
 @operation_rule("Transpose")
-def transpose(flow, operation, x):
+def transpose(flow: Flow, operation: keras.Operation, x: Channels) -> Channels:
     return moved(flow, x.ids.transpose(operation.axes), x.masked)
 
 
 @operation_rule("Swapaxes")
-def swapaxes(flow, operation, x):
+def swapaxes(flow: Flow, operation: keras.Operation, x: Channels) -> Channels:
     return moved(flow, np.swapaxes(x.ids, operation.axis1, operation.axis2), x.masked)
 
 
 @operation_rule("Moveaxis")
-def moveaxis(flow, operation, x):
+def moveaxis(flow: Flow, operation: keras.Operation, x: Channels) -> Channels:
     return moved(flow, np.moveaxis(x.ids, operation.source, operation.destination), x.masked)
 
 
 @operation_rule("ExpandDims")
-def expand_dims(flow, operation, x):
+def expand_dims(flow: Flow, operation: keras.Operation, x: Channels) -> Channels:
     return moved(flow, np.expand_dims(x.ids, operation.axis), x.masked)
 
 
 @operation_rule("Squeeze")
-def squeeze(flow, operation, x):
+def squeeze(flow: Flow, operation: keras.Operation, x: Channels) -> Channels:
     axis = operation.axis
     if axis is None:
         axis = tuple(i for i, n in enumerate(x.shape) if n == 1)
@@ -186,14 +194,14 @@ def squeeze(flow, operation, x):
 
 
 @operation_rule("Flip")
-def flip(flow, operation, x):
+def flip(flow: Flow, operation: keras.Operation, x: Channels) -> Channels:
     return moved(flow, np.flip(x.ids, operation.axis), x.masked)
 
 
 # -- tensors are put together --
 
 
-def concatenate(flow, tensors, axis):
+def concatenate(flow: Flow, tensors: Sequence[Channels], axis: int) -> Outputs:
     """Tensors side by side along `axis`."""
     tensors = [x for x in tensors if isinstance(x, Channels)]
     axis %= len(flow.shapes[0])
@@ -218,11 +226,11 @@ def concatenate(flow, tensors, axis):
 
 
 @layer_rule("Concatenate")
-def concatenate_layer(flow, layer, inputs):
+def concatenate_layer(flow: Flow, layer: keras.Layer, inputs: list[Channels]) -> Outputs:
     return concatenate(flow, inputs, layer.axis)
 
 
-def _as_channels(flow, x):
+def _as_channels(flow: Flow, x: Any) -> Channels:
     """A tensor, or a variable or constant seen as one."""
     if isinstance(x, Channels):
         return x
@@ -233,33 +241,33 @@ def _as_channels(flow, x):
     return flow.solid(np.shape(x))
 
 
-def _side_by_side(flow, operation, tensors):
+def _side_by_side(flow: Flow, operation: keras.Operation, tensors: Sequence[Any]) -> Outputs:
     tensors = [_as_channels(flow, x) for x in tensors]
     axis = {"Hstack": 1, "Vstack": 0, "Dstack": 2}.get(type(operation).__name__)
     return concatenate(flow, tensors, operation.axis if axis is None else axis)
 
 
 @operation_rule("Concatenate")
-def concatenate_operation(flow, operation, xs):
+def concatenate_operation(flow: Flow, operation: keras.Operation, xs: Sequence[Any]) -> Outputs:
     return _side_by_side(flow, operation, xs)
 
 
 @operation_rule("Hstack", "Dstack")
-def stacks_of_axes(flow, operation, xs):
+def stacks_of_axes(flow: Flow, operation: keras.Operation, xs: Sequence[Any]) -> Outputs:
     if len({len(x.shape) for x in xs}) > 1 or len(xs[0].shape) < 3:
         return flow.frozen(xs, "a stack of this form is not understood")
     return _side_by_side(flow, operation, xs)
 
 
 @operation_rule("Append")
-def append(flow, operation, a, b):
+def append(flow: Flow, operation: keras.Operation, a: Any, b: Any) -> Outputs:
     if operation.axis is None:
         return flow.frozen([a, b], "it is flattened and appended to")
     return _side_by_side(flow, operation, [a, b])
 
 
 @operation_rule("Stack")
-def stack(flow, operation, xs):
+def stack(flow: Flow, operation: keras.Operation, xs: Sequence[Any]) -> Outputs:
     axis = operation.axis % len(flow.shapes[0])
     parts = [
         Channels(np.expand_dims(x.ids, axis), (*x.shape[:axis], 1, *x.shape[axis:]), x.masked)
@@ -272,12 +280,12 @@ def stack(flow, operation, xs):
 
 
 @layer_rule("RepeatVector")
-def repeat_vector(flow, layer, x):
+def repeat_vector(flow: Flow, layer: keras.Layer, x: Channels) -> Channels:
     return moved(flow, np.expand_dims(x.ids, 1), x.masked)
 
 
 @operation_rule("Repeat")
-def repeat(flow, operation, x):
+def repeat(flow: Flow, operation: keras.Operation, x: Channels) -> Outputs:
     if operation.axis is None or not isinstance(operation.repeats, int):
         return flow.frozen(x, "it is repeated unevenly")
     axis = operation.axis % len(x.shape)
@@ -287,7 +295,7 @@ def repeat(flow, operation, x):
 
 
 @operation_rule("Tile")
-def tile(flow, operation, x):
+def tile(flow: Flow, operation: keras.Operation, x: Channels) -> Channels:
     repeats = operation.repeats
     repeats = (repeats,) if isinstance(repeats, int) else tuple(repeats)
     rank = max(len(repeats), len(x.shape))
@@ -301,7 +309,7 @@ def tile(flow, operation, x):
 
 
 @operation_rule("DepthToSpace", "SpaceToDepth")
-def pixel_shuffle(flow, operation, x):
+def pixel_shuffle(flow: Flow, operation: keras.Operation, x: Channels) -> Channels:
     """Evaluated on one block of pixels."""
     size = operation.block_size
     first = operation.data_format == "channels_first"
@@ -321,7 +329,7 @@ def pixel_shuffle(flow, operation, x):
 
 
 @operation_rule("Roll", "Rot90", "Diagonal", "Take", "TakeAlongAxis", "Tril", "Triu")
-def rearranged(flow, operation, x, *_, **__):
+def rearranged(flow: Flow, operation: keras.Operation, x: Any, *_: Any, **__: Any) -> Outputs:
     """Fine along axes without channels."""
     axes = getattr(operation, "axis", None)
     if type(operation).__name__ in ("Tril", "Triu"):

@@ -1,15 +1,18 @@
 """Normalisation: per channel, over groups of channels, or over all of them."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
-from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.channels import SOLID, Channels, Outputs
+from keras_iplt.graph.flow import Flow
 from keras_iplt.graph.rules.activation import follow_parameter
-from keras_iplt.graph.rules.registry import layer_rule, operation_rule
+from keras_iplt.graph.rules.registry import After, layer_rule, operation_rule
 
 
 @layer_rule("BatchNormalization")
-def batch_norm(flow, layer, x, mask=None):
+def batch_norm(flow: Flow, layer: keras.Layer, x: Channels, mask: Any = None) -> Outputs:
     ids = flow.vector(x, layer.axis, "it is normalised along another axis")
     for variable in (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance):
         if variable is not None:
@@ -18,12 +21,12 @@ def batch_norm(flow, layer, x, mask=None):
     return _normalised(flow, layer, flow.place(ids, layer.axis, masked=_scaled(x, scaled)))
 
 
-def _scaled(x, scaled):
+def _scaled(x: Channels, scaled: bool) -> float | None:
     """What a masked channel holds once it was normalised: its scale, if it has one, is zero too."""
     return 0.0 if scaled or x.zero else None
 
 
-def _normalised(flow, layer, y):
+def _normalised(flow: Flow, layer: keras.Operation, y: Channels) -> Outputs:
     """`y`, unless masked channels were divided by their deviation, with nothing added to it."""
     if layer.epsilon == 0:
         return flow.frozen(y, "a masked one would be divided by zero, as epsilon is 0")
@@ -33,7 +36,7 @@ def _normalised(flow, layer, y):
 @layer_rule(
     "GroupNormalization", resize=lambda layer, after: {"groups": _groups_left(layer, after)}
 )
-def group_norm(flow, layer, x):
+def group_norm(flow: Flow, layer: keras.Layer, x: Channels) -> Outputs:
     ids = flow.vector(x, layer.axis, "it is normalised along another axis")
     for call in flow.calls_of(layer):  # without weights, nothing else holds its uses together
         earlier = flow.vector(call.args[0], layer.axis)
@@ -51,20 +54,20 @@ def group_norm(flow, layer, x):
     return _normalised(flow, layer, y)
 
 
-def _groups_left(layer, after):
+def _groups_left(layer: keras.Layer, after: After) -> int:
     if layer.groups == -1:
         return -1
     x = after.call.args[0]
     return layer.groups * after.lengths(x)[layer.axis] // x.shape[layer.axis]
 
 
-def _axes(layer, x):
+def _axes(layer: keras.Layer, x: Channels) -> list[int]:
     axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     return [axis % len(x.shape) for axis in axes]
 
 
 @layer_rule("LayerNormalization")
-def layer_norm(flow, layer, x):
+def layer_norm(flow: Flow, layer: keras.Layer, x: Channels) -> Outputs:
     axes = _axes(layer, x)
     if set(axes) & set(x.varying) and not flow.approximate:
         return flow.frozen(x, "layer normalisation is over its channels: no exact answer exists")
@@ -80,14 +83,14 @@ def layer_norm(flow, layer, x):
     return _normalised(flow, layer, y)
 
 
-def _resize_rms(layer, after):
+def _resize_rms(layer: keras.Layer, after: After) -> dict[str, Any]:
     x = after.call.args[0]
     axis = _axes(layer, x)[0]
     return {"epsilon": layer.epsilon * x.shape[axis] / after.lengths(x)[axis]}
 
 
 @layer_rule("RMSNormalization", resize=_resize_rms)
-def rms_norm(flow, layer, x):
+def rms_norm(flow: Flow, layer: keras.Layer, x: Channels) -> Outputs:
     """Exact when masked channels are zero: with C' of C channels left, the mean square grows by
     C / C', which epsilon and scale make good."""
     axes = _axes(layer, x)
@@ -106,14 +109,14 @@ def rms_norm(flow, layer, x):
 
 
 @layer_rule("UnitNormalization")
-def unit_norm(flow, layer, x):
+def unit_norm(flow: Flow, layer: keras.Layer, x: Channels) -> Outputs:
     if set(_axes(layer, x)) & set(x.varying) and not x.zero:
         return flow.frozen(x, "it is normalised over its channels, masked ones not being zero")
     return Channels(x.ids, x.shape, 0.0 if x.zero else None)
 
 
 @operation_rule("Normalize")
-def normalize(flow, operation, x):
+def normalize(flow: Flow, operation: keras.Operation, x: Channels) -> Outputs:
     axis = operation.axis % len(x.shape)
     if axis in x.varying and not (x.zero and operation.order == 2):
         return flow.frozen(x, "it is normalised over its channels")
@@ -121,7 +124,16 @@ def normalize(flow, operation, x):
 
 
 @operation_rule("BatchNorm")
-def batch_norm_operation(flow, operation, x, mean, variance, offset=None, scale=None, **_):
+def batch_norm_operation(
+    flow: Flow,
+    operation: keras.Operation,
+    x: Channels,
+    mean: Any,
+    variance: Any,
+    offset: Any = None,
+    scale: Any = None,
+    **_: Any,
+) -> Outputs:
     given = [v for v in (mean, variance, offset, scale) if v is not None]
     if not all(isinstance(v, keras.Variable) for v in given):
         return flow.frozen([x, *given], "it is normalised with computed statistics")
@@ -133,7 +145,9 @@ def batch_norm_operation(flow, operation, x, mean, variance, offset=None, scale=
 
 
 @operation_rule("LayerNorm", "RMSNorm")
-def layer_norm_operation(flow, operation, x, *_, **__):
+def layer_norm_operation(
+    flow: Flow, operation: keras.Operation, x: Channels, *_: Any, **__: Any
+) -> Outputs:
     axis = operation.axis if isinstance(operation.axis, (tuple, list)) else [operation.axis]
     if {one % len(x.shape) for one in axis} & set(x.varying):
         return flow.frozen(x, "it is normalised over its channels")
@@ -141,7 +155,7 @@ def layer_norm_operation(flow, operation, x, *_, **__):
 
 
 @layer_rule("Normalization")
-def feature_normalization(flow, layer, x):
+def feature_normalization(flow: Flow, layer: keras.Layer, x: Channels) -> Outputs:
     if (np.asarray(x.ids) != SOLID).any():
         return flow.frozen(x, "it is normalised by constants per channel")
     return x

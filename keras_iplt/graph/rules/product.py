@@ -1,22 +1,29 @@
 """Dense layers, einsums and products of matrices."""
 
-import math
 import string
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_iplt import _keras as private
-from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.channels import SOLID, Channels, Outputs, Shape
+from keras_iplt.graph.flow import Flow, channels_in
+from keras_iplt.graph.flow import product as product_of
 from keras_iplt.graph.rules.activation import activate, follow_parameter
 from keras_iplt.graph.rules.convolution import add_bias
 from keras_iplt.graph.rules.elementwise import avoid_misplaced_sum
-from keras_iplt.graph.rules.registry import layer_rule, operation_rule
+from keras_iplt.graph.rules.registry import After, layer_rule, operation_rule
 
 __all__ = ["contract", "dense"]
 
+Terms = tuple[tuple[str, ...], ...]  # the labels of each operand and of the result
 
-def dense(flow, x, layer, kernel, bias):
+
+def dense(
+    flow: Flow, x: Channels, layer: keras.Layer, kernel: keras.Variable, bias: keras.Variable | None
+) -> Channels:
     """`x @ kernel + bias` over the last axis."""
     inputs = flow.vector(x, -1, "a dense layer is applied along another axis")
     outputs = flow.create(layer, kernel.shape[-1])
@@ -30,12 +37,12 @@ def dense(flow, x, layer, kernel, bias):
 @layer_rule(
     "Dense", resize=lambda layer, after: {"units": after.size(private.kernel_of(layer), -1)}
 )
-def dense_layer(flow, layer, x):
+def dense_layer(flow: Flow, layer: keras.Layer, x: Channels) -> Any:
     y = dense(flow, x, layer, private.kernel_of(layer), layer.bias)
     return activate(flow, layer.activation, y)
 
 
-def contract(flow, layer, terms, a, b):
+def contract(flow: Flow, layer: keras.Operation, terms: Terms, a: Any, b: Any) -> Channels:
     """An einsum of two operands; `terms` are their labels and those of the result.
 
     A `keras.Variable` among the operands consumes what it shares with the other one and creates
@@ -47,7 +54,9 @@ def contract(flow, layer, terms, a, b):
     terms = (labels_a, labels_b, labels_out)
     if not isinstance(a, Channels) or not isinstance(b, (Channels, keras.Variable)):
         _count_solid(flow, terms, (a, b))
-        return flow.frozen([a, b], "it is contracted with a constant")
+        for x in channels_in([a, b]):
+            flow.freeze(x, "it is contracted with a constant")
+        return flow.solid(flow.shapes[0])
     lengths = dict(zip(labels_b, b.shape, strict=True)) | dict(zip(labels_a, a.shape, strict=True))
     if isinstance(b, Channels):
         found = _meet(flow, _vectors(flow, a, labels_a), _vectors(flow, b, labels_b), terms, a, b)
@@ -58,12 +67,13 @@ def contract(flow, layer, terms, a, b):
     batch = labels_out[0] if labels_out[0] in firsts else None
     flow.shapes = (_filled_in(flow.shapes[0], labels_out, lengths),)
     solid = [n for label, n in lengths.items() if label not in found and label != batch]
-    flow.work(None if None in solid else math.prod(solid), *found.values())
-    *others, last = [label for label in labels_out if label in found] or [None]
+    flow.work(product_of(solid), *found.values())
+    carrying = [label for label in labels_out if label in found]
+    if not carrying:
+        return flow.solid(flow.shapes[0])
+    *others, last = carrying
     for label in others:
         flow.freeze(found[label], "two axes of one tensor carry channels")
-    if last is None:
-        return flow.solid(flow.shapes[0])
     # Any factor that is zero makes the product so; a variable is zero along its own channels.
     zero = (last in labels_a and a.zero) or (
         last in labels_b and (isinstance(b, keras.Variable) or b.zero)
@@ -71,23 +81,29 @@ def contract(flow, layer, terms, a, b):
     return flow.place(found[last], labels_out.index(last), masked=0.0 if zero else None)
 
 
-def _count_solid(flow, terms, operands):
+def _count_solid(flow: Flow, terms: Terms, operands: tuple[Any, Any]) -> None:
     """The multiply-adds of a product in which nothing can be pruned."""
-    lengths: dict = {}
+    lengths: dict[str, int | None] = {}
     for labels, x in zip(terms, operands, strict=False):
         shape = x.shape if hasattr(x, "shape") else np.shape(x)
         first = 1 if isinstance(x, Channels) and labels[0] == terms[-1][0] else 0  # the batch
         lengths |= dict(zip(labels[first:], shape[first:], strict=True))
-    known = None not in lengths.values()
-    flow.work(math.prod(lengths.values()) if known else None)
+    flow.work(product_of(lengths.values()))
 
 
-def _filled_in(shape, labels, lengths):
+def _filled_in(shape: Shape, labels: Sequence[str], lengths: Mapping[str, int | None]) -> Shape:
     """A shape, with what the operands know where it says None."""
     return tuple(lengths[label] if n is None else n for label, n in zip(labels, shape, strict=True))
 
 
-def _weigh(flow, layer, of_a, terms, a, kernel):
+def _weigh(
+    flow: Flow,
+    layer: keras.Operation,
+    of_a: dict[str, np.ndarray],
+    terms: Terms,
+    a: Channels,
+    kernel: keras.Variable,
+) -> dict[str, np.ndarray]:
     """label -> ids where a variable is one of the operands."""
     labels_a, labels_b, labels_out = terms
     found = dict(of_a)
@@ -105,7 +121,14 @@ def _weigh(flow, layer, of_a, terms, a, kernel):
     return found
 
 
-def _meet(flow, of_a, of_b, terms, a, b):
+def _meet(
+    flow: Flow,
+    of_a: dict[str, np.ndarray],
+    of_b: dict[str, np.ndarray],
+    terms: Terms,
+    a: Channels,
+    b: Channels,
+) -> dict[str, np.ndarray]:
     """label -> ids where both operands are tensors."""
     labels_a, labels_b, labels_out = terms
     summed = (set(labels_a) | set(labels_b)) - set(labels_out)
@@ -124,7 +147,7 @@ def _meet(flow, of_a, of_b, terms, a, b):
     return found
 
 
-def _vectors(flow, x, labels):
+def _vectors(flow: Flow, x: Channels, labels: Sequence[str]) -> dict[str, np.ndarray]:
     """label -> ids along its axis, for the one axis that channels run along."""
     if not x.varying:
         return {}
@@ -132,7 +155,7 @@ def _vectors(flow, x, labels):
     return {labels[axis]: flow.vector(x, axis)}
 
 
-def einsum_terms(equation, *ranks):
+def einsum_terms(equation: str, *ranks: int) -> Terms:
     """Splits an equation into one tuple of labels per operand and one for the result."""
     left, _, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
@@ -142,14 +165,14 @@ def einsum_terms(equation, *ranks):
         default=0,
     )
 
-    def labels(term):
+    def labels(term: str) -> tuple[str, ...]:
         width = hidden
         return tuple(term.replace("...", "".join(free[:width])))
 
     return tuple(labels(term) for term in (*terms, right))
 
 
-def _resize_einsum(layer, after):
+def _resize_einsum(layer: keras.Layer, after: After) -> dict[str, Any]:
     shape = list(layer.partial_output_shape)
     kernel_labels = layer.equation.replace(" ", "").split("->")[0].split(",")[1]
     out_labels = layer.equation.replace(" ", "").split("->")[1].replace("...", "")
@@ -162,13 +185,13 @@ def _resize_einsum(layer, after):
 
 
 @layer_rule("EinsumDense", resize=_resize_einsum)
-def einsum_dense(flow, layer, x):
+def einsum_dense(flow: Flow, layer: keras.Layer, x: Channels) -> Any:
     kernel = private.kernel_of(layer)
     terms = einsum_terms(layer.equation, len(x.shape), len(kernel.shape))
     y = contract(flow, layer, terms, x, kernel)
     if layer.bias is not None and y.varying:
         followed = follow_parameter(flow, layer.bias, y)
-        avoid_misplaced_sum(flow, y, layer.bias.shape)
+        avoid_misplaced_sum(flow, y, tuple(layer.bias.shape))
         (axis,) = y.varying
         flow.work(flow.positions(y.shape, axis), flow.vector(y, axis), adds=True)
         y = Channels(y.ids, y.shape, y.masked if followed else None)
@@ -178,7 +201,7 @@ def einsum_dense(flow, layer, x):
 
 
 @operation_rule("Einsum")
-def einsum(flow, operation, *operands, **_):
+def einsum(flow: Flow, operation: keras.Operation, *operands: Any, **_: Any) -> Outputs:
     subscripts = operation.subscripts
     if len(operands) != 2 or "->" not in subscripts:
         flow.work(None)
@@ -191,14 +214,14 @@ def einsum(flow, operation, *operands, **_):
 
 
 @operation_rule("Matmul")
-def matmul(flow, operation, a, b):
+def matmul(flow: Flow, operation: keras.Operation, a: Any, b: Any) -> Outputs:
     if not hasattr(a, "shape") or not hasattr(b, "shape") or min(len(a.shape), len(b.shape)) < 2:
         flow.work(None)
         return flow.frozen([a, b], "a product of this form is not understood")
     rank = max(len(a.shape), len(b.shape))
     batch = tuple(string.ascii_lowercase[: rank - 2])
 
-    def labels(x, other, last):
+    def labels(x: Any, other: Any, last: str) -> tuple[str, ...]:
         lengths = dict(zip(batch[rank - len(other.shape) :], other.shape, strict=False))
         own = batch[rank - len(x.shape) :]
         return tuple(
@@ -211,7 +234,7 @@ def matmul(flow, operation, a, b):
 
 
 @layer_rule("Dot")
-def dot(flow, layer, inputs):
+def dot(flow: Flow, layer: keras.Layer, inputs: Sequence[Any]) -> Outputs:
     a, b = inputs
     axes = layer.axes if isinstance(layer.axes, (list, tuple)) else (layer.axes, layer.axes)
     if layer.normalize and not (a.zero and b.zero):
@@ -226,6 +249,6 @@ def dot(flow, layer, inputs):
 
 
 @operation_rule("Dot", "Tensordot", "Vdot", "Inner", "Outer")
-def product(flow, operation, a, b):
+def product(flow: Flow, operation: keras.Operation, a: Any, b: Any) -> Outputs:
     flow.work(None)
     return flow.frozen([a, b], "a product of this form is not understood")

@@ -1,21 +1,26 @@
 """Recurrent layers and embeddings."""
 
+from typing import Any
+
+import keras
 import numpy as np
 
 from keras_iplt import _keras as private
-from keras_iplt.graph.channels import SOLID, Channels
-from keras_iplt.graph.flow import channel_axis, channels_in
+from keras_iplt.graph.channels import SOLID, Channels, Outputs
+from keras_iplt.graph.flow import Flow, channel_axis, channels_in
 from keras_iplt.graph.masked import Operand, trial
 from keras_iplt.graph.rules.registry import layer_rule
 
 _GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
 
 
-def _gates(layer):
+def _gates(layer: keras.Layer) -> int:
     return next(_GATES[kind.__name__] for kind in type(layer).__mro__ if kind.__name__ in _GATES)
 
 
-def _states(flow, layer, ids, initial_state, axis=-1):
+def _states(
+    flow: Flow, layer: keras.Layer, ids: np.ndarray, initial_state: Any, axis: int = -1
+) -> Outputs:
     """Output and states: all of them carry the layer's units."""
     states = channels_in(initial_state)
     for state in states:
@@ -28,7 +33,9 @@ def _states(flow, layer, ids, initial_state, axis=-1):
     return outputs if len(outputs) > 1 else outputs[0]
 
 
-def _count_steps(flow, x, kernel, inputs, ids, gates):
+def _count_steps(
+    flow: Flow, x: Channels, kernel: keras.Variable, inputs: np.ndarray, ids: np.ndarray, gates: int
+) -> None:
     steps = x.shape[1]
     flow.work(None if steps is None else steps * gates, inputs, ids)
     flow.work(None if steps is None else steps * gates, ids, ids)
@@ -39,7 +46,9 @@ def _count_steps(flow, x, kernel, inputs, ids, gates):
         "units": after.size(layer.cell.recurrent_kernel, 0)
     }
 )  # fmt: skip
-def recurrent(flow, layer, x, initial_state=None, mask=None):
+def recurrent(
+    flow: Flow, layer: keras.Layer, x: Channels, initial_state: Any = None, mask: Any = None
+) -> Outputs:
     cell, gates = layer.cell, _gates(layer)
     inputs = flow.vector(x, -1, "its steps differ in their channels")
     units = flow.create(layer, cell.units)
@@ -61,7 +70,9 @@ def recurrent(flow, layer, x, initial_state=None, mask=None):
         "filters": after.size(layer.cell.recurrent_kernel, -2)
     }
 )  # fmt: skip
-def conv_lstm(flow, layer, x, initial_state=None, mask=None):
+def conv_lstm(
+    flow: Flow, layer: keras.Layer, x: Channels, initial_state: Any = None, mask: Any = None
+) -> Outputs:
     cell, axis = layer.cell, channel_axis(layer)
     if layer.data_format == "channels_first":
         flow.work(None)
@@ -73,18 +84,18 @@ def conv_lstm(flow, layer, x, initial_state=None, mask=None):
         flow.slice(kernel, -1, np.tile(units, 4), "output")
         spatial = flow.positions(flow.shapes[0][:1] + flow.shapes[0][-len(kernel.shape) + 1 :], -1)
         steps = x.shape[1]
-        known = None not in (steps, spatial)
+        positions = None if steps is None or spatial is None else steps * spatial
         window = int(np.prod(kernel.shape[:-2]))
-        flow.work(steps * spatial * window * 4 if known else None, consumed, units)
+        flow.work(None if positions is None else positions * window * 4, consumed, units)
     if cell.bias is not None:
         flow.follow(cell.bias, 0, np.tile(units, 4))
-        flow.work(steps * spatial * 4 if known else None, units, adds=True)
+        flow.work(None if positions is None else positions * 4, units, adds=True)
     return _states(flow, layer, units, initial_state)
 
 
 @layer_rule("Embedding", resize=lambda layer, after: {
     "output_dim": after.size(private.weight_called(layer, "embeddings"), 1)})  # fmt: skip
-def embedding(flow, layer, x):
+def embedding(flow: Flow, layer: keras.Layer, x: Any) -> Channels:
     if isinstance(x, Channels) and (x.ids != SOLID).any():
         flow.freeze(x, "it is used as an index")
     ids = flow.create(layer, layer.output_dim)

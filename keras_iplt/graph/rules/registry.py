@@ -2,15 +2,62 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import keras
+import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import OptionError
+from keras_iplt.graph.channels import Call, Channels, Shape
 from keras_iplt.graph.walk import overrides_call
 
-__all__ = ["Rule", "layer_rule", "operation_rule", "register_rule", "rule_for", "supported"]
+if TYPE_CHECKING:
+    pass
+
+__all__ = [
+    "After",
+    "Resized",
+    "Rule",
+    "layer_rule",
+    "operation_rule",
+    "register_rule",
+    "rule_for",
+    "supported",
+]
+
+
+class After(Protocol):
+    """What a `resize` may ask: how things are once the channels are gone.
+
+    Attributes:
+        call: the (first) call of the layer, or that of the operation, with `Channels` for tensors.
+    """
+
+    call: Call
+
+    def size(self, variable: keras.Variable, axis: int) -> int:
+        """How much is left of a variable along an axis."""
+
+    def lengths(self, x: Channels) -> Shape:
+        """The shape that is left of a tensor."""
+
+    def kept_along(self, x: Channels, axis: int) -> np.ndarray:
+        """The positions of a tensor that stay along an axis."""
+
+    def size_of_input(self, axis: int) -> int | None:
+        """How many channels are left in the call's input."""
+
+    def serialized(self, layer: keras.Layer) -> dict[str, Any]:
+        """The config of a wrapped layer after it was made smaller."""
+
+    def sliced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Resized":
+        """Arguments of an element-wise operation, with constants cut to the channels left."""
+
+
+Resized = tuple[dict[str, Any], tuple[Any, ...], dict[str, Any]]  # config changes, args, kwargs
+Resize = Callable[..., Any]  # of a layer to config changes, of an operation to what is `Resized`
+Trace = TypeVar("Trace", bound=Callable[..., Any])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,17 +72,17 @@ class Rule:
     """
 
     trace: Callable[..., Any]
-    resize: Callable[..., Any] | None = None
+    resize: Resize | None = None
 
 
 _LAYERS: dict[type, Rule] = {}
 _OPERATIONS: dict[str, Rule] = {}
 
 
-def layer_rule(*names, resize=None):
+def layer_rule(*names: str, resize: Resize | None = None) -> Callable[[Trace], Trace]:
     """Registers a rule for layers of `keras.layers` (those of them that this Keras has)."""
 
-    def register(trace):
+    def register(trace: Trace) -> Trace:
         for name in names:
             if hasattr(keras.layers, name):
                 _LAYERS[getattr(keras.layers, name)] = Rule(trace, resize)
@@ -44,10 +91,10 @@ def layer_rule(*names, resize=None):
     return register
 
 
-def operation_rule(*names, resize=None):
+def operation_rule(*names: str, resize: Resize | None = None) -> Callable[[Trace], Trace]:
     """Registers a rule for operations of `keras.ops`, by the name of their class."""
 
-    def register(trace):
+    def register(trace: Trace) -> Trace:
         for name in names:
             _OPERATIONS[name] = Rule(trace, resize)
         return trace
@@ -55,7 +102,24 @@ def operation_rule(*names, resize=None):
     return register
 
 
-def register_rule(layer_class, trace=None, *, resize=None):
+@overload
+def register_rule(
+    layer_class: type[keras.Layer], trace: Trace, *, resize: Resize | None = None
+) -> Trace: ...
+
+
+@overload
+def register_rule(
+    layer_class: type[keras.Layer], trace: None = None, *, resize: Resize | None = None
+) -> Callable[[Trace], Trace]: ...
+
+
+def register_rule(
+    layer_class: type[keras.Layer],
+    trace: Callable[..., Any] | None = None,
+    *,
+    resize: Resize | None = None,
+) -> Any:
     """Teaches the tracer a custom layer. Usable as a decorator.
 
     Most custom layers need no rule: their `call` is read operation by operation. A rule is for
@@ -105,7 +169,7 @@ def register_rule(layer_class, trace=None, *, resize=None):
             f"register_rule expected a subclass of keras.Layer, received: {layer_class!r}"
         )
 
-    def register(trace):
+    def register(trace: Trace) -> Trace:
         if not callable(trace):
             raise OptionError(f"register_rule expected a function to trace, received: {trace!r}")
         _LAYERS[layer_class] = Rule(trace, resize)
@@ -114,7 +178,7 @@ def register_rule(layer_class, trace=None, *, resize=None):
     return register if trace is None else register(trace)
 
 
-def rule_for(operation):
+def rule_for(operation: keras.Operation) -> Rule | None:
     """The rule for an operation, or None. A class that computes otherwise than the registered
     class it derives from has none."""
     if not isinstance(operation, keras.Layer):
@@ -128,10 +192,10 @@ def rule_for(operation):
     return None
 
 
-def _builds_like(layer, base):
+def _builds_like(layer: keras.Layer, base: type) -> bool:
     return type(layer).build is getattr(base, "build", None)
 
 
-def supported():
+def supported() -> tuple[list[str], list[str]]:
     """Names of the layers and operations that have a rule: `(layers, operations)`."""
     return sorted(kind.__name__ for kind in _LAYERS), sorted(_OPERATIONS)

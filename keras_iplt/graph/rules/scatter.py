@@ -1,17 +1,22 @@
 """Channels that are scattered among those of a stream that stays."""
 
-from keras_iplt.graph.channels import SOLID
-from keras_iplt.graph.rules.registry import register_rule
+from typing import Any
+
+import keras
+
+from keras_iplt.graph.channels import SOLID, Channels, Outputs
+from keras_iplt.graph.flow import Flow
+from keras_iplt.graph.rules.registry import After, register_rule
 from keras_iplt.layers import Scatter
 
 
-def _resize(layer, after):
+def _resize(layer: keras.Layer, after: After) -> dict[str, Any]:
     left = after.kept_along(after.call.args[0], layer.axis)
     return {"kept": layer.positions[left].tolist()}
 
 
 @register_rule(Scatter, resize=_resize)
-def scatter(flow, layer, x):
+def scatter(flow: Flow, layer: keras.Layer, x: Channels) -> Outputs:
     ids = flow.vector(x, layer.axis)
     if not x.zero and (ids != SOLID).any():
         return flow.frozen(x, "a masked one is not zero where it is scattered")

@@ -1,13 +1,15 @@
 """Operations that cut tensors or pad them: the cut moves when channels before it go."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_iplt.graph.channels import SOLID, Channels
+from keras_iplt.graph.channels import SOLID, Channels, Outputs
+from keras_iplt.graph.flow import Flow
 from keras_iplt.graph.rules.movement import moved
-from keras_iplt.graph.rules.registry import layer_rule, operation_rule
+from keras_iplt.graph.rules.registry import After, Resized, layer_rule, operation_rule
 
 __all__ = ["pad"]
 
@@ -15,7 +17,7 @@ __all__ = ["pad"]
 # -- indexing --
 
 
-def _full_key(key, rank):
+def _full_key(key: Any, rank: int) -> list[Any]:
     """The key as a list with one entry per axis (and None for each new axis), no Ellipsis."""
     key = list(key) if isinstance(key, (tuple, list)) else [key]
     if not any(k is Ellipsis for k in key):
@@ -25,7 +27,9 @@ def _full_key(key, rank):
     return [*key[:at], *[slice(None)] * missing, *key[at + 1 :]]
 
 
-def _resize_getitem(operation, after, args, kwargs):
+def _resize_getitem(
+    operation: keras.Operation, after: After, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Resized:
     x = after.call.args[0]
     key = _full_key(_key_of(after.call.args, after.call.kwargs), len(x.shape))
     axis, new = 0, list[Any]()
@@ -40,7 +44,7 @@ def _resize_getitem(operation, after, args, kwargs):
     return {}, (args[0], tuple(new)), {}
 
 
-def _moved_cut(part, kept, length):
+def _moved_cut(part: Any, kept: np.ndarray, length: int) -> Any:
     """The same entries as `part` selects, counted among those that are kept."""
     if isinstance(part, slice):
         chosen = np.flatnonzero(np.isin(kept, np.arange(length)[part]))
@@ -53,12 +57,12 @@ def _moved_cut(part, kept, length):
     return int(np.searchsorted(kept, part % length))
 
 
-def _key_of(args, kwargs):
+def _key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return args[1] if len(args) > 1 else kwargs["key"]
 
 
 @operation_rule("GetItem", resize=_resize_getitem)
-def getitem(flow, operation, x, key):
+def getitem(flow: Flow, operation: keras.Operation, x: Channels, key: Any) -> Outputs:
     axis, ids_key, cut = 0, [], False
     for part in _full_key(key, len(x.shape)):
         if not (part is None or isinstance(part, (int, np.integer, slice))):
@@ -70,14 +74,16 @@ def getitem(flow, operation, x, key):
             if not varies:
                 part = slice(None) if isinstance(part, slice) else 0
             elif not isinstance(part, slice):
-                flow.freeze(x.ids.take([part], axis), "it is picked by its index")
+                flow.freeze(x.ids.take([int(part)], axis), "it is picked by its index")
             cut |= varies
             axis += 1
         ids_key.append(part)
     return moved(flow, x.ids[tuple(ids_key)], x.masked)
 
 
-def _resize_split(operation, after, args, kwargs):
+def _resize_split(
+    operation: keras.Operation, after: After, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Resized:
     x = after.call.args[0]
     axis = operation.axis % len(x.shape)
     if axis not in x.varying or len(keras.tree.flatten(after.call.outputs)) == 1:
@@ -87,7 +93,7 @@ def _resize_split(operation, after, args, kwargs):
 
 
 @operation_rule("Split", "ArraySplit", resize=_resize_split)
-def split(flow, operation, x):
+def split(flow: Flow, operation: keras.Operation, x: Channels) -> list[Channels]:
     axis = operation.axis % len(x.shape)
     start, parts = 0, []
     for i, shape in enumerate(flow.shapes):
@@ -101,7 +107,9 @@ def split(flow, operation, x):
 
 
 @operation_rule("Unstack")
-def unstack(flow, operation, x, *_, **__):
+def unstack(
+    flow: Flow, operation: keras.Operation, x: Channels, *_: Any, **__: Any
+) -> list[Channels]:
     axis = operation.axis % len(x.shape)
     flow_ids = x.ids
     if axis in x.varying:
@@ -113,7 +121,9 @@ def unstack(flow, operation, x, *_, **__):
 # -- padding --
 
 
-def pad(flow, x, widths, number):
+def pad(
+    flow: Flow, x: Channels, widths: Sequence[tuple[int, int]], number: float | None
+) -> Channels:
     """Pads by `widths` (before, after) per axis with `number` (None: with what is there). New
     positions along an axis of channels are channels of their own (constants), that go when
     something they are combined with goes."""
@@ -125,13 +135,13 @@ def pad(flow, x, widths, number):
     return moved(flow, ids, x.masked if number in (None, x.masked) else None)
 
 
-def _constants(flow, ids, axis, count):
+def _constants(flow: Flow, ids: np.ndarray, axis: int, count: int) -> np.ndarray:
     """`count` new positions along `axis`, one id each, shaped to stand beside `ids`."""
     new = np.expand_dims(flow.partition.fresh(count), [i for i in range(ids.ndim) if i != axis])
     return np.broadcast_to(new, [count if i == axis else n for i, n in enumerate(ids.shape)])
 
 
-def _layer_widths(layer, rank):
+def _layer_widths(layer: keras.Layer, rank: int) -> list[tuple[int, int]]:
     """(before, after) per axis of what a zero padding layer gets."""
     pads = layer.padding if isinstance(layer.padding[0], (tuple, list)) else (layer.padding,)
     first = getattr(layer, "data_format", None) == "channels_first"
@@ -140,7 +150,7 @@ def _layer_widths(layer, rank):
     return widths
 
 
-def _resize_zero_padding(layer, after):
+def _resize_zero_padding(layer: keras.Layer, after: After) -> dict[str, Any]:
     widths = _widths_left(_layer_widths(layer, len(after.call.outputs.shape)), after)
     first = getattr(layer, "data_format", None) == "channels_first"
     widths = widths[2:] if first else widths[1:-1]
@@ -148,12 +158,12 @@ def _resize_zero_padding(layer, after):
 
 
 @layer_rule("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D", resize=_resize_zero_padding)
-def zero_padding(flow, layer, x):
+def zero_padding(flow: Flow, layer: keras.Layer, x: Channels) -> Channels:
     # Some pad channels with it, by a `data_format` that is not that of the tensor.
     return pad(flow, x, _layer_widths(layer, len(x.shape)), 0)
 
 
-def _widths_left(widths, after):
+def _widths_left(widths: Sequence[tuple[int, int]], after: After) -> list[tuple[int, int]]:
     """Padding widths after some of the padded channels went."""
     x, y = after.call.args[0], after.call.outputs
     left = []
@@ -166,7 +176,7 @@ def _widths_left(widths, after):
     return left
 
 
-def _pad_widths(operation, rank):
+def _pad_widths(operation: keras.Operation, rank: int) -> list[tuple[int, int]]:
     width = operation.pad_width
     if isinstance(width, int):
         return [(width, width)] * rank
@@ -174,13 +184,17 @@ def _pad_widths(operation, rank):
     return width * rank if len(width) == 1 else width
 
 
-def _resize_pad(operation, after, args, kwargs):
+def _resize_pad(
+    operation: keras.Operation, after: After, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Resized:
     widths = _pad_widths(operation, len(after.call.outputs.shape))
     return {"pad_width": _widths_left(widths, after)}, args, kwargs
 
 
 @operation_rule("Pad", resize=_resize_pad)
-def pad_operation(flow, operation, x, constant_values=None):
+def pad_operation(
+    flow: Flow, operation: keras.Operation, x: Channels, constant_values: float | None = None
+) -> Outputs:
     widths = _pad_widths(operation, len(x.shape))
     touched = {axis for axis, width in enumerate(widths) if any(width)}
     if operation.mode != "constant" and touched & set(x.varying):

@@ -1,9 +1,12 @@
 """Operations that leave channels alone: pooling, resizing, noise; and reductions."""
 
+from typing import Any
+
+import keras
 import numpy as np
 
-from keras_iplt.graph.channels import SOLID, Channels
-from keras_iplt.graph.flow import channel_axis
+from keras_iplt.graph.channels import SOLID, Channels, Outputs
+from keras_iplt.graph.flow import Flow, channel_axis
 from keras_iplt.graph.masked import constant_through
 from keras_iplt.graph.rules.registry import layer_rule, operation_rule
 
@@ -26,7 +29,9 @@ _IDENTITY = [
 ]  # fmt: skip
 
 
-def per_channel(flow, x, axis, averages=True, fill=0):
+def per_channel(
+    flow: Flow, x: Channels, axis: int, averages: bool = True, fill: float = 0
+) -> Channels:
     """The output of an operation that works on each channel by itself, along other axes.
 
     Args:
@@ -39,11 +44,11 @@ def per_channel(flow, x, axis, averages=True, fill=0):
 
 
 @layer_rule(*_SPATIAL)
-def spatial(flow, layer, x):
+def spatial(flow: Flow, layer: keras.Layer, x: Channels) -> Channels:
     return per_channel(flow, x, channel_axis(layer), *_how(layer))
 
 
-def _how(operation):
+def _how(operation: keras.Operation) -> tuple[bool, float]:
     """`(averages, fill)` of an operation, see `per_channel`. What happens in training alone, as in
     random flips, does not count."""
     name = type(operation).__name__
@@ -51,28 +56,38 @@ def _how(operation):
 
 
 @layer_rule(*_IDENTITY)
-def identity(flow, layer, x):
+def identity(flow: Flow, layer: keras.Layer, x: Channels) -> Channels:
     return x
 
 
 @operation_rule("MaxPool", "AveragePool", "AdaptiveAveragePool", "AdaptiveMaxPool", "Resize",
                 "CropImages", "PadImages", "GaussianBlur", "AffineTransform")  # fmt: skip
-def spatial_operation(flow, operation, x, *_, **__):
+def spatial_operation(
+    flow: Flow, operation: keras.Operation, x: Channels, *_: Any, **__: Any
+) -> Channels:
     return per_channel(flow, x, channel_axis(operation), *_how(operation))
 
 
 # -- reductions --
 
 
-def reduce_axes(flow, x, axes, keepdims, reason, masked, exact=False):
+def reduce_axes(
+    flow: Flow,
+    x: Channels,
+    axes: int | tuple[int, ...] | list[int] | None,
+    keepdims: bool,
+    reason: str,
+    masked: float | None,
+    exact: bool = False,
+) -> Channels:
     """A reduction over `axes`. Channels along them are frozen, unless masked zeros do not change
     the result (`exact`). Along others, `masked` is what becomes of a channel that is masked."""
     rank = len(x.shape)
-    axes = range(rank) if axes is None else axes if isinstance(axes, (tuple, list)) else [axes]
-    axes = tuple(axis % rank for axis in axes)
+    some = range(rank) if axes is None else axes if isinstance(axes, (tuple, list)) else [axes]
+    over = tuple(axis % rank for axis in some)
     ids = x.ids
-    along = [axis for axis in axes if axis in x.varying]
-    whole = not x.varying and any(x.shape[axis] not in (1, None) for axis in axes) and x.ids.size
+    along = [axis for axis in over if axis in x.varying]
+    whole = not x.varying and any(x.shape[axis] not in (1, None) for axis in over) and x.ids.size
     if along and not (exact and x.zero):
         flow.freeze(x, reason)
         ids = np.full((1,) * rank, SOLID)
@@ -82,12 +97,12 @@ def reduce_axes(flow, x, axes, keepdims, reason, masked, exact=False):
     if whole and not along:
         ids = ids.ravel()[:1].reshape((1,) * rank)
     if not keepdims:
-        ids = np.squeeze(ids, axes) if all(ids.shape[a] == 1 for a in axes) else ids
+        ids = np.squeeze(ids, over) if all(ids.shape[a] == 1 for a in over) else ids
     return Channels(ids, flow.shapes[0], masked)
 
 
 @layer_rule(*(f"Global{kind}Pooling{d}" for d in _DIMS for kind in ("Average", "Max")))
-def global_pooling(flow, layer, x, mask=None):
+def global_pooling(flow: Flow, layer: keras.Layer, x: Channels, mask: Any = None) -> Channels:
     axis = channel_axis(layer) % len(x.shape)
     x = flow.only(x, axis, "its positions are pooled")
     axes = [i for i in range(1, len(x.shape)) if i != axis]
@@ -97,14 +112,18 @@ def global_pooling(flow, layer, x, mask=None):
 @operation_rule("Mean", "Max", "Min", "Amax", "Amin", "Prod", "Std", "Var", "All", "Any", "Median",
                 "Logsumexp", "Argmax", "Argmin", "CountNonzero", "Quantile", "Nanmean",
                 "Nanmax", "Nanmin")  # fmt: skip
-def reduction(flow, operation, x, *args, **kwargs):
+def reduction(
+    flow: Flow, operation: keras.Operation, x: Channels, *args: Any, **kwargs: Any
+) -> Channels:
     keepdims = getattr(operation, "keepdims", False)
     reason = f"{type(operation).__name__.lower()} compares or counts its channels"
     masked = _of_a_constant(operation, x, *args, **kwargs)
     return reduce_axes(flow, x, operation.axis, keepdims, reason, masked)
 
 
-def _of_a_constant(operation, x, *args, **kwargs):
+def _of_a_constant(
+    operation: keras.Operation, x: Channels, *args: Any, **kwargs: Any
+) -> float | None:
     """What becomes of a masked channel that is the same number everywhere."""
     return constant_through(
         lambda tensor: operation.call(tensor, *args, **kwargs), len(x.shape), x.masked
@@ -112,7 +131,7 @@ def _of_a_constant(operation, x, *args, **kwargs):
 
 
 @operation_rule("Sum", "Nansum")
-def total(flow, operation, x):
+def total(flow: Flow, operation: keras.Operation, x: Channels) -> Channels:
     return reduce_axes(
         flow, x, operation.axis, operation.keepdims,
         "it is summed over its channels where a masked one is not zero",
@@ -121,7 +140,7 @@ def total(flow, operation, x):
 
 
 @operation_rule("Cumsum", "Cumprod", "Sort", "Argsort")
-def along_axis(flow, operation, x):
+def along_axis(flow: Flow, operation: keras.Operation, x: Channels) -> Outputs:
     axis = operation.axis
     if axis is None or axis % len(x.shape) in x.varying:
         return flow.frozen(x, "its channels are sorted or accumulated")
@@ -129,7 +148,7 @@ def along_axis(flow, operation, x):
 
 
 @operation_rule("Moments")
-def moments(flow, operation, x):
+def moments(flow: Flow, operation: keras.Operation, x: Channels) -> list[Channels]:
     outer, results = flow.shapes, []
     for shape in outer:
         flow.shapes = (shape,)

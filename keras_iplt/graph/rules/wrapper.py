@@ -1,25 +1,29 @@
 """Layers around other layers."""
 
+from typing import Any
+
+import keras
 import numpy as np
 
-from keras_iplt.graph.channels import Channels
-from keras_iplt.graph.rules.registry import layer_rule
+from keras_iplt.graph.channels import Channels, Outputs, Shape
+from keras_iplt.graph.flow import Flow
+from keras_iplt.graph.rules.registry import After, layer_rule
 
 
-def _without_time(x):
+def _without_time(x: Channels) -> Channels:
     return Channels(x.ids[:, 0], (x.shape[0], *x.shape[2:]), x.masked)
 
 
-def _with_time(x, shape):
+def _with_time(x: Channels, shape: Shape) -> Channels:
     return Channels(np.expand_dims(x.ids, 1), shape, x.masked)
 
 
-def _resize_inner(layer, after):
+def _resize_inner(layer: keras.Layer, after: After) -> dict[str, Any]:
     return {"layer": after.serialized(layer.layer)}
 
 
 @layer_rule("TimeDistributed", resize=_resize_inner)
-def time_distributed(flow, layer, x, mask=None):
+def time_distributed(flow: Flow, layer: keras.Layer, x: Channels, mask: Any = None) -> Outputs:
     """The inner layer on each step; what it costs is counted once per step."""
     if 1 in x.varying:
         return flow.frozen(x, "its steps differ in their channels")
@@ -29,7 +33,7 @@ def time_distributed(flow, layer, x, mask=None):
     return _with_time(y, shape)
 
 
-def _resize_both(layer, after):
+def _resize_both(layer: keras.Layer, after: After) -> dict[str, Any]:
     return {
         "layer": after.serialized(layer.forward_layer),
         "backward_layer": after.serialized(layer.backward_layer),
@@ -37,7 +41,9 @@ def _resize_both(layer, after):
 
 
 @layer_rule("Bidirectional", resize=_resize_both)
-def bidirectional(flow, layer, x, initial_state=None, mask=None):
+def bidirectional(
+    flow: Flow, layer: keras.Layer, x: Channels, initial_state: Any = None, mask: Any = None
+) -> Outputs:
     if initial_state is not None or layer.return_state or layer.stateful:
         return flow.frozen([x, initial_state], "states of both directions are not understood")
     shapes = flow.shapes
