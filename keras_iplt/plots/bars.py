@@ -1,19 +1,27 @@
 """Layers side by side: their filters before and after, and their zeros."""
 
-import collections.abc
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from keras_iplt.analysis.comparison import compare
+from keras_iplt.analysis.profiles import Profile
 from keras_iplt.errors import OptionError
+from keras_iplt.graph.channels import Graph
 from keras_iplt.plots import canvas
 from keras_iplt.sparsity.table import Sparsity, measure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["filters", "sparsity"]
 
 
-def filters(before, after):
+def filters(before: keras.Model | Graph | Profile, after: keras.Model | Graph | Profile) -> Figure:
     """How many filters each layer had, and has.
 
     Args:
@@ -67,7 +75,7 @@ def filters(before, after):
     return whole
 
 
-def sparsity(tables):
+def sparsity(tables: Sparsity | keras.Model | Mapping[str, Sparsity | keras.Model]) -> Figure:
     """The share of zeros of each layer, in the order in which data flow.
 
     Args:
@@ -88,8 +96,9 @@ def sparsity(tables):
     >>> [float(bar.get_height()) for bar in plots.sparsity(model).axes[0].patches]
     [0.5, 0.5]
     """
-    several = isinstance(tables, collections.abc.Mapping)
-    found = {str(k): _table(v) for k, v in (tables if several else {"": tables}).items()}
+    several = isinstance(tables, Mapping)
+    named: Mapping[str, Any] = tables if isinstance(tables, Mapping) else {"": tables}
+    found = {str(k): _table(v) for k, v in named.items()}
     if not found:
         raise OptionError(f"tables: expected at least one, received: {tables!r}")
     names = list(dict.fromkeys(row.name for table in found.values() for row in table.layers))
@@ -136,7 +145,7 @@ def sparsity(tables):
     return whole
 
 
-def _table(thing):
+def _table(thing: Any) -> Sparsity:
     """A table, or that of a model."""
     if isinstance(thing, keras.Model):
         return measure(thing)

@@ -4,16 +4,25 @@ Names of layers come from users: they are drawn as they are, "$" and leading und
 which matplotlib would take for mathematics and for something to be left out of legends.
 """
 
+from __future__ import annotations
+
 import colorsys
 import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from keras_iplt.support.extras import required
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 __all__ = [
     "FROZEN",
     "GRID",
+    "Colour",
     "colour",
     "dodge",
     "figure",
@@ -27,24 +36,28 @@ __all__ = [
     "text",
 ]
 
+Colour = str | tuple[float, ...]
+
 FROZEN = "#9aa0a6"
-GRID = {"color": "0.5", "alpha": 0.22, "linewidth": 0.7}
+GRID: dict[str, Any] = {"color": "0.5", "alpha": 0.22, "linewidth": 0.7}
 
 # Okabe and Ito's colours, which colour-blind people can tell apart, without black and yellow.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
-def matplotlib(module):
+def matplotlib(module: str) -> Any:
     """A module of matplotlib, or an error that says how to get it."""
     return required(f"matplotlib.{module}", "plots", "plots need")
 
 
-def figure(width, height, layout="constrained"):
+def figure(width: float, height: float, layout: str | None = "constrained") -> Figure:
     """An empty figure, in inches."""
     return matplotlib("figure").Figure(figsize=(width, height), layout=layout)
 
 
-def figure_and_axes(width, height, grid="both"):
+def figure_and_axes(
+    width: float, height: float, grid: Literal["both", "x", "y"] = "both"
+) -> tuple[Figure, Axes]:
     """A figure with one plot in it, without the lines that only frame it."""
     whole = figure(width, height)
     axes = whole.add_subplot()
@@ -54,7 +67,7 @@ def figure_and_axes(width, height, grid="both"):
     return whole, axes
 
 
-def colour(index):
+def colour(index: int) -> Colour:
     """A colour that stands apart from those before it: six by hand, then around the circle."""
     if index < len(_COLOURS):
         return _COLOURS[index]
@@ -63,25 +76,27 @@ def colour(index):
     return colorsys.hsv_to_rgb(hue % 1, 0.55 + 0.3 * (index % 2), bright)
 
 
-def shade(position):
+def shade(position: float) -> Colour:
     """A colour by depth: 0 for the first layer, 1 for the last."""
     # The last fifth of the map is too yellow to be read on white.
     return required("matplotlib", "plots", "plots need").colormaps["viridis"](0.8 * position)
 
 
-def shorten(name, most=34):
+def shorten(name: str, most: int = 34) -> str:
     """A name on one line, its middle left out where it is too long."""
     name = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in str(name))
     head = (most - 1) * 2 // 5
     return name if len(name) <= most else f"{name[:head]}…{name[head + 1 - most :]}"
 
 
-def text(axes, x, y, content, **how):
+def text(axes: Axes, x: float, y: float, content: str, **how: Any) -> Any:
     """Text as it stands, wherever it is in the data."""
     return axes.text(x, y, content, parse_math=False, **how)
 
 
-def label_axis(axis, positions, names, size=9, **how):
+def label_axis(
+    axis: Any, positions: Sequence[float], names: Iterable[str], size: int = 9, **how: Any
+) -> None:
     """Names as ticks."""
     axis.set_ticks(positions, [shorten(name) for name in names], fontsize=size, **how)
     for label in axis.get_ticklabels():
@@ -89,7 +104,7 @@ def label_axis(axis, positions, names, size=9, **how):
     axis.set_tick_params(length=0)
 
 
-def legend(axes, handles, names, **how):
+def legend(axes: Axes, handles: Sequence[Any], names: Sequence[str], **how: Any) -> Any:
     """A legend that leaves no name out."""
     made = axes.legend(handles, ["-"] * len(handles), frameon=False, **how)
     for entry, name in zip(made.get_texts(), names, strict=True):
@@ -98,7 +113,7 @@ def legend(axes, handles, names, **how):
     return made
 
 
-def dodge(wanted, gap, low, high):
+def dodge(wanted: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
     """Positions for labels, as close as possible to where they are wanted, at least `gap` apart
     and between `low` and `high` if there is room.
 
@@ -128,7 +143,7 @@ def dodge(wanted, gap, low, high):
     return result
 
 
-def percent(axis, values):
+def percent(axis: Any, values: Any) -> None:
     """Ticks in percent where the values are shares."""
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]

@@ -1,22 +1,36 @@
 """A curve per layer: how much each one matters, and how much its filters do."""
 
-import difflib
+from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
 import numpy as np
 
+from keras_iplt.analysis.sensitivities import Sensitivity
 from keras_iplt.criteria import get as get_criterion
 from keras_iplt.criteria import scores
+from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError
-from keras_iplt.graph.names import as_list, groups_of
+from keras_iplt.graph.channels import Graph, Group
+from keras_iplt.graph.names import Layers, as_list, groups_of
 from keras_iplt.graph.trace import graph_for
 from keras_iplt.plots import canvas
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["norms", "sensitivity"]
 
 _FEW = 12  # layers that get a label each; more are told apart by their depth
 
 
-def sensitivity(result, metric=None, layers=None):
+def sensitivity(
+    result: Sensitivity, metric: str | None = None, layers: str | Iterable[str] | None = None
+) -> Figure:
     """How a metric changes as filters of one layer go, for every layer.
 
     Up to twelve layers are labelled; of more, those that react most strongly, and the others are
@@ -58,7 +72,12 @@ def sensitivity(result, metric=None, layers=None):
     return whole
 
 
-def norms(model, criterion="l2", data=None, layers=None):
+def norms(
+    model: keras.Model | Graph,
+    criterion: AnyCriterion = "l2",
+    data: Any = None,
+    layers: Layers | None = None,
+) -> Figure:
     """The filters of each layer, ranked by how important they are: flat curves are layers whose
     filters matter alike, steep ones those with filters to spare.
 
@@ -104,7 +123,15 @@ def norms(model, criterion="l2", data=None, layers=None):
 # -- drawing ---------------------------------------------------------------------------------------
 
 
-def _draw(whole, axes, names, xs, ys, strengths, marker="o"):
+def _draw(
+    whole: Figure,
+    axes: Axes,
+    names: list[str],
+    xs: Sequence[np.ndarray],
+    ys: Sequence[np.ndarray] | np.ndarray,
+    strengths: Sequence[float],
+    marker: str = "o",
+) -> None:
     """A line per layer, labelled at its right end; of many, those that stand out."""
     many = len(names) > _FEW
     few = canvas.colour if not many and len(names) <= 6 else None
@@ -122,7 +149,7 @@ def _draw(whole, axes, names, xs, ys, strengths, marker="o"):
     _label_ends(axes, [lines[i] for i in labelled])
 
 
-def _label_ends(axes, lines):
+def _label_ends(axes: Axes, lines: Sequence[Any]) -> None:
     """Names beside the last point of each line, moved apart where they would overlap."""
     ends = []
     for line in lines:
@@ -145,7 +172,7 @@ def _label_ends(axes, lines):
         canvas.text(axes, right + 0.05 * span, height, name, color=paint, fontsize=9, va="center")
 
 
-def _depth_bar(whole, axes, count):
+def _depth_bar(whole: Figure, axes: Axes, count: int) -> None:
     """What the colours mean: the first layers dark, the last ones bright."""
     colours = canvas.matplotlib("colors").ListedColormap(
         [canvas.shade(i / (count - 1)) for i in range(count)]
@@ -158,7 +185,7 @@ def _depth_bar(whole, axes, count):
     bar.ax.tick_params(length=0)
 
 
-def _largest(values):
+def _largest(values: np.ndarray) -> float:
     known = values[np.isfinite(values)]
     return known.max() if len(known) else 0.0
 
@@ -166,7 +193,9 @@ def _largest(values):
 # -- what is drawn ---------------------------------------------------------------------------------
 
 
-def _checked(result, metric, layers):
+def _checked(
+    result: Any, metric: str | None, layers: str | Iterable[str] | None
+) -> tuple[str, list[str], np.ndarray]:
     """The metric, and names and values of the layers that were asked for."""
     wanted = ("layers", "ratios", "baseline", "values", "metric")
     if not all(hasattr(result, name) for name in wanted):
@@ -193,12 +222,12 @@ def _checked(result, metric, layers):
     return metric, names, values
 
 
-def as_names(layers):
+def as_names(layers: str | Iterable[str]) -> list[str]:
     """One name or several, as a list."""
     return [layers] if isinstance(layers, str) else list(layers)
 
 
-def _place(names, name):
+def _place(names: list[str], name: str) -> int:
     if name not in names:
         close = difflib.get_close_matches(str(name), names, 3) or names[:3]
         raise OptionError(
@@ -208,7 +237,7 @@ def _place(names, name):
     return names.index(name)
 
 
-def _groups(graph, layers):
+def _groups(graph: Graph, layers: Layers | None) -> list[Group]:
     """The groups of these layers, each once, in the order of the graph."""
     if layers is None:
         found = set(range(len(graph.groups)))
@@ -222,7 +251,7 @@ def _groups(graph, layers):
     return [graph.groups[index] for index in sorted(found)]
 
 
-def _name(group):
+def _name(group: Group) -> str:
     """The first layer that creates the channels, and how many more do."""
     paths = list(dict.fromkeys(p.path for p in group.producers))
     return paths[0] + (f" +{len(paths) - 1}" if len(paths) > 1 else "")

@@ -10,17 +10,26 @@ Operations are rows in the order of the graph. Those that only pass channels on 
 normalisations …) share the row of what they follow.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import OptionError
-from keras_iplt.graph.channels import SOLID
+from keras_iplt.graph.channels import SOLID, Call, Graph
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.trace import graph_for
 from keras_iplt.plots import canvas
+from keras_iplt.plots.canvas import Colour
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["groups"]
 
@@ -37,18 +46,18 @@ class _Row:
     """A node of the drawing: an operation and those that only pass on what it creates."""
 
     name: str
-    types: list
-    parts: dict  # group -> how many channels
-    sources: list  # rows
+    types: list[str]
+    parts: dict[int, int]  # group -> how many channels
+    sources: list[int]  # rows
     lane: int = 0
 
     @property
-    def home(self):
+    def home(self) -> int:
         """The group whose lane it stands in."""
         return min((g for g in self.parts if g != _SOLID), default=_SOLID)
 
 
-def groups(model):
+def groups(model: keras.Model | Graph) -> Figure:
     """What must be pruned together: operations in order, coloured by the group of their channels.
 
     Each group has a number, a colour and a lane; what has several groups in its channels has a
@@ -93,17 +102,17 @@ def groups(model):
 # -- what there is to draw -------------------------------------------------------------------------
 
 
-def _rows(graph):
+def _rows(graph: Graph) -> list[_Row]:
     """The rows, in the order of the graph."""
     group_of = np.full(len(graph.classes), _SOLID)
     for group in graph.groups:
         group_of[group.classes] = group.index
     group_of[SOLID] = _SOLID
-    same: dict[int, object] = {}  # tensors that are one, outside and inside of nested models
+    same: dict[int, Any] = {}  # tensors that are one, outside and inside of nested models
     calls = list(_calls(graph, graph.function, same))
     source_of: dict[int, int] = {}  # tensor -> row
     readers = _readers(calls, same)
-    working = {piece.path for piece in (*graph.works, *graph.producers)}
+    working = {work.path for work in graph.works} | {made.path for made in graph.producers}
     rows: list[_Row] = []
     for call in calls:
         parts = _parts(graph, group_of, call)
@@ -122,7 +131,7 @@ def _rows(graph):
     return rows
 
 
-def _calls(graph, function, same):
+def _calls(graph: Graph, function: keras.Function, same: dict[int, Any]) -> Iterator[Call]:
     """The operations, those of nested models in their place."""
     for node in private.nodes(function):
         call = graph.calls.get(id(node))
@@ -131,14 +140,14 @@ def _calls(graph, function, same):
         if call.carry != "model":
             yield call
             continue
-        inner = private.function_of(call.operation)
+        inner = private.known_function(call.operation)
         same |= {id(x): y for x, y in zip(inner.inputs, node.input_tensors, strict=False)}
         ends = keras.tree.flatten(private.output_structure(inner))
         same |= {id(x): y for x, y in zip(node.outputs, ends, strict=False)}
         yield from _calls(graph, inner, same)
 
 
-def _real(tensor, same):
+def _real(tensor: Any, same: dict[int, Any]) -> Any:
     """The tensor that an operation makes, for one that stands for it."""
     seen = set()
     while id(tensor) in same and id(tensor) not in seen:  # a shared model may feed itself
@@ -147,7 +156,7 @@ def _real(tensor, same):
     return tensor
 
 
-def _readers(calls, same):
+def _readers(calls: Iterable[Call], same: dict[int, Any]) -> dict[int, int]:
     """tensor -> how many operations read it."""
     found: dict[int, int] = {}
     for call in calls:
@@ -156,14 +165,14 @@ def _readers(calls, same):
     return found
 
 
-def _parts(graph, group_of, call):
+def _parts(graph: Graph, group_of: np.ndarray, call: Call) -> dict[int, int]:
     """group -> how many of its channels are in what comes out."""
     ids = [x.ids.ravel() for x in channels_in(call.outputs)] or [np.array([SOLID])]
     found, counts = np.unique(group_of[graph.classes[np.concatenate(ids)]], return_counts=True)
     return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
-def _assign_lanes(rows):
+def _assign_lanes(rows: list[_Row]) -> int:
     """Gives each group the first lane that is free from its first row to its last."""
     spans: dict[int, list[int]] = {}
     for place, row in enumerate(rows):
@@ -182,11 +191,11 @@ def _assign_lanes(rows):
 # -- drawing ---------------------------------------------------------------------------------------
 
 
-def _paint(group):
+def _paint(group: int) -> Colour:
     return canvas.FROZEN if group == _SOLID else canvas.colour(group)
 
 
-def _draw_bands(axes, rows):
+def _draw_bands(axes: Axes, rows: list[_Row]) -> None:
     """A broad line from the first to the last operation of each group."""
     spans: dict[int, list[int]] = {}
     for place, row in enumerate(rows):
@@ -199,7 +208,7 @@ def _draw_bands(axes, rows):
             )  # fmt: skip
 
 
-def _draw_edges(axes, rows):
+def _draw_edges(axes: Axes, rows: list[_Row]) -> None:
     """Where data flow: down the lane that is free, or around what lies between."""
     path, patches = canvas.matplotlib("path").Path, canvas.matplotlib("patches")
     for end, row in enumerate(rows):
@@ -225,7 +234,7 @@ def _draw_edges(axes, rows):
             )  # fmt: skip
 
 
-def _draw_node(axes, place, row):
+def _draw_node(axes: Axes, place: int, row: _Row) -> None:
     """A circle, with a slice for each group in its channels."""
     wedge = canvas.matplotlib("patches").Wedge
     total, turned = sum(row.parts.values()), 90.0
@@ -240,7 +249,7 @@ def _draw_node(axes, place, row):
         turned += angle
 
 
-def _columns(rows, left):
+def _columns(rows: list[_Row], left: float) -> list[float]:
     """Where the columns of text begin, and where the last one ends."""
     ends = [left]
     for most, *cells in zip((9, 8, 34, 70), ("group", "channels", "", _TITLE), strict=True):
@@ -250,17 +259,17 @@ def _columns(rows, left):
     return ends
 
 
-def _cells(row):
+def _cells(row: _Row) -> tuple[str, str, str, str]:
     """What is said about a row: groups, channels, name, and what it consists of."""
     known = [str(group) for group in row.parts if group != _SOLID]
     groups = "+".join(known) if len(known) < 4 else f"{known[0]}…{known[-1]}"
-    channels = sum(row.parts.values())
-    channels = channels if known or channels > 1 else "–"
+    count = sum(row.parts.values())
+    channels = str(count) if known or count > 1 else "–"
     what = canvas.shorten(" · ".join(row.types), 70)
-    return groups or "–", str(channels), canvas.shorten(row.name), what
+    return groups or "–", channels, canvas.shorten(row.name), what
 
 
-def _draw_text(axes, rows, columns, count):
+def _draw_text(axes: Axes, rows: list[_Row], columns: list[float], count: int) -> None:
     """A table beside the drawing."""
     title = f"{count} groups of channels that go together; grey stays"
     axes.text(-0.4, -2.2, title, fontsize=_SIZE + 1, va="center")

@@ -1,5 +1,10 @@
 """The filters of a convolution as images."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 
@@ -9,12 +14,19 @@ from keras_iplt.graph.slices import numbers_of
 from keras_iplt.planning.plan import Plan, bound
 from keras_iplt.plots import canvas
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = ["kernels"]
 
 _GONE = "#d62728"
 
 
-def kernels(model, layer=None, after=None):
+def kernels(
+    model: keras.Model,
+    layer: keras.Layer | str | None = None,
+    after: keras.Model | Plan | None = None,
+) -> Figure:
     """What the filters of a convolution look like, and which of them went.
 
     Filters of three input channels are drawn in colour, others as the mean over their inputs. Grey
@@ -60,14 +72,15 @@ def kernels(model, layer=None, after=None):
             ends = ([0, 1], [0, 1]), ([0, 1], [1, 0])
             for x, y in ends:
                 axes.plot(x, y, color=_GONE, linewidth=1.5, transform=axes.transAxes)
-    whole.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    engine: Any = whole.get_layout_engine()  # that of constrained layouts
+    engine.set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     said = f"{stay.sum()} of {count} filters stay" if after is not None else f"{count} filters"
     how = "" if kernel.shape[2] in (1, 3) else f", mean over {kernel.shape[2]} inputs"
     whole.suptitle(f"{canvas.shorten(path)}: {said}{how}", fontsize=10, parse_math=False)
     return whole
 
 
-def _image(weights):
+def _image(weights: np.ndarray) -> np.ndarray:
     """One filter between 0 and 1, with zero in the middle."""
     if weights.shape[2] != 3:
         weights = weights.mean(axis=2, keepdims=True)
@@ -78,7 +91,7 @@ def _image(weights):
 # -- which convolution -----------------------------------------------------------------------------
 
 
-def _convolutions(model, around=""):
+def _convolutions(model: keras.Model, around: str = "") -> Iterator[tuple[str, keras.Layer]]:
     """`(path, layer)` of every Conv2D, in the order of the graph where there is one."""
     function = private.function_of(model)
     inside = private.sublayers(model) if function is None else [
@@ -91,7 +104,7 @@ def _convolutions(model, around=""):
             yield f"{around}{one.name}", one
 
 
-def _convolution(model, layer):
+def _convolution(model: keras.Model, layer: keras.Layer | str | None) -> tuple[str, keras.Layer]:
     """The convolution that was asked for, and its path."""
     if not isinstance(model, keras.Model):
         raise OptionError(f"model: expected a Keras model, received: {model!r}")
@@ -109,7 +122,13 @@ def _convolution(model, layer):
 # -- which of its filters stayed -------------------------------------------------------------------
 
 
-def _staying(model, path, convolution, kernel, after):
+def _staying(
+    model: keras.Model,
+    path: str,
+    convolution: keras.Layer,
+    kernel: np.ndarray,
+    after: keras.Model | Plan | None,
+) -> np.ndarray:
     """A mask over the filters: those that stay."""
     count = kernel.shape[-1]
     if after is None:
@@ -120,7 +139,8 @@ def _staying(model, path, convolution, kernel, after):
     _, other = _convolution(after, path if "/" in path else convolution.name)
     new = np.asarray(numbers_of(other.kernel), np.float32)
     if new.shape == kernel.shape:  # a mask, or nothing went
-        return new.any(axis=(0, 1, 2)) | ~kernel.any(axis=(0, 1, 2))
+        alive, was = np.any(new, axis=(0, 1, 2)), np.any(kernel, axis=(0, 1, 2))
+        return np.logical_or(alive, np.logical_not(was))
     if new.shape[:-1] != kernel.shape[:-1] or new.shape[-1] > count:
         raise OptionError(
             f"after: expected a pruned version of layer {path!r} that has all of its inputs "
@@ -129,7 +149,7 @@ def _staying(model, path, convolution, kernel, after):
     return _matched(kernel.reshape(-1, count), new.reshape(-1, new.shape[-1]))
 
 
-def _matched(old, new):
+def _matched(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     """Which columns of `old` became those of `new`: as pruning keeps their order, the choice in
     this order whose directions agree best."""
     old, new = (x / np.maximum(np.linalg.norm(x, axis=0), 1e-12) for x in (old, new))

@@ -1,17 +1,28 @@
 """Measurements of whole models: accuracy against cost, loss against sparsity, epochs."""
 
+from __future__ import annotations
+
 import collections.abc
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_iplt.errors import OptionError
 from keras_iplt.plots import canvas
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = ["history", "loss", "tradeoff"]
 
+Runs = Mapping[str, Iterable[Sequence[float]]]  # name -> points (x, y) or (x, y, deviation)
 
-def tradeoff(runs, published=None, xlabel="FLOPs", ylabel="accuracy"):
+
+def tradeoff(
+    runs: Runs, published: Runs | None = None, xlabel: str = "FLOPs", ylabel: str = "accuracy"
+) -> Figure:
     """What accuracy costs.
 
     Args:
@@ -35,7 +46,9 @@ def tradeoff(runs, published=None, xlabel="FLOPs", ylabel="accuracy"):
     return _scatter(runs, published, xlabel, ylabel)
 
 
-def loss(runs, published=None, xlabel="sparsity", ylabel="loss"):
+def loss(
+    runs: Runs, published: Runs | None = None, xlabel: str = "sparsity", ylabel: str = "loss"
+) -> Figure:
     """How the loss grows with the share that is gone.
 
     Args:
@@ -56,7 +69,7 @@ def loss(runs, published=None, xlabel="sparsity", ylabel="loss"):
     return _scatter(runs, published, xlabel, ylabel)
 
 
-def history(history):
+def history(history: Any) -> Figure:
     """How a training went: a plot per metric, its validation dashed.
 
     Args:
@@ -105,20 +118,21 @@ def history(history):
 # -- drawing ---------------------------------------------------------------------------------------
 
 
-def _scatter(runs, published, xlabel, ylabel):
+def _scatter(runs: Runs, published: Runs | None, xlabel: str, ylabel: str) -> Figure:
     ours, theirs = _points("runs", runs), _points("published", published or {})
     if not ours and not theirs:
         raise OptionError(f"runs: expected at least one, received: {runs!r}")
     whole, axes = canvas.figure_and_axes(7.5, 4.6)
     paints = {name: canvas.colour(i) for i, name in enumerate(dict.fromkeys([*ours, *theirs]))}
     handles, names = [], []
-    for some, suffix, style in (
-        (ours, "", {"linestyle": "-", "markersize": 5.5}),
-        (theirs, " (published)", {"linestyle": "--", "markersize": 6.5, "markerfacecolor": "none"}),
-    ):
+    solid: dict[str, Any] = {"linestyle": "-", "markersize": 5.5}
+    hollow: dict[str, Any] = {"linestyle": "--", "markersize": 6.5, "markerfacecolor": "none"}
+    for some, suffix, style in ((ours, "", solid), (theirs, " (published)", hollow)):
         for name, points in some.items():
             x, y, deviation = points.T
-            bars = {"yerr": deviation, "capsize": 3} if np.isfinite(deviation).any() else {}
+            bars: dict[str, Any] = (
+                {"yerr": deviation, "capsize": 3} if np.isfinite(deviation).any() else {}
+            )
             made = axes.errorbar(
                 x, y, **bars, color=paints[name], marker="o", linewidth=1.5, elinewidth=1,
                 alpha=0.9, **style,
@@ -144,7 +158,7 @@ def _scatter(runs, published, xlabel, ylabel):
 # -- what is drawn ---------------------------------------------------------------------------------
 
 
-def _points(argument, runs):
+def _points(argument: str, runs: Runs) -> dict[str, np.ndarray]:
     """name -> array of (x, y, deviation), NaN where there is no deviation."""
     if not isinstance(runs, collections.abc.Mapping):
         raise OptionError(f"{argument}: expected {{name: [(x, y), …]}}, received: {runs!r}")
@@ -164,7 +178,7 @@ def _points(argument, runs):
     return found
 
 
-def _epochs(history):
+def _epochs(history: Any) -> tuple[dict[str, np.ndarray], list[int]]:
     """The metrics of a training, and its epochs."""
     values = getattr(history, "history", history)
     epochs = [epoch + 1 for epoch in getattr(history, "epoch", ())]

@@ -1,10 +1,18 @@
 """The page, part by part."""
 
 import datetime
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from xml.etree.ElementTree import Element
 
-from keras_iplt.analysis.comparison import compare
+import keras
+
+from keras_iplt.analysis.comparison import Comparison, compare
 from keras_iplt.analysis.profiles import Profile, profile
+from keras_iplt.analysis.sensitivities import Sensitivity
 from keras_iplt.errors import OptionError
+from keras_iplt.exporting.exporter import Export
 from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.trace import graph_for
 from keras_iplt.planning.plan import Plan, bound
@@ -28,18 +36,18 @@ _TALL = 40  # rows from which a picture is a list to scroll through
 
 
 def report(
-    path,
-    before,
-    after=None,
-    plan=None,
-    sensitivity=None,
-    exports=(),
-    history=None,
-    accuracy=None,
-    command=None,
-    title=None,
-    notes=(),
-):
+    path: str | os.PathLike[str],
+    before: keras.Model | Graph | Profile,
+    after: keras.Model | Graph | Profile | None = None,
+    plan: Plan | None = None,
+    sensitivity: Sensitivity | None = None,
+    exports: Export | Iterable[Export] = (),
+    history: Any = None,
+    accuracy: Mapping[str, Any] | None = None,
+    command: str | Sequence[str] | None = None,
+    title: str | None = None,
+    notes: str | Sequence[str] = (),
+) -> str:
     """Writes one page about one run: numbers, layers, pictures, the plan, and how to repeat it.
 
     The page is a single HTML file without scripts that loads nothing. It is written beside its
@@ -86,9 +94,9 @@ def report(
         )
     before = before if isinstance(before, (Profile, Graph)) else graph_for(before)
     plan = _checked_plan(plan, before)
-    supposed = after is None and plan is not None and isinstance(before, Graph)
-    if supposed:
-        after = rewrite(before.model, plan)
+    supposed = False
+    if after is None and plan is not None and isinstance(before, Graph):
+        after, supposed = rewrite(before.model, plan), True
     if after is not None and not isinstance(after, (Profile, Graph)):
         after = graph_for(after)
     counted = before if isinstance(before, Profile) else profile(before)
@@ -115,7 +123,7 @@ def report(
 # -- checks ----------------------------------------------------------------------------------------
 
 
-def _checked_exports(exports):
+def _checked_exports(exports: Any) -> list[Any]:
     several = [exports] if hasattr(exports, "precision") else exports
     wanted = ("path", "format", "precision", "size", "gzip", "difference", "tolerance", "latency")
     try:
@@ -129,14 +137,14 @@ def _checked_exports(exports):
     return several
 
 
-def _checked_notes(notes):
+def _checked_notes(notes: Any) -> Sequence[str]:
     several = [notes] if isinstance(notes, str) else notes
     if not isinstance(several, (list, tuple)) or not all(isinstance(n, str) for n in several):
         raise OptionError(f"notes: expected sentences, received: {notes!r}")
     return several
 
 
-def _checked_plan(plan, before):
+def _checked_plan(plan: Any, before: Graph | Profile) -> Plan | None:
     """The plan, bound to a model if there is one."""
     if plan is None:
         return None
@@ -148,7 +156,7 @@ def _checked_plan(plan, before):
 # -- parts -----------------------------------------------------------------------------------------
 
 
-def _lead(name, comparison, supposed):
+def _lead(name: str, comparison: Comparison | None, supposed: bool) -> str:
     if comparison is None:
         return f"The model {name}, as it is."
     if supposed:
@@ -158,7 +166,7 @@ def _lead(name, comparison, supposed):
     return f"The model {name} before and after pruning{other}."
 
 
-def _add_notes(main, notes):
+def _add_notes(main: Element, notes: Sequence[str]) -> None:
     if notes:
         section = add(main, "section")
         add(section, "h2", "Notes")
@@ -167,7 +175,15 @@ def _add_notes(main, notes):
             add(listed, "li", note)
 
 
-def _add_pictures(main, counted, comparison, graph, is_before, sensitivity, history):
+def _add_pictures(
+    main: Element,
+    counted: Profile,
+    comparison: Comparison | None,
+    graph: Graph | None,
+    is_before: bool,
+    sensitivity: Any,
+    history: Any,
+) -> None:
     section = add(main, "section")
     add(section, "h2", "Pictures")
     if comparison is not None and any(row.filters for row in counted.layers):
@@ -210,7 +226,8 @@ def _add_pictures(main, counted, comparison, graph, is_before, sensitivity, hist
     )  # fmt: skip
 
 
-def _add_footer(document):
+def _add_footer(document: Element) -> None:
     now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    footer = add(document.find("body"), "footer")
+    (body,) = document.findall("body")
+    footer = add(body, "footer")
     add(footer, "p", f"Written by keras_iplt, {now}.")

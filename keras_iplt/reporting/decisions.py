@@ -1,13 +1,16 @@
 """What was decided: the plan, and what could not be pruned."""
 
 import json
+from xml.etree.ElementTree import Element
 
+from keras_iplt.graph.channels import Graph
+from keras_iplt.planning.plan import Plan
 from keras_iplt.reporting.page import add, add_row, gauge, table
 
 __all__ = ["add_frozen", "add_plan"]
 
 
-def add_plan(main, plan):
+def add_plan(main: Element, plan: Plan) -> None:
     """What the plan was asked for, what goes of each group, and all of it as JSON."""
     section = add(main, "section")
     add(section, "h2", "The plan")
@@ -29,7 +32,7 @@ def add_plan(main, plan):
     add(hidden, "pre", plan.to_json())
 
 
-def _add_groups(section, plan):
+def _add_groups(section: Element, plan: Plan) -> None:
     if plan.graph is None:
         counts = ", ".join(str(len(gone)) for gone in plan.removed)
         add(
@@ -48,7 +51,7 @@ def _add_groups(section, plan):
         add(row, "td", f"{len(gone) / group.size:.1%}", class_="number")
 
 
-def add_frozen(main, graph):
+def add_frozen(main: Element, graph: Graph) -> None:
     """What stays whatever is asked for, and why."""
     section = add(main, "section")
     add(section, "h2", "What was frozen, and why")

@@ -2,16 +2,24 @@
 
 import collections.abc
 import numbers
+from collections.abc import Sequence
+from typing import Any
+from xml.etree.ElementTree import Element
 
-from keras_iplt.analysis.comparison import percent, share_gone
-from keras_iplt.analysis.profiles import mebibytes, thousands
+from keras_iplt.analysis.comparison import Comparison, percent, share_gone
+from keras_iplt.analysis.profiles import LayerProfile, Profile, mebibytes, thousands
 from keras_iplt.errors import OptionError
+from keras_iplt.exporting.exporter import Export
 from keras_iplt.reporting.page import add, add_row, gauge, table
 
 __all__ = ["add_exports", "add_headline", "add_layers", "checked_metrics"]
 
+Metrics = dict[str, tuple[float, float | None]]  # name -> before and after
 
-def add_headline(main, profile, comparison, metrics):
+
+def add_headline(
+    main: Element, profile: Profile, comparison: Comparison | None, metrics: Metrics
+) -> None:
     """What it comes to: tiles, and a table."""
     section = add(main, "section")
     add(section, "h2", "At a glance")
@@ -59,12 +67,14 @@ def add_headline(main, profile, comparison, metrics):
         add_row(body, name, cells)
 
 
-def add_layers(main, profile, comparison):
+def add_layers(main: Element, profile: Profile, comparison: Comparison | None) -> None:
     """A row per layer that has weights or costs anything."""
     section = add(main, "section")
     add(section, "h2", "Layer by layer")
     if comparison is None:
-        pairs = [(row, row) for row in profile.layers if row.params or row.flops]
+        pairs: list[tuple[LayerProfile, LayerProfile | None]] = [
+            (row, row) for row in profile.layers if row.params or row.flops
+        ]
         caption = "Layers with weights or FLOPs; the bars show shares of the largest"
     else:
         pairs = [(pair.before, pair.after) for pair in comparison.layers]
@@ -88,7 +98,7 @@ def add_layers(main, profile, comparison):
                 gauge(cell, new / whole)
 
 
-def add_exports(main, exports):
+def add_exports(main: Element, exports: Sequence[Export]) -> None:
     """The files that were written, side by side."""
     section = add(main, "section")
     add(section, "h2", "Exported files")
@@ -111,7 +121,7 @@ def add_exports(main, exports):
             add(row, "td", said, class_="number")
 
 
-def checked_metrics(accuracy):
+def checked_metrics(accuracy: Any) -> Metrics:
     """`{metric: (before, after)}` from what `report` takes; `after` may be None."""
     if accuracy is None:
         return {}
@@ -129,31 +139,31 @@ def checked_metrics(accuracy):
             raise wrong
         if pair[1] is not None and not _is_number(pair[1]):
             raise wrong
-        found[str(name)] = tuple(None if x is None else float(x) for x in pair)
+        found[str(name)] = float(pair[0]), None if pair[1] is None else float(pair[1])
     return found
 
 
-def _is_number(x):
+def _is_number(x: Any) -> bool:
     return isinstance(x, numbers.Real) and not isinstance(x, bool)
 
 
 # -- how it is said --------------------------------------------------------------------------------
 
 
-def _tile(tiles, name, value, aside):
+def _tile(tiles: Element, name: str, value: str, aside: str) -> None:
     tile = add(tiles, "div")
     add(tile, "dt", name)
     said = add(tile, "dd", value)
     add(said, "small", aside)
 
 
-def _metric(name, value):
+def _metric(name: str, value: float) -> str:
     """Accuracies in percent, everything else as it is."""
     share = "acc" in name.lower() and 0 <= value <= 1
     return f"{value:.2%}" if share else f"{value:.4g}"
 
 
-def _short(count):
+def _short(count: float | None) -> str:
     """12345678 -> "12.3 M"."""
     if count is None:
         return "unknown"

@@ -1,7 +1,10 @@
 """HTML as a tree: whatever text goes in, a layer called `<script>` included, comes out as text."""
 
+import os
 import unicodedata
+from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 from keras_iplt.reporting.style import CSS
 from keras_iplt.support.files import replacing
@@ -12,7 +15,7 @@ __all__ = ["add", "add_row", "gauge", "page", "plain", "table", "write"]
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def add(parent, tag, text=None, **attributes):
+def add(parent: Element, tag: str, text: object | None = None, **attributes: object) -> Element:
     """Appends an element and returns it; `class_` is the attribute `class`."""
     given = {k.rstrip("_").replace("_", "-"): plain(v) for k, v in attributes.items()}
     element = ElementTree.SubElement(parent, tag, given)
@@ -21,7 +24,7 @@ def add(parent, tag, text=None, **attributes):
     return element
 
 
-def plain(text):
+def plain(text: object) -> str:
     """Text without characters that HTML has no place for (control characters, halves of pairs)."""
     return "".join(
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t"
@@ -29,7 +32,7 @@ def plain(text):
     )  # fmt: skip
 
 
-def page(title, lead):
+def page(title: str, lead: str) -> tuple[Element, Element]:
     """`(document, main)`: a page with its head, and the place for what it says."""
     document = ElementTree.Element("html", {"lang": "en"})
     head = add(document, "head")
@@ -45,7 +48,7 @@ def page(title, lead):
     return document, add(body, "main")
 
 
-def table(parent, caption, heads, left=1):
+def table(parent: Element, caption: str, heads: Sequence[str], left: int = 1) -> Element:
     """The body of a table that scrolls by itself where it is too wide.
 
     Args:
@@ -63,7 +66,9 @@ def table(parent, caption, heads, left=1):
     return add(made, "tbody")
 
 
-def add_row(body, head, cells, left=0, **attributes):
+def add_row(
+    body: Element, head: str, cells: Iterable[object], left: int = 0, **attributes: object
+) -> Element:
     """A row of a table with its head, and cells, the first `left` of which are text."""
     row = add(body, "tr", **attributes)
     add(row, "th", head, scope="row")
@@ -72,13 +77,13 @@ def add_row(body, head, cells, left=0, **attributes):
     return row
 
 
-def gauge(cell, share):
+def gauge(cell: Element, share: float) -> None:
     """A small bar under what a cell says."""
     bar = add(cell, "span", class_="bar", aria_hidden="true")
     add(bar, "span", "", style=f"width: {100 * min(1, max(0, share)):.1f}%")
 
 
-def write(document, path):
+def write(document: Element, path: str | os.PathLike[str]) -> str:
     """Writes a page, all of it or nothing."""
     text = "<!DOCTYPE html>\n" + ElementTree.tostring(document, "unicode", method="html") + "\n"
     with replacing(path) as partial:

@@ -3,6 +3,9 @@
 import base64
 import io
 import warnings
+from collections.abc import Callable
+from typing import Any
+from xml.etree.ElementTree import Element
 
 from keras_iplt import plots
 from keras_iplt.reporting.page import add
@@ -11,7 +14,15 @@ from keras_iplt.support.extras import required
 __all__ = ["picture"]
 
 
-def picture(parent, alt, caption, draw, *args, tall=False, **options):
+def picture(
+    parent: Element,
+    alt: str,
+    caption: str,
+    draw: str,
+    *args: Any,
+    tall: bool = False,
+    **options: Any,
+) -> None:
     """Draws a plot and puts it into the page as a picture of its own.
 
     Args:
@@ -27,7 +38,7 @@ def picture(parent, alt, caption, draw, *args, tall=False, **options):
     add(figure, "figcaption", caption)
 
 
-def _drawn(draw, args, options):
+def _drawn(draw: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> str:
     """The plot as a `data:` address. It looks the same whatever matplotlib's settings are, and
     the same run gives the same bytes."""
     matplotlib = required("matplotlib", "plots", "reports need")

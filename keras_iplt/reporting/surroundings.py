@@ -4,6 +4,8 @@ import importlib.metadata
 import platform
 import shlex
 import sys
+from typing import Any
+from xml.etree.ElementTree import Element
 
 import keras
 
@@ -13,7 +15,7 @@ from keras_iplt.reporting.page import add, add_row, table
 __all__ = ["add_surroundings", "checked_command", "versions"]
 
 
-def versions():
+def versions() -> dict[str, str]:
     """Names and versions of everything that had a part in it.
 
     >>> list(versions())[:3]
@@ -40,7 +42,7 @@ def versions():
     return found | {"platform": platform.platform()}
 
 
-def _version(module):
+def _version(module: str) -> str | None:
     """Of a package that is loaded, or else installed."""
     if hasattr(sys.modules.get(module), "__version__"):
         return sys.modules[module].__version__
@@ -50,7 +52,7 @@ def _version(module):
         return None
 
 
-def checked_command(command):
+def checked_command(command: Any) -> str | None:
     """The command as one line; a list is quoted as a shell wants it."""
     if command is None or isinstance(command, str):
         return command
@@ -59,7 +61,7 @@ def checked_command(command):
     raise OptionError(f"command: expected a string or a list of strings, received: {command!r}")
 
 
-def add_surroundings(main, command):
+def add_surroundings(main: Element, command: str | None) -> None:
     section = add(main, "section")
     add(section, "h2", "To repeat it")
     if command:
