@@ -14,15 +14,22 @@ training"; Li et al. (Maryland), "Pruning filters for efficient ConvNets", ICLR 
 "Soft filter pruning for accelerating deep convolutional neural networks", IJCAI 2018.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 from keras_iplt import schedules
 from keras_iplt.callbacks import IPLTCallback
 from keras_iplt.errors import OptionError
+from keras_iplt.planning.options import AnyCriterion
 from keras_iplt.surgery.full_width import full_width
 
 __all__ = ["full_width", "iplt_soft", "one_shot", "pmt", "soft"]
 
 
-def pmt(target, after, criterion="l2", scope="global", **options):
+def pmt(
+    target: float, after: int, criterion: AnyCriterion = "l2", scope: str = "global", **options: Any
+) -> IPLTCallback:
     """Pruning based on much training, what IPLT is measured against: the model is trained, pruned
     once, and what is left is fine-tuned.
 
@@ -44,7 +51,7 @@ def pmt(target, after, criterion="l2", scope="global", **options):
     return _callback(schedules.OneShot(target, after), criterion, scope, options)
 
 
-def one_shot(target, after, norm="l1", **options):
+def one_shot(target: float, after: int, norm: str = "l1", **options: Any) -> IPLTCallback:
     """Li et al., "Pruning filters for efficient ConvNets": when training is over, the filters of
     the smallest norm go from each layer, all at once, and what is left is trained again.
 
@@ -71,7 +78,9 @@ def one_shot(target, after, norm="l1", **options):
     return _callback(schedules.OneShot(target, after), norm, "layer", options)
 
 
-def soft(target, criterion="l2", scope="layer", **options):
+def soft(
+    target: float, criterion: AnyCriterion = "l2", scope: str = "layer", **options: Any
+) -> IPLTCallback:
     """Soft filter pruning by He et al.: after every epoch, from the first, the smallest filters of
     each layer are set to zero and go on learning, so that they may come back. Those that are
     smallest after the last epoch go for good.
@@ -95,7 +104,13 @@ def soft(target, criterion="l2", scope="layer", **options):
     return _callback(schedules.OneShot(target, 0), criterion, scope, {**options, "mode": "soft"})
 
 
-def iplt_soft(ratios=(0.1, 0.2, 0.3), every=5, criterion="l2", scope="layer", **options):
+def iplt_soft(
+    ratios: Any = (0.1, 0.2, 0.3),
+    every: int = 5,
+    criterion: AnyCriterion = "l2",
+    scope: str = "layer",
+    **options: Any,
+) -> IPLTCallback:
     """Soft filter pruning as the IPLT paper modifies it: by a list of rising ratios and in the
     first dozens of epochs only. Then the model becomes smaller and trains on.
 
@@ -123,6 +138,8 @@ def iplt_soft(ratios=(0.1, 0.2, 0.3), every=5, criterion="l2", scope="layer", **
     return _callback(schedule, criterion, scope, softly)
 
 
-def _callback(schedule, criterion, scope, options):
+def _callback(
+    schedule: Any, criterion: AnyCriterion, scope: str, options: dict[str, Any]
+) -> IPLTCallback:
     options = {"convolutions_only": True, **options}
     return IPLTCallback(schedule, criterion=criterion, scope=scope, **options)

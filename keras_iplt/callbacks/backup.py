@@ -5,10 +5,14 @@ any moment. It holds what was removed (the plans, in order), the values of all v
 the schedule stands; a model built anew at full size becomes what it was.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import pathlib
+from typing import Any
 
+import keras
 import numpy as np
 
 from keras_iplt import _keras as private
@@ -27,11 +31,11 @@ class Backup:
         directory: where; it is made if it is not there.
     """
 
-    def __init__(self, directory):
+    def __init__(self, directory: pathlib.Path) -> None:
         self.path = pathlib.Path(directory) / "training.npz"
         self._values: list = []  # of variables, between `load` and `restore`
 
-    def prepare(self):
+    def prepare(self) -> None:
         """Makes the directory, so that a wrong one is found out before training."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +48,7 @@ class Backup:
                 f"{str(self.path.parent)!r} ({error})"
             ) from error
 
-    def save(self, model, state):
+    def save(self, model: keras.Model, state: dict[str, Any]) -> None:
         """Writes a backup.
 
         Args:
@@ -54,7 +58,7 @@ class Backup:
         if not private.is_chief():
             return
         variables = variables_of(model)
-        values = {f"v{i}": numbers_of(v) for i, v in enumerate(variables)}
+        values: dict[str, Any] = {f"v{i}": numbers_of(v) for i, v in enumerate(variables)}
         note = json.dumps({"format": _FORMAT, "variables": len(variables), **state})
         partial = self.path.with_suffix(".partial")
         with open(partial, "wb") as file:
@@ -63,7 +67,7 @@ class Backup:
             os.fsync(file.fileno())
         os.replace(partial, self.path)
 
-    def load(self):
+    def load(self) -> dict[str, Any] | None:
         """The `state` of the backup, or None if there is none."""
         if not self.path.exists():
             return None
@@ -83,7 +87,7 @@ class Backup:
                 "it to start the training anew"
             ) from error
 
-    def restore(self, model):
+    def restore(self, model: keras.Model) -> None:
         """Gives the variables of a model, which has its structure again, the values loaded."""
         private.build_optimizer(model)
         variables, values = variables_of(model), self._values
@@ -98,13 +102,13 @@ class Backup:
             variable.assign(value)
         self._values = []
 
-    def delete(self):
+    def delete(self) -> None:
         """Removes the backup: the training is over."""
         if private.is_chief():
             self.path.unlink(missing_ok=True)
 
 
-def variables_of(model):
+def variables_of(model: keras.Model) -> list[keras.Variable]:
     """Everything that changes in training: the variables of the model and of its optimizer."""
     optimizer = getattr(model, "optimizer", None)
     inside = [] if optimizer is None else private.inner_optimizers(optimizer)

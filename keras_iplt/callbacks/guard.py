@@ -1,6 +1,10 @@
 """Watching a metric: is the model still good enough to go on pruning it?"""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping
+from typing import NoReturn
 
 from keras_iplt.errors import OptionError
 from keras_iplt.support.metrics import less_is_better
@@ -29,7 +33,13 @@ class Guard:
     >>> callback = iplt.IPLTCallback(guard=iplt.Guard("val_accuracy", drop=0.02, action="back"))
     """
 
-    def __init__(self, monitor="val_accuracy", drop=0.01, action="hold", mode="auto"):
+    def __init__(
+        self,
+        monitor: str = "val_accuracy",
+        drop: float = 0.01,
+        action: str = "hold",
+        mode: str = "auto",
+    ) -> None:
         if not isinstance(monitor, str):
             raise OptionError(f"monitor: expected the name of a metric, received: {monitor!r}")
         if isinstance(drop, bool) or not isinstance(drop, (int, float)) or not drop >= 0:
@@ -41,10 +51,11 @@ class Guard:
         less = less_is_better(monitor) if mode == "auto" else mode == "min"
         self.monitor, self.drop, self.action = monitor, float(drop), action
         self._sign = -1.0 if less else 1.0
-        self.best = self.last = None
+        self.best: float | None = None
+        self.last: float | None = None
         self._received = ""  # names of metrics
 
-    def update(self, logs):
+    def update(self, logs: Mapping[str, float]) -> None:
         """Takes note of the metric at the end of an epoch."""
         self._received = ", ".join(map(repr, logs))
         if self.monitor not in logs:
@@ -52,14 +63,13 @@ class Guard:
             if self.monitor.startswith("val_") and not validated:
                 return  # validation need not be at every epoch
             self._miss()
-        self.last = float(logs[self.monitor])
-        if math.isfinite(self.last) and (
-            self.best is None or self._sign * (self.last - self.best) > 0
-        ):
-            self.best = self.last
+        last = self.last = float(logs[self.monitor])
+        better = self.best is None or self._sign * (last - self.best) > 0
+        if math.isfinite(last) and better:
+            self.best = last
 
     @property
-    def fallen(self):
+    def fallen(self) -> bool:
         """Whether the metric is down."""
         if self.last is None:
             if self._received:
@@ -69,11 +79,11 @@ class Guard:
             return True
         return self._sign * (self.best - self.last) > self.drop + 1e-12
 
-    def _miss(self):
+    def _miss(self) -> NoReturn:
         raise OptionError(
             f"guard: expected a metric {self.monitor!r} in the logs, received: {self._received}"
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         best = "" if self.best is None else f" (best {self.best:.4g})"
         return f"{self.monitor} {self.last:.4g}{best}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from keras_iplt import _keras as private
 from keras_iplt.callbacks.options import IPLTKeywords, RunOptions
 from keras_iplt.callbacks.progress import Progress, WayBack
-from keras_iplt.callbacks.scheduled import ScheduledCallback
+from keras_iplt.callbacks.scheduled import Logs, ScheduledCallback
 from keras_iplt.errors import OptionError, WeightsError
 from keras_iplt.planning.options import AnyCriterion, PlanOptions
 from keras_iplt.surgery.shrinking import rehearse
@@ -99,7 +100,7 @@ class IPLTCallback(ScheduledCallback):
         self._batches_begun = 0  # in this epoch
         self._look_after = 1  # batches, until an update of the weights is certain
 
-    def _begin(self):
+    def _begin(self) -> Any:
         self._drifting, self._soft_share = [], 0.0
         target = self.schedule.target
         progress = Progress(self.model, target, self.options, self.data)
@@ -109,7 +110,7 @@ class IPLTCallback(ScheduledCallback):
 
     # -- an epoch --
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         super().on_epoch_begin(epoch, logs)
         if self.mode == "soft" and self._course.epochs >= self._soft_end:
             self.finish()
@@ -117,23 +118,23 @@ class IPLTCallback(ScheduledCallback):
         self._batches_begun = 0
         self._look_after = private.batches_per_update(self.model.optimizer)
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         super().on_train_batch_begin(batch, logs)
         if self._batches_begun:
             self._keep_zeros(look=self._batches_begun <= self._look_after)
         self._batches_begun += 1
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: Logs = None) -> None:
         if self._inside_epoch:
             self._soften()
             self._keep_zeros()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self._soften()
         self._keep_zeros(look=True)
         super().on_epoch_end(epoch, logs)
 
-    def finish(self):
+    def finish(self) -> None:
         """Carries out what waits. `fit` does so when it ends; after one that was interrupted,
         call it before the model is saved."""
         progress = self.progress
@@ -155,11 +156,11 @@ class IPLTCallback(ScheduledCallback):
 
     # -- a step --
 
-    def _step_if_due(self):
+    def _step_if_due(self) -> None:
         if self.mode != "soft":
             super()._step_if_due()
 
-    def _make_step(self, due):
+    def _make_step(self, due: float) -> Callable[[], None] | None:
         progress = self.progress
         if progress.masked is not None and progress.criterion.sees_zeros:
             progress.carry_out(also=self.also)
@@ -177,12 +178,12 @@ class IPLTCallback(ScheduledCallback):
             self._say(f"the model is smaller, in {time.perf_counter() - began:.2f} s")
         return way_back
 
-    def _stays_masked(self, due):
+    def _stays_masked(self, due: float) -> bool:
         """Whether what goes is held at zero until the target is reached."""
         target = self.schedule.target
         return self.mode == "mask" and target is not None and due < target - 1e-9
 
-    def _keep_zeros(self, look=False):
+    def _keep_zeros(self, look: bool = False) -> None:
         """Zeros stay zero by themselves, as a rule; where they do not, they are put back."""
         if self.progress.masked is None:
             return
@@ -198,11 +199,11 @@ class IPLTCallback(ScheduledCallback):
     # -- soft --
 
     @property
-    def _soft_end(self):
+    def _soft_end(self) -> int:
         """After how many epochs filters no longer come back."""
         return min(self._end, self.soft_epochs or self._end)
 
-    def _soften(self):
+    def _soften(self) -> None:
         """At the end of an epoch, before it is measured, the least important filters are zeroed;
         in the last soft epoch with all that belongs to them, so that what is measured is what
         will be left."""
@@ -226,13 +227,13 @@ class IPLTCallback(ScheduledCallback):
 
     # -- telling --
 
-    def _figures(self):
+    def _figures(self) -> dict[str, float]:
         progress = self.progress
         share = max(progress.ratio, self._soft_share)
         figures = {"ratio": share, "params": progress.params}
         return figures if progress.flops is None else {**figures, "flops": progress.flops}
 
-    def _summary(self):
+    def _summary(self) -> str:
         figures = self._figures()
         names = {"params": "parameters", "flops": "FLOPs"}
         of = self.progress.options.plain()["of"]
@@ -243,7 +244,7 @@ class IPLTCallback(ScheduledCallback):
 
     # -- after a training was killed --
 
-    def _made_for(self):
+    def _made_for(self) -> dict[str, Any]:
         return {
             "model": list(self.progress.architecture),
             **super()._made_for(),
@@ -251,14 +252,14 @@ class IPLTCallback(ScheduledCallback):
             "options": self.progress.options.plain(),
         }
 
-    def _state(self):
+    def _state(self) -> dict[str, Any]:
         return {
             **super()._state(),
             "progress": self.progress.state(),
             "soft_share": self._soft_share,
         }
 
-    def _set_state(self, state):
+    def _set_state(self, state: dict[str, Any]) -> None:
         super()._set_state(state)
         self.progress.replay(state["progress"], self.also)
         self._soft_share = state["soft_share"]

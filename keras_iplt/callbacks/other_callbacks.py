@@ -4,7 +4,12 @@ Those that remember the best epoch so far start anew at every step, since a smal
 measured against a larger one. Best weights that wait to be restored follow the model.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import keras
+import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import OptionError
@@ -21,7 +26,7 @@ class Company:
             them, and what waits is carried out before best weights are restored.
     """
 
-    def __init__(self, callback, kind):
+    def __init__(self, callback: keras.callbacks.Callback, kind: type) -> None:
         everyone = private.companions(callback)
         self._others = [other for other in everyone if other is not callback]
         for other in self._others:
@@ -43,7 +48,7 @@ class Company:
             if isinstance(other, keras.callbacks.ModelCheckpoint)
         }
 
-    def forget(self):
+    def forget(self) -> None:
         """At a step: the best epoch so far was one of a larger model."""
         for other in self._others:
             if isinstance(other, keras.callbacks.EarlyStopping):
@@ -53,7 +58,7 @@ class Company:
             elif isinstance(other, keras.callbacks.ModelCheckpoint):
                 other.best = self._first_best[id(other)]
 
-    def follow(self, smaller):
+    def follow(self, smaller: Callable[[list[np.ndarray]], list[np.ndarray]]) -> None:
         """When zeros go physically, the model being otherwise the same: best weights that wait to
         be restored are of the same epochs.
 

@@ -1,22 +1,32 @@
 """How far the pruning of a model has come, whatever calls for the next step."""
 
-from typing import Any
+from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import keras
 import numpy as np
 
 from keras_iplt import _keras as private
+from keras_iplt.criteria.base import Criterion
 from keras_iplt.errors import DataError, OptionError
+from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.costs import flops, parameters
 from keras_iplt.graph.slices import kept_axes, numbers_of, take, zeroed
 from keras_iplt.graph.trace import trace
 from keras_iplt.planning.decide import Past, countable, decide
 from keras_iplt.planning.measures import FILTERS, resolved
+from keras_iplt.planning.options import AnyCriterion, PlanOptions
 from keras_iplt.planning.plan import Plan, bound
 from keras_iplt.surgery.masking import mask
 from keras_iplt.surgery.rewriter import Rewriter
 from keras_iplt.surgery.shrinking import shrunk
 
 __all__ = ["Progress", "WayBack"]
+
+
+Kept: TypeAlias = "tuple[np.ndarray | None, ...]"  # what stays of each axis of a variable
 
 
 class Progress:
@@ -37,7 +47,9 @@ class Progress:
         plans: those carried out, in order.
     """
 
-    def __init__(self, model, target, options, data=None):
+    def __init__(
+        self, model: keras.Model, target: float | None, options: PlanOptions, data: Any = None
+    ) -> None:
         self.model, self.target, self.data = model, target, data
         if options.criterion.needs_data and data is None:
             raise DataError(
@@ -60,33 +72,33 @@ class Progress:
         self._flops = _flops(self.graph)
         self._whole = 0.0 if self._of == FILTERS else self._of.cost(self.graph)
 
-    def _counts(self):
+    def _counts(self) -> dict[int, np.ndarray]:
         options = self.options
         return countable(self.graph, options.ignore, options.convolutions_only)
 
     @property
-    def criterion(self):
+    def criterion(self) -> Criterion:
         """What ranks the filters."""
         return self.options.criterion
 
     @property
-    def _of(self):
+    def _of(self) -> Any:
         """What shares are shares of."""
         return self.options.of
 
     # -- where things stand --
 
     @property
-    def gone(self):
+    def gone(self) -> np.ndarray | None:
         """Mask over the ids of the graph: what is zero already, or None."""
         return None if self.masked is None else self.masked.gone
 
     @property
-    def ratio(self):
+    def ratio(self) -> float:
         """The share that is gone, or waits as zeros."""
         return self.share(self.masked)
 
-    def share(self, plan=None):
+    def share(self, plan: Plan | None = None) -> float:
         """The share that is gone once a plan is carried out."""
         if self._of != FILTERS:
             gone = None if plan is None else plan.gone
@@ -99,18 +111,20 @@ class Progress:
         return 1 - left / sum(self._filters)
 
     @property
-    def params(self):
+    def params(self) -> int:
         """Parameters left."""
         return parameters(self.graph, self.gone)
 
     @property
-    def flops(self):
+    def flops(self) -> int | None:
         """FLOPs left, or None where the input has no fixed size."""
         return _flops(self.graph, self.gone)
 
     # -- deciding --
 
-    def plan(self, ratio, criterion=None, masked=True):
+    def plan(
+        self, ratio: float, criterion: AnyCriterion | None = None, masked: bool = True
+    ) -> Plan:
         """What goes so that `ratio` is gone: a `Plan` for the model as it is now.
 
         Args:
@@ -131,7 +145,7 @@ class Progress:
 
     # -- carrying out --
 
-    def mask(self, plan):
+    def mask(self, plan: Plan) -> None:
         """Sets to zero what a plan takes away, and the optimizer's momentum for it: with both at
         zero, training leaves them there."""
         mask(self.model, plan)
@@ -139,7 +153,7 @@ class Progress:
         for slot, kept in self._slots(plan):
             slot.assign(zeroed(numbers_of(slot), kept))
 
-    def _slots(self, plan):
+    def _slots(self, plan: Plan) -> Iterator[tuple[keras.Variable, Kept]]:
         optimizer = getattr(self.model, "optimizer", None)
         for inner in () if optimizer is None else private.inner_optimizers(optimizer):
             for slot, variable, axes in private.driving_slots(inner):
@@ -148,11 +162,11 @@ class Progress:
                 if any(indices is not None for indices in kept):
                     yield slot, kept
 
-    def _kept(self, variable, plan):
+    def _kept(self, variable: keras.Variable, plan: Plan) -> Kept:
         pieces = self.graph.by_variable.get(id(variable), ())
         return kept_axes(variable, pieces, plan.gone)
 
-    def drifting(self):
+    def drifting(self) -> list[keras.Variable]:
         """Masked variables that training has moved away from zero: where the gradient of a
         masked channel is not zero, as behind a sigmoid."""
         found = []
@@ -165,12 +179,12 @@ class Progress:
                     found.append(variable)
         return found
 
-    def hold(self, variables):
+    def hold(self, variables: Iterable[keras.Variable]) -> None:
         """Sets the masked parts of these variables to zero again."""
         for variable in variables:
             variable.assign(zeroed(numbers_of(variable), self._kept(variable, self.masked)))
 
-    def soften(self, plan):
+    def soften(self, plan: Plan) -> None:
         """Zeroes the kernels of the filters that a plan takes away, and nothing else: gradients
         still reach them, so that they may come back. (With its bias at zero too, a filter before
         a ReLU never would.)"""
@@ -184,7 +198,9 @@ class Progress:
                 if any(indices is not None for indices in kept):
                     variable.assign(zeroed(numbers_of(variable), kept))
 
-    def carry_out(self, plan=None, also=()):
+    def carry_out(
+        self, plan: Plan | None = None, also: Sequence[keras.Model] = ()
+    ) -> Callable[[], None]:
         """What a plan takes away goes physically: the one given, or the one that waits as zeros.
 
         Returns:
@@ -197,7 +213,7 @@ class Progress:
         self.masked = None
         self.look_again()
 
-        def back():
+        def back() -> None:
             undo()
             self.graph, self.masked, self._sizes, self._filters = saved
             self.plans.pop()
@@ -205,19 +221,19 @@ class Progress:
 
         return back
 
-    def weights_left(self):
+    def weights_left(self) -> Callable[[list[np.ndarray]], list[np.ndarray]]:
         """A function that cuts a list of the weights of the model, as they are now, to what the
         zeros leave of it."""
         plan, factors = self.masked, Rewriter(self.graph, self.masked.gone).factors()
         parts = [(self._kept(v, plan), factors.get(id(v), 1.0)) for v in self.model.weights]
 
-        def left(values):
+        def left(values: list[np.ndarray]) -> list[np.ndarray]:
             pairs = zip(values, parts, strict=True)
             return [take(value, kept) * factor for value, (kept, factor) in pairs]
 
         return left
 
-    def look_again(self):
+    def look_again(self) -> None:
         """Reads the model after it has become smaller, here or elsewhere. Its groups are those
         from before, as a rule."""
         self.graph = trace(self.model, approximate=self.options.approximate)
@@ -238,7 +254,7 @@ class Progress:
 
     # -- a training that goes on elsewhere --
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """What `replay` needs, as JSON takes it."""
         done = len(self._texts)
         self._texts += [plan.to_json() for plan in self.plans[done:]]
@@ -247,7 +263,7 @@ class Progress:
             "masked": None if self.masked is None else self.masked.to_json(),
         }
 
-    def replay(self, state, also=()):
+    def replay(self, state: dict[str, Any], also: Sequence[keras.Model] = ()) -> None:
         """Gives a model at full size the structure of another time; values are for the caller."""
         for text in state["plans"]:
             self.carry_out(bound(Plan.from_json(text), self.model), also)
@@ -262,7 +278,7 @@ class WayBack:
         undo: what makes the structure as it was; for whoever changes it to set.
     """
 
-    def __init__(self, progress):
+    def __init__(self, progress: Any) -> None:
         self.undo = lambda: None
         self._progress, self._masked = progress, progress.masked
         model = progress.model
@@ -271,14 +287,14 @@ class WayBack:
         several = {id(v): v for v in (*model.variables, *slots)}
         self._values = [(v, np.array(numbers_of(v))) for v in several.values()]
 
-    def __call__(self):
+    def __call__(self) -> None:
         self.undo()
         for variable, value in self._values:
             variable.assign(value)
         self._progress.masked = self._masked
 
 
-def _flops(graph, gone=None):
+def _flops(graph: Graph, gone: np.ndarray | None = None) -> int | None:
     try:
         return flops(graph, gone)
     except OptionError:

@@ -4,12 +4,14 @@ logs say, and how a training goes on after it was killed.
 A subclass says what a step is: it overrides the methods under "what a step is".
 """
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import math
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import keras
 
@@ -20,7 +22,9 @@ from keras_iplt.callbacks.options import RunOptions
 from keras_iplt.callbacks.other_callbacks import Company
 from keras_iplt.errors import BackupError, WeightsError
 
-__all__ = ["Course", "ScheduledCallback"]
+__all__ = ["Course", "Logs", "ScheduledCallback"]
+
+Logs: TypeAlias = "dict[str, Any] | None"  # of an epoch
 
 _ACTIONS = {
     "hold": "the step waits",
@@ -51,7 +55,7 @@ class Course:
     ended: bool = False
     loss: float = 0.0
 
-    def step_made(self, share):
+    def step_made(self, share: float) -> None:
         """A step was made at the start of this epoch."""
         self.gap = max(1, self.epochs - self.last_step)
         self.last_step, self.share = self.epochs, share
@@ -82,25 +86,25 @@ class ScheduledCallback(keras.callbacks.Callback):
 
     # -- what a step is --
 
-    def _begin(self):
+    def _begin(self) -> Any:
         """A model is trained for the first time. Returns what knows how far its pruning has come;
         raises whatever cannot work."""
         raise NotImplementedError
 
-    def _make_step(self, due):
+    def _make_step(self, due: float) -> Callable[[], None] | None:
         """The share `due` has to be gone. Returns a function that takes the step back, if the
         guard goes back, else None."""
         raise NotImplementedError
 
-    def _figures(self):
+    def _figures(self) -> dict[str, float]:
         """What the logs hold at every epoch."""
         raise NotImplementedError
 
-    def _summary(self):
+    def _summary(self) -> str:
         """The same as a line of text."""
         raise NotImplementedError
 
-    def _made_for(self):
+    def _made_for(self) -> dict[str, Any]:
         """What a backup must have been made for to be of use here, by name."""
         optimizers = private.inner_optimizers(self.model.optimizer)
         return {
@@ -108,12 +112,12 @@ class ScheduledCallback(keras.callbacks.Callback):
             "optimizer": [type(optimizer).__name__ for optimizer in optimizers],
         }
 
-    def _state(self):
+    def _state(self) -> dict[str, Any]:
         """What a backup holds beside the values of variables, as JSON takes it."""
         guard = None if self.guard is None else [self.guard.best, self.guard.last]
         return {"course": dataclasses.asdict(self._course), "guard": guard}
 
-    def _set_state(self, state):
+    def _set_state(self, state: dict[str, Any]) -> None:
         """Goes on from there."""
         self._course = Course(**state["course"])
         if self.guard is not None and state["guard"] is not None:
@@ -121,7 +125,7 @@ class ScheduledCallback(keras.callbacks.Callback):
 
     # -- a training begins --
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         self._company = Company(self, ScheduledCallback)
         self._offset = self._told = None
         self._inside_epoch = False
@@ -139,7 +143,7 @@ class ScheduledCallback(keras.callbacks.Callback):
         else:
             self.progress.look_again()
 
-    def _fit_schedule(self):
+    def _fit_schedule(self) -> None:
         """The paper's k, fitted to the number of epochs."""
         if self.every is not None or isinstance(self.target, (schedules.Schedule, Mapping)):
             return
@@ -157,7 +161,7 @@ class ScheduledCallback(keras.callbacks.Callback):
                 stacklevel=5,
             )
 
-    def _warn_about_reach(self):
+    def _warn_about_reach(self) -> None:
         epochs, last = self.params["epochs"], self.schedule.last_epoch
         if last is not None and last >= epochs > self._course.epochs:
             warnings.warn(
@@ -169,7 +173,7 @@ class ScheduledCallback(keras.callbacks.Callback):
 
     # -- an epoch --
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         course = self._course
         if self._offset is None:  # a second fit counts its epochs anew; the schedule goes on
             self._offset = max(0, course.epochs - epoch)
@@ -180,10 +184,10 @@ class ScheduledCallback(keras.callbacks.Callback):
         self._inside_epoch = True
         self._last_batch = 0
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         self._last_batch = batch
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         logs = {} if logs is None else logs
         self._inside_epoch = False
         course = self._course
@@ -199,36 +203,37 @@ class ScheduledCallback(keras.callbacks.Callback):
             state = {"epoch": epoch, "made": self._made_for(), **self._state()}
             self.backup.save(self.model, state)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         self._tell()
         self.finish()
         if self.backup is not None:
             self.backup.delete()
             private.set_initial_epoch(self.model, None)
 
-    def finish(self):
+    def finish(self) -> None:
         """Whatever is left to do when training ends."""
 
     @property
-    def _end(self):
+    def _end(self) -> int:
         """The epoch at which this fit ends."""
         return self.params["epochs"] + self._offset
 
     # -- a step --
 
-    def _due(self, epoch):
+    def _due(self, epoch: int) -> float:
         """The share that has to be gone at the start of an epoch."""
         return self.schedule(epoch - self._course.held, self._course.batches)
 
-    def _is_due(self):
+    def _is_due(self) -> bool:
         return self._due(self._course.epochs) > self._course.share + 1e-9
 
-    def _guard_looks(self):
+    def _guard_looks(self) -> bool:
         """At every step, and once more as long after the last one as it came after that before."""
         course = self._course
-        return self._is_due() or (course.gap and course.epochs == course.last_step + course.gap)
+        again = course.gap > 0 and course.epochs == course.last_step + course.gap
+        return again or self._is_due()
 
-    def _step_if_due(self):
+    def _step_if_due(self) -> None:
         course = self._course
         if self._is_due():
             if not self._may_step() or not self._step_made(self._due(course.epochs)):
@@ -236,7 +241,7 @@ class ScheduledCallback(keras.callbacks.Callback):
         elif self._guard_looks():
             self._may_step()
 
-    def _step_made(self, due):
+    def _step_made(self, due: float) -> bool:
         before = self._course.share
         try:
             undo = self._make_step(due)
@@ -248,7 +253,7 @@ class ScheduledCallback(keras.callbacks.Callback):
         self._course.step_made(due)
         return True
 
-    def _may_step(self):
+    def _may_step(self) -> bool:
         if not math.isfinite(self._course.loss):
             warnings.warn(
                 f"the loss is {self._course.loss}: nothing is removed until it is a number again",
@@ -272,11 +277,11 @@ class ScheduledCallback(keras.callbacks.Callback):
 
     # -- telling --
 
-    def _say(self, text):
+    def _say(self, text: str) -> None:
         if self.verbose and self.params.get("verbose", 1):
             print(f"{type(self).__name__}: {text}", flush=True)
 
-    def _tell(self):
+    def _tell(self) -> None:
         """A line under the progress bar of the epoch before, if there is anything new."""
         summary = self._summary()
         if self._told not in (None, summary):

@@ -1,21 +1,26 @@
 """A plan for channels that were chosen elsewhere."""
 
+from __future__ import annotations
+
 import collections.abc
 import numbers
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+import keras
 import numpy as np
 
 from keras_iplt.errors import OptionError
-from keras_iplt.graph.channels import SOLID
+from keras_iplt.graph.channels import SOLID, Graph
 from keras_iplt.graph.costs import parameters, share_removed
 from keras_iplt.graph.names import name_of, paths_of
 from keras_iplt.graph.trace import graph_for
-from keras_iplt.planning.plan import finished
+from keras_iplt.planning.plan import Plan, finished
 
 __all__ = ["plan_channels"]
 
 
-def plan_channels(model, channels):
+def plan_channels(model: keras.Model | Graph, channels: Mapping[Any, Iterable[int]]) -> Plan:
     """A plan that removes the channels that you name, and whatever hangs together with them.
 
     Args:
@@ -44,7 +49,7 @@ def plan_channels(model, channels):
     chosen = np.zeros(len(graph.classes), bool)
     for key, indices in channels.items():
         chosen[_classes(graph, key, indices)] = True
-    removed = [tuple(np.flatnonzero(chosen[group.classes])) for group in graph.groups]
+    removed = [tuple(np.flatnonzero(chosen[group.classes]).tolist()) for group in graph.groups]
     for group, gone in zip(graph.groups, removed, strict=True):
         if gone and group.size - len(gone) < group.least:
             names = ", ".join(producer.path for producer in group.producers)
@@ -57,7 +62,7 @@ def plan_channels(model, channels):
     return finished(graph, removed, filters, options, share_removed(parameters, graph))
 
 
-def _classes(graph, key, indices):
+def _classes(graph: Graph, key: Any, indices: Iterable[int]) -> np.ndarray:
     """The classes of some filters of a layer."""
     paths = paths_of(graph, key)
     producers = [producer for producer in graph.producers if producer.path in paths]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from keras_iplt.criteria import check_finite, scores
+from keras_iplt.criteria.base import Criterion
 from keras_iplt.errors import NothingToPruneError
-from keras_iplt.graph.channels import Graph
+from keras_iplt.graph.channels import Graph, Group
 from keras_iplt.graph.costs import parameters, share_removed
 from keras_iplt.graph.names import groups_of, own_shares
 from keras_iplt.graph.slices import numbers_of
@@ -138,7 +139,15 @@ def decide(
     return finished(graph, removed, counted, asked, share_removed(parameters, graph))
 
 
-def candidates_of(graph, filters, values, past=None, min_channels=1, round_to=None, max_ratio=None):
+def candidates_of(
+    graph: Graph,
+    filters: dict[int, np.ndarray],
+    values: np.ndarray,
+    past: Past | None = None,
+    min_channels: int = 1,
+    round_to: int | Rounding | None = None,
+    max_ratio: float | None = None,
+) -> list[Candidate]:
     """A `Candidate` per group that may lose channels."""
     candidates = []
     for index, counts in filters.items():
@@ -158,7 +167,9 @@ def candidates_of(graph, filters, values, past=None, min_channels=1, round_to=No
     return candidates
 
 
-def countable(graph, ignore, convolutions_only):
+def countable(
+    graph: Graph, ignore: Iterable[Any], convolutions_only: bool
+) -> dict[int, np.ndarray]:
     """group index -> how many filters that count go with each channel, for the groups that may
     lose any."""
     filters = {g.index: filters_of(graph, g, convolutions_only) for g in graph.groups}
@@ -171,7 +182,9 @@ def countable(graph, ignore, convolutions_only):
     return filters
 
 
-def ranked(graph, criterion, data, groups, past):
+def ranked(
+    graph: Graph, criterion: Criterion, data: Any, groups: list[Group], past: Past | None
+) -> np.ndarray:
     """The importance of every channel; what is masked already comes first."""
     values = scores(graph, criterion, data, groups)
     if past is not None and past.masked:
@@ -180,7 +193,9 @@ def ranked(graph, criterion, data, groups, past):
     return values
 
 
-def most_of(group, min_channels, multiple, max_ratio, before=0):
+def most_of(
+    group: Group, min_channels: int, multiple: int, max_ratio: float | None, before: int = 0
+) -> int:
     """How many channels a group may lose, after it has lost some `before`."""
     least = max(group.least, min_channels, multiple)
     if max_ratio is not None:
@@ -188,7 +203,7 @@ def most_of(group, min_channels, multiple, max_ratio, before=0):
     return max(0, group.size - least)
 
 
-def filters_of(graph, group, convolutions_only):
+def filters_of(graph: Graph, group: Group, convolutions_only: bool) -> np.ndarray:
     """How many filters that count go with each channel of a group."""
     if not convolutions_only:
         return group.filters
@@ -199,7 +214,13 @@ def filters_of(graph, group, convolutions_only):
     return counts[group.classes]
 
 
-def amount(of, graph, candidates, shared, past=None):
+def amount(
+    of: Any,
+    graph: Graph,
+    candidates: list[Candidate],
+    shared: list[Candidate],
+    past: Past | None = None,
+) -> tuple[float, Callable[[], float]]:
     """What `ratio` is a share of: how much there is, and a function that tells how much goes,
     what has gone before included."""
     if of == FILTERS:
@@ -211,13 +232,13 @@ def amount(of, graph, candidates, shared, past=None):
     measure = of.cost
     whole = measure(graph) if past is None else past.whole
 
-    def lost():
+    def lost() -> float:
         return whole - measure(graph, graph.gone([c.classes[c.chosen] for c in candidates]))
 
     return whole, lost
 
 
-def nothing_to_prune(graph):
+def nothing_to_prune(graph: Graph) -> str:
     reasons = "; ".join(f"{f.operation}: {f.reason}" for f in graph.frozen[:3])
     return (
         f"model {graph.model.name!r} has no channel that may be pruned: {len(graph.groups)} groups "
@@ -227,7 +248,7 @@ def nothing_to_prune(graph):
     )
 
 
-def check_weights(graph):
+def check_weights(graph: Graph) -> None:
     """Refuses NaN and infinity wherever channels pass, scored or not."""
     for pieces in graph.by_variable.values():
         value = numbers_of(pieces[0].variable)

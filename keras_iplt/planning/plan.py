@@ -1,11 +1,16 @@
 """Deciding what goes: a ratio, a ranking and constraints become a `Plan`."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import itertools
 import json
 import types
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 
 from keras_iplt import _keras as private
@@ -43,11 +48,11 @@ class Plan:
     graph: Graph | None = dataclasses.field(default=None, repr=False)
 
     @functools.cached_property
-    def gone(self):
+    def gone(self) -> np.ndarray:
         """Mask over the ids of the bound graph: True for what goes."""
         return _gone(_required(self), self.removed)
 
-    def kept(self, variable):
+    def kept(self, variable: Any) -> tuple[np.ndarray | None, ...]:
         """What stays of a variable.
 
         Args:
@@ -75,7 +80,7 @@ class Plan:
             )
         return tuple(None if k is None else np.array(k) for k in found[0])
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The plan as text that `from_json` reads."""
         return json.dumps(
             {
@@ -90,7 +95,7 @@ class Plan:
         )
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str) -> Plan:
         """A plan from the text that `to_json` wrote; carry it out on any model of the same
         architecture."""
         try:
@@ -111,7 +116,7 @@ class Plan:
                 f"{type(error).__name__}: {error}"
             ) from error
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [f"removes {self.fpr:.1%} of the filters, {self.ppr:.1%} of the parameters"]
         if self.graph is not None:
             for group, gone in zip(self.graph.groups, self.removed, strict=True):
@@ -120,18 +125,18 @@ class Plan:
         return "\n".join(lines)
 
 
-def _required(plan):
+def _required(plan: Plan) -> Graph:
     if plan.graph is None:
         raise PlanMismatchError("the plan is not bound to a model: pass it together with one")
     return plan.graph
 
 
-def _gone(graph, removed):
+def _gone(graph: Graph, removed: Sequence[Sequence[int]]) -> np.ndarray:
     groups = zip(graph.groups, removed, strict=True)
     return graph.gone([group.classes[list(chosen)] for group, chosen in groups])
 
 
-def bound(plan, model):
+def bound(plan: Plan, model: keras.Model) -> Plan:
     """The plan for this very model, after checking that it fits.
 
     Args:
@@ -156,7 +161,7 @@ def bound(plan, model):
     return dataclasses.replace(plan, graph=graph)
 
 
-def _compare(what, expected, received):
+def _compare(what: str, expected: Iterable[Any], received: Iterable[Any]) -> None:
     """Refuses a model that is not what the plan was made for."""
     pairs = itertools.zip_longest(expected, received, fillvalue="nothing")
     for index, (one, other) in enumerate(pairs):
@@ -168,7 +173,7 @@ def _compare(what, expected, received):
             )
 
 
-def _check_removed(removed, graph):
+def _check_removed(removed: Sequence[Sequence[int]], graph: Graph) -> None:
     """Refuses indices that are not channels of their group, or all of them."""
     sizes = [group.size for group in graph.groups]
     if len(removed) != len(sizes) or any(
@@ -181,9 +186,9 @@ def _check_removed(removed, graph):
         )
 
 
-def _is_current(plan):
+def _is_current(plan: Plan) -> bool:
     """Whether the model that was read still has the same weights and operations."""
-    graph = plan.graph
+    graph = _required(plan)
     weights = [(entry["path"], tuple(entry["shape"])) for entry in plan.variables]
     if weights != [(v.path, tuple(v.shape)) for v in graph.model.weights]:
         return False
@@ -196,7 +201,7 @@ def _is_current(plan):
     )
 
 
-def describe_variables(graph, gone):
+def describe_variables(graph: Graph, gone: np.ndarray) -> tuple[dict[str, Any], ...]:
     """Path, shape and what stays of each variable of a model that loses channels."""
     return tuple(
         {
@@ -211,7 +216,13 @@ def describe_variables(graph, gone):
     )
 
 
-def finished(graph, removed, filters, options, cost):
+def finished(
+    graph: Graph,
+    removed: Sequence[Sequence[int]],
+    filters: Sequence[np.ndarray],
+    options: dict[str, Any],
+    cost: Callable[[np.ndarray], float],
+) -> Plan:
     """A `Plan` from the channels chosen per group, with the shares that it reaches."""
     gone = _gone(graph, removed)
     total = sum(int(counts.sum()) for counts in filters)

@@ -6,9 +6,12 @@ the same share of every group. Groups give up channels in order of score until a
 holds them; the cut is moved to where the amount that goes is nearest to the amount asked for.
 """
 
+from __future__ import annotations
+
 import bisect
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -42,25 +45,25 @@ class Candidate:
     taken: int = 0
 
     @property
-    def size(self):
+    def size(self) -> int:
         return len(self.classes)
 
     @property
-    def whole(self):
+    def whole(self) -> int:
         """How many channels it had at first."""
         return self.size + self.before
 
     @property
-    def chosen(self):
+    def chosen(self) -> np.ndarray:
         """The channels that go."""
         return self.order[: self.taken]
 
-    def take_share(self, share):
+    def take_share(self, share: float) -> None:
         """That share of the channels it had at first goes, as far as it is allowed."""
         wanted = share * self.whole - self.before
         self.taken = self.rounded(max(0, math.floor(wanted + 0.5)))
 
-    def rounded(self, taken):
+    def rounded(self, taken: int) -> int:
         """The number of channels to take that is nearest to `taken` and allowed."""
         taken = min(taken, self.most)
         if self.multiple == 1 or not taken:
@@ -80,7 +83,7 @@ class Queue:
         scope: "global" or "layer".
     """
 
-    def __init__(self, candidates, values, scope):
+    def __init__(self, candidates: list[Candidate], values: np.ndarray, scope: str) -> None:
         self.candidates = candidates
         owner, rank = [], []
         for place, candidate in enumerate(candidates):
@@ -93,13 +96,13 @@ class Queue:
                 rank.append(places / candidate.whole)
         self.owner = np.concatenate(owner)[np.argsort(np.concatenate(rank), kind="stable")]
 
-    def take(self, count, rounded=True):
+    def take(self, count: int, rounded: bool = True) -> None:
         """The first `count` channels go, as far as rounding lets them."""
         taken = np.bincount(self.owner[:count], minlength=len(self.candidates)).tolist()
         for candidate, number in zip(self.candidates, taken, strict=True):
             candidate.taken = candidate.rounded(number) if rounded else number
 
-    def cut(self, share, whole, lost):
+    def cut(self, share: float, whole: float, lost: Callable[[], float]) -> None:
         """Takes as many channels as bring what goes nearest to what is asked for.
 
         Args:
@@ -108,7 +111,7 @@ class Queue:
             lost: a function that tells how much of it goes with the channels taken.
         """
 
-        def after(count, rounded=True):
+        def after(count: int, rounded: bool = True) -> float:
             self.take(count, rounded)
             return lost()
 
