@@ -173,12 +173,10 @@ def table(columns):
             one, other = (column[key] for column in columns)
             rows.append((title, form.format(one), form.format(other), f"{other / one:.2f}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(padded, row, widths, range(len(row)))) for row in rows)
-
-
-def padded(cell, width, column):
-    """Names to the left, numbers to the right."""
-    return cell.rjust(width) if column else cell.ljust(width)
+    names, *numbers = widths
+    return "\n".join(
+        "  ".join([name.ljust(names), *map(str.rjust, cells, numbers)]) for name, *cells in rows
+    )
 
 
 def main(arguments=None, prog=None):

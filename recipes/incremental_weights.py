@@ -34,34 +34,15 @@ import keras
 import numpy as np
 
 import keras_iplt as iplt
-from keras_iplt import plots
 from keras_iplt.errors import OptionError
 
-from . import zoo
-from .common.command import (
-    add_data,
-    answering,
-    command_parser,
-    common_settings,
-    parsed,
-    positive,
-    share,
-)
-from .common.page import Page, Spread, spread
-from .common.study import Run, Study
-from .common.training import Hardware, check_data, compiled, fit, loaded, percent, saved
-
-FULL = {
-    "tables": [1, 2, 3, 4, 5], "seeds": 3, "batch": 128,
-    "epochs": 20, "k": 2, "target": 0.9, "step": 0.1, "lenet_5": "caffe", "vgg_width": 1.0,
-    "mnist": "mnist", "cifar10": "cifar10", "cifar100": "cifar100",
-}  # fmt: skip
-QUICK = {
-    "seeds": 1, "batch": 16, "epochs": 2, "k": 1, "step": 0.9, "vgg_width": 0.125,
-    "mnist": "digits", "mnist_size": 16, "cifar10": "digits", "cifar100": "digits",
-    "cifar_size": 8,
-} | {f"{data}_{take}": 16 for data in ("mnist", "cifar10", "cifar100")
-     for take in ("take", "take_test")}  # fmt: skip
+from .common.claims import NOISE, NOT_WORSE, holds
+from .common.command import add_data, command_parser, data_settings, positive, share, start
+from .common.grid import Case, Grid
+from .common.page import Page
+from .common.published import published
+from .common.spread import Spread, quotient, spread
+from .common.training import at_workbench, check_data, percent
 
 # Name in the paper -> name in the zoo, and what it is made with: rates and factors are not told.
 NETWORKS = {
@@ -77,86 +58,47 @@ METHODS = ("unpruned", *READINGS)
 TABLE_DATA = {1: "mnist", 2: "mnist", 3: "cifar10", 4: "cifar100"}
 
 OURS = "this paper"
-# Network, of whom, epochs, accuracy.
-PUBLISHED = {
-    1: [
-        ("LeNet-300-100", "Han [2]", None, 98.36), ("LeNet-300-100", OURS, 20, 99.60),
-        ("LeNet-5", "Han [2]", None, 99.20), ("LeNet-5", OURS, 20, 99.76),
-        ("Simple", "Li [14]", 20, 99.35), ("VGG-Lite", OURS, 20, 99.83),
-    ],
-    2: [
-        ("LeNet-300-100", "Han [2]", None, 98.41), ("LeNet-300-100", "Molchanov [3]", 200, 99.08),
-        ("LeNet-300-100", OURS, 20, 99.94), ("LeNet-5", "Han [2]", None, 99.20),
-        ("LeNet-5", "Molchanov [3]", 200, 99.25), ("LeNet-5", OURS, 20, 99.45),
-        ("Simple CNN", "Li [14]", 20, 99.35), ("VGG-Lite", OURS, 20, 99.75),
-    ],
-    3: [
-        ("VGG-like", "Molchanov [3]", 200, 92.70), ("VGG-19", "Li [14]", 40, 94.20),
-        ("VGG-Lite", OURS, 20, 93.71),
-    ],
-    4: [("VGG-like", "Molchanov [3]", 200, 92.70), ("VGG-Lite", OURS, 20, 99.00)],
-}  # fmt: skip
-# Data, network -> epochs to a pruned model: this paper's, of [3], of [9].
-TABLE_5 = {
-    ("mnist", "LeNet-300-100"): (20, 200, None), ("mnist", "LeNet-5"): (20, 200, None),
-    ("mnist", "Simple CNN"): (20, None, None), ("cifar10", "VGG-Lite"): (20, 200, 40),
-    ("cifar100", "VGG-Lite"): (20, 200, None),
-}  # fmt: skip
-REMARKS = {
-    1: "The paper says of its Fig. 7 that training and testing accuracies of the unpruned networks "
-    "are all above 99 %.",
-    2: "The 99.94 % of LeNet-300-100 cannot be test accuracy: the best that is known of this "
-    "network is far below.",
-    3: "The row of [14] is not in that paper, which prunes VGG-16, prints 94.35 and 94.05 %, and "
-    "trains for 300 epochs: it prunes in the first 20 to 40 of them.",
-    4: "The 92.70 % of VGG-like [3] is the figure of CIFAR-10 in Table III again. 99.00 % for "
-    "VGG-Lite cannot be test accuracy: the best that is known of CIFAR-100 is far below, and of "
-    "the ten classes of CIFAR-10, which are easier, Table III has 93.71 %.",
-}
+PUBLISHED = published("incremental_weights")
 
 
 # -- one run ---------------------------------------------------------------------------------------
 
 
-def train(place, network, shape, seed, batch, hardware, epochs, pruning=None, **source):
+@at_workbench
+def train(bench, network, shape, epochs, pruning=None):
     """Trains one network: its accuracy, how it went, what it took, and how small it is then.
 
     Args:
-        place: where its files go.
-        network, shape: of the zoo: a name and options.
+        network, shape: the name of a network of the zoo, and its options.
+        epochs: how many.
         pruning: what `SparsityCallback` is told; None for a network that stays as it is.
-        **source: the data, see `loaded`.
     """
-    hardware = Hardware(**hardware)
-    with hardware.ready(seed):
-        data = loaded(seed=seed, batch=batch, **source)
-        model = zoo.build(network, data.input_shape, len(data.classes), **shape)
-        # What Adam's `decay` did when the paper was written.
-        rate = keras.optimizers.schedules.InverseTimeDecay(1e-3, decay_steps=1, decay_rate=1e-5)
-        compiled(model, keras.optimizers.Adam(rate), hardware)
-        callbacks = []
-        if pruning:
-            callback = iplt.SparsityCallback(**pruning, backup_dir=place.backup, verbose=0)
-            callbacks.append(callback)
-        trained = fit(model, data, epochs, place, hardware, callbacks, validation=data.test)
-        saved(model, place)
-        zeros, size = iplt.sparsity.measure(model), iplt.sparsity.compressed_size(model)
-        return {
-            "train": percent(model, data.batches("train", training=False)),
-            "test": 100 * trained.history["val_accuracy"][-1], "history": trained.history,
-            "weights": zeros.weights, "zeros": 100 * zeros.sparsity,
-            "layers": {row.name: 100 * row.sparsity for row in zeros.layers},
-            "bytes": size.dense, "csr": size.csr, "gzip": size.gzip,
-            "seconds": trained.seconds, "cpu": trained.cpu,
-        }  # fmt: skip
+    model = bench.build(network, shape)
+    # What Adam's `decay` did when the paper was written.
+    rate = keras.optimizers.schedules.InverseTimeDecay(1e-3, decay_steps=1, decay_rate=1e-5)
+    bench.compile(model, keras.optimizers.Adam(rate))
+    own = {"backup_dir": bench.place.backup, "verbose": 0}
+    callbacks = [iplt.SparsityCallback(**pruning, **own)] if pruning else []
+    trained = bench.fit(model, epochs, callbacks, validation=bench.data.test)
+    zeros, size = iplt.sparsity.measure(model), iplt.sparsity.compressed_size(model)
+    return {
+        "train": percent(model, bench.data.batches("train", training=False)),
+        "test": 100 * trained.history["val_accuracy"][-1], "history": trained.history,
+        "weights": zeros.weights, "zeros": 100 * zeros.sparsity,
+        "layers": {row.name: 100 * row.sparsity for row in zeros.layers},
+        "bytes": size.dense, "csr": size.csr, "gzip": size.gzip,
+        "seconds": trained.seconds, "cpu": trained.cpu,
+    }  # fmt: skip
 
 
 # -- all runs --------------------------------------------------------------------------------------
 
 
 def wanted(tables, only=None):
-    """What these tables need, as (data, network, method): Table V all that the others are about, or
-    everything if it stands alone."""
+    """What tables need, as (data, network, method).
+
+    Table V needs all that the others are about, or everything if it stands alone.
+    """
     shown = {TABLE_DATA[table] for table in tables if table != 5} or set(TRAINED)
     pruned = {TABLE_DATA[table] for table in tables if table in (2, 3, 4)}
     pruned |= shown if 5 in tables else set()
@@ -168,33 +110,24 @@ def wanted(tables, only=None):
     ]  # fmt: skip
 
 
-def trained(options, study):
-    """Does all runs: (data, network, method) -> a result per seed."""
-    common, where = common_settings(options)
+def cases(options):
+    """What has to be run: (data, network, method) -> case."""
     needed = wanted(options.tables, options.only)
     if not needed:
         raise OptionError(
             f"--only {' '.join(options.only)}: expected a network that one of the tables "
             f"{options.tables} is about"
         )
-    sources = [getattr(options, data) for data, *_ in needed]
-    check_data(sources, options.data_dir, options.download)
-    runs = []
+    found = {}
     for data, network, method in needed:
         name, shape = built(options, network)
-        settings = {
-            **common, "network": name, "shape": shape, "source": getattr(options, data),
+        found[data, network, method] = Case(f"{data}/{name}-{method}", train, {
+            **data_settings(options, data), "augment": options.augment,
             "size": options.mnist_size if data == "mnist" else options.cifar_size,
-            "augment": options.augment, "take": getattr(options, f"{data}_take"),
-            "take_test": getattr(options, f"{data}_take_test"), "epochs": options.epochs,
+            "network": name, "shape": shape, "epochs": options.epochs,
             "pruning": pruning(options, method),
-        }  # fmt: skip
-        runs += [
-            Run(f"{data}/{name}-{method}-seed{seed}", train, {**settings, "seed": seed}, where)
-            for seed in range(options.seeds)
-        ]
-    results = iter(study.do(runs))
-    return {one: [next(results) for _ in range(options.seeds)] for one in needed}
+        })  # fmt: skip
+    return found
 
 
 def built(options, network):
@@ -224,19 +157,14 @@ def pruning(options, method):
 
 def accuracies(options, page, found, number):
     """One of Tables I to IV, published and obtained."""
-    data = TABLE_DATA[number]
-    kind = "unpruned" if number == 1 else "pruned"
-    numeral = roman(number)
+    data, table = TABLE_DATA[number], PUBLISHED[f"table {number}"]
+    kind, numeral = "unpruned" if number == 1 else "pruned", ("I", "II", "III", "IV")[number - 1]
     page.heading(f"Table {numeral}: {kind} networks on {NAMES[data]}")
     was_run = any(data == name for name, *_ in found)
     page.text(setting(options, data, kind) if was_run else "As published: nothing of it was run.")
-    page.table(f"Table {numeral}", rows(found, number), REMARKS[number])
+    page.table(f"Table {numeral}", rows(found, number), table.remarks["all"])
     if was_run:
         check_accuracies(page, found, number)
-
-
-def roman(number):
-    return ("I", "II", "III", "IV", "V")[number - 1]
 
 
 def setting(options, data, kind):
@@ -268,16 +196,16 @@ def described(options, network):
 def rows(found, number):
     """Those of other papers as published, those of this one with what was obtained."""
     made, pruned = [], number > 1
-    for network, whose, epochs, accuracy in PUBLISHED[number]:
+    for (network, whose), theirs in PUBLISHED[f"table {number}"].rows.items():
         for method in (READINGS if pruned else METHODS[:1]) if whose == OURS else (None,):
             runs = found.get((TABLE_DATA[number], network, method), [])
             row = {"network": network, "of": whose}
             if pruned:
                 row |= {"what goes": method, "zeros, %": spread(runs, "zeros", 1)}
             made.append({
-                **row, "epochs (published)": epochs,
+                **row, "epochs (published)": theirs["epochs"],
                 "epochs (obtained)": len(runs[0]["history"]["loss"]) if runs else None,
-                "accuracy, % (published)": accuracy,
+                "accuracy, % (published)": theirs["accuracy, %"],
                 "training accuracy, % (obtained)": spread(runs, "train"),
                 "test accuracy, % (obtained)": spread(runs, "test"),
             })  # fmt: skip
@@ -286,35 +214,31 @@ def rows(found, number):
 
 def check_accuracies(page, found, number):
     """What the published figures are near to, and whether what the paper claims of them holds."""
-    data, methods = TABLE_DATA[number], METHODS[:1] if number == 1 else READINGS
-    ours = {network: value for network, whose, _, value in PUBLISHED[number] if whose == OURS}
+    data, table = TABLE_DATA[number], PUBLISHED[f"table {number}"]
+    ours = [network for network, whose in table.rows if whose == OURS]
     told = {
         (network, method): found[data, network, method]
-        for network in ours for method in methods if (data, network, method) in found
+        for network in ours for method in (METHODS[:1] if number == 1 else READINGS)
+        if (data, network, method) in found
     }  # fmt: skip
 
-    def lines(verdict):
-        return "\n".join(f"- {', '.join(one)}: {verdict(*one)}" for one in told)
+    def findings(claim, verdict):
+        page.findings(claim, (f"{', '.join(one)}: {verdict(*one)}" for one in told))
 
-    page.text(
-        "What the published accuracy is near to.\n\n"
-        + lines(lambda network, method: distances(ours[network], told[network, method]))
-    )
+    def near(network, method):
+        return distances(table.row(network, OURS)["accuracy, %"], told[network, method])
+
+    def costs_nothing(network, method):
+        before = spread(found[data, network, "unpruned"], "test")
+        return spread(told[network, method], "test").minus(before).judged(NOT_WORSE)
+
+    findings("What the published accuracy is near to.", near)
     if number == 1:
-        page.text(
-            "The claim that both training and testing accuracies are above 99 %.\n\n"
-            + lines(lambda network, method: above_99(told[network, method]))
-        )
+        claim = "The claim that both training and testing accuracies are above 99 %."
+        findings(claim, lambda *one: above_99(told[one]))
     else:
-        page.text(
-            "The claim that pruning while training does not cost accuracy: of test images, pruned "
-            "less unpruned. Noise is twice the standard error of the difference.\n\n"
-            + lines(
-                lambda network, method: spread(told[network, method], "test").not_worse_than(
-                    spread(found[data, network, "unpruned"], "test")
-                )
-            )
-        )
+        claim = "The claim that pruning while training does not cost accuracy: of test images, "
+        findings(f"{claim}pruned less unpruned. {NOISE}", costs_nothing)
 
 
 def distances(published, runs):
@@ -324,9 +248,9 @@ def distances(published, runs):
 
 
 def above_99(runs):
+    """Whether accuracy on training and on test images is above 99 %."""
     means = [spread(runs, key).mean for key in ("train", "test")]
-    verdict = "holds" if min(means) > 99 else "does not hold"
-    return f"{means[0]:.2f} % and {means[1]:.2f} %: {verdict}."
+    return f"{means[0]:.2f} % and {means[1]:.2f} %: {holds(min(means) > 99)}."
 
 
 # -- Table V: epochs, time and bytes ---------------------------------------------------------------
@@ -336,14 +260,8 @@ def table_5(page, found):
     page.heading("Table V: what a pruned model takes, and what it saves")
     page.table(
         "Table V: epochs to a pruned model",
-        epoch_rows(found),
-        'The claim "10x faster" divides the 200 epochs of [3] by 20. These are epochs that '
-        "somebody chose to train, of other methods and networks: neither seconds, nor epochs until "
-        "some accuracy is reached. The unpruned networks of Table I are trained for 20 epochs as "
-        "well, so that pruning shortens nothing. By the list of references [3] is another paper "
-        "than the one on sparse variational dropout that the text describes, and the 40 epochs of "
-        "[9] are what Table III says of [14].",
-    )
+        epoch_rows(found), PUBLISHED["table 5"].remarks["all"],
+    )  # fmt: skip
     page.table(
         "What zeros save",
         savings(found),
@@ -360,16 +278,15 @@ def table_5(page, found):
 
 def epoch_rows(found):
     """Table V; what was trained besides follows."""
-    trained_too = [one for *one, method in found if method == READINGS[0]]
-    made = []
-    for data, network in dict.fromkeys([*TABLE_5, *map(tuple, trained_too)]):
-        published = TABLE_5.get((data, network), (None,) * 3)
+    table, made = PUBLISHED["table 5"], []
+    trained_too = ((data, network) for data, network, method in found if method == READINGS[0])
+    for data, network in dict.fromkeys([*table.rows, *trained_too]):
+        theirs = table.row(data, network)
         runs = found.get((data, network, READINGS[0]))
         history = runs[0]["history"] if runs else None
         made.append({
             "data": NAMES[data], "network": network,
-            **dict(zip(("this method (published)", "[3] (published)", "[9] (published)"),
-                       published, strict=True)),
+            **{f"{whose} (published)": epochs for whose, epochs in theirs.items()},
             "epochs (obtained)": len(history["loss"]) if runs else None,
             "of them before the last weights go": reached(history["sparsity"]) if runs else None,
         })  # fmt: skip
@@ -391,17 +308,12 @@ def savings(found):
             "data": NAMES[data], "network": network, "what goes": method if pruned else None,
             "weights": runs[0]["weights"], "zeros, %": spread(runs, "zeros", 1),
             "s an epoch": Spread.of(run["seconds"] / len(run["history"]["loss"]) for run in runs),
-            "time, wall": times(runs, base, "seconds") if pruned else None,
-            "time, CPU": times(runs, base, "cpu") if pruned else None,
+            "time, wall": quotient(runs, base, "seconds") if pruned else None,
+            "time, CPU": quotient(runs, base, "cpu") if pruned else None,
             **{f"{name}, kB": Spread.of([run[key] / 1000 for run in runs], 1)
                for name, key in (("float32", "bytes"), ("CSR", "csr"), ("gzip", "gzip"))},
         })  # fmt: skip
     return made
-
-
-def times(runs, base, key):
-    """Seconds over those of the runs of the same seeds."""
-    return Spread.of(run[key] / before[key] for run, before in zip(runs, base, strict=True))
 
 
 # -- Fig. 7 and 8 ----------------------------------------------------------------------------------
@@ -419,7 +331,7 @@ def figures(page, found):
     for data, network in dict.fromkeys((data, network) for data, network, _ in found):
         own = {method: found[data, network, method] for method in METHODS
                if (data, network, method) in found}  # fmt: skip
-        page.picture(f"curves-{data}-{network}", lambda own=own: plots.history(curves(own)))
+        page.picture(f"curves-{data}-{network}", lambda own=own: iplt.plots.history(curves(own)))
 
 
 def curves(own):
@@ -438,9 +350,12 @@ def curves(own):
 
 
 def reproduce(options):
-    study = Study(options.out, options.workers, options.recipe)
-    page = Page("An incremental pruning strategy for fast training", study, options.command)
-    found = trained(options, study)
+    needed = cases(options)
+    sources = [getattr(options, data) for data, *_ in needed]
+    check_data(sources, options.data_dir, options.download)
+    grid = Grid(options)
+    page = Page("An incremental pruning strategy for fast training", grid.study, options.command)
+    found = grid.run(needed)
     for number in sorted(set(options.tables) & set(TABLE_DATA)):
         accuracies(options, page, found, number)
     if 5 in options.tables:
@@ -449,28 +364,31 @@ def reproduce(options):
     return page.write()
 
 
+def parser(prog=None):
+    """What the command takes: in full, and with --quick."""
+    parser = command_parser("incremental_weights", __doc__, prog, seeds=(3, 1), batch=(128, 16))
+    add, numbers = parser.option, [1, 2, 3, 4, 5]
+    add("--tables", int, numbers, None, "which (all)", nargs="+", choices=tuple(numbers))
+    add("--only", None, None, None, "train these networks only", nargs="+", choices=tuple(NETWORKS))
+    for data, what in (("mnist", "s I and II"), ("cifar10", " III"), ("cifar100", " IV")):
+        add_data(parser, data, f"the data of Table{what}", data, ("digits", 16, 16))
+    for data, size in (("mnist", 16), ("cifar", 8)):
+        add(f"--{data}-size", positive, None, size, "what its images are resized to")
+    add("--augment", None, None, None, "of training images (none)",
+        choices=("crop", "flip", "crop_flip"))  # fmt: skip
+    add("--epochs", positive, 20, 2, "of all trainings (20)")
+    add("--k", positive, 2, 1, "epochs between two steps of pruning (2)")
+    add("--target", share, 0.9, None, "the share of the weights that goes (0.9)")
+    add("--step", share, 0.1, 0.9, "what goes at a time (0.1)")
+    add("--l2", float, None, None, "factor of the penalty on kernels, of all networks")
+    add("--dropout", float, None, None, "rate, of all networks")
+    add("--lenet-5", None, "caffe", None, "which one (caffe)", choices=("caffe", "1998"))
+    add("--vgg-width", float, 1.0, 0.125, "the share of VGG-Lite's filters to begin with (1)")
+    return parser
+
+
 def main(arguments=None, prog=None):
-    parser = command_parser("incremental_weights", __doc__, prog)
-    add = parser.add_argument
-    add("--tables", type=int, nargs="+", choices=(1, 2, 3, 4, 5), help="which (all)")
-    add("--only", nargs="+", choices=tuple(NETWORKS), help="train these networks only")
-    add_data(parser, "mnist", what="the data of Tables I and II")
-    add_data(parser, "cifar10", what="the data of Table III")
-    add_data(parser, "cifar100", what="the data of Table IV")
-    for data in ("mnist", "cifar"):
-        add(f"--{data}-size", type=positive, help="what its images are resized to")
-    add("--augment", choices=("crop", "flip", "crop_flip"), help="of training images (none)")
-    add("--epochs", type=positive, help="of all trainings (20)")
-    add("--k", type=positive, help="epochs between two steps of pruning (2)")
-    add("--target", type=share, help="the share of the weights that goes (0.9)")
-    add("--step", type=share, help="what goes at a time (0.1)")
-    add("--l2", type=float, help="factor of the penalty on kernels, of all networks")
-    add("--dropout", type=float, help="rate, of all networks")
-    add("--lenet-5", choices=("caffe", "1998"), help="which one (caffe)")
-    add("--vgg-width", type=float, help="the share of VGG-Lite's filters to begin with (1)")
-    options = parsed(parser, arguments, FULL, QUICK)
-    with answering(options):
-        return reproduce(options)
+    return start(parser(prog), arguments, reproduce)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ pruned; pre-trained on the same digits. All of the arithmetic.
 """
 
 import contextlib
+import itertools
 import pathlib
 import sys
 import tempfile
@@ -34,63 +35,22 @@ import tempfile
 import keras
 
 import keras_iplt as iplt
-from keras_iplt import plots
 
 from . import zoo
-from .common.command import (
-    add_data,
-    answering,
-    command_parser,
-    common_settings,
-    parsed,
-    positive,
-    share,
-)
-from .common.page import Page, Spread, spread
-from .common.study import Run, Study
-from .common.training import Hardware, check_data, compiled, fit, loaded, percent, saved
+from .common.command import add_data, command_parser, data_settings, positive, share, start
+from .common.grid import Case, Grid, seeded
+from .common.page import Page
+from .common.published import published
+from .common.spread import paired, spread
+from .common.training import at_workbench, check_data, falling, percent
 from .zoo.vgg import VGG16
-
-FULL = {
-    "networks": ["vgg16_hubens", "mobilenet"], "seeds": 1, "batch": 128,
-    "data": ["cifar10", "cifar100", "svhn_cropped", "caltech101"], "alpha": 1.0, "width": 1.0,
-    "epochs": 100, "drop_every": 40, "rate": 1e-3, "retraining": 5, "tolerance": 0.01,
-    "share": 0.125, "validation": 0.1, "ratios": [0.1 * i for i in range(1, 10)],
-}  # fmt: skip
-QUICK = {
-    "networks": ["vgg16_hubens"], "batch": 16, "data": ["digits"], "size": 32, "take": 32,
-    "take_test": 16, "width": 0.125, "epochs": 1, "drop_every": 1, "retraining": 1, "share": 0.5,
-    "layers": 1, "pretrain_on": "digits", "ratios": [0.5],
-}  # fmt: skip
 
 # What keras.applications' weights of ImageNet have been trained with.
 SCALING = {"vgg16_hubens": "caffe", "mobilenet": "tf"}
 NETWORKS = ("A", "B")  # pre-trained, and from scratch
 
-# Tables 1 and 3, CIFAR-10: filters left of each convolution that is pruned; the rest of the network
-# is as it was. They follow from the parameters of each layer that the tables print.
-FILTERS = {
-    ("vgg16_hubens", "A"): (64, 64, 128, 128, 256, 256, 256, 192, 192, 192, 128, 128, 128),
-    ("vgg16_hubens", "B"): (64, 64, 128, 112, 160, 160, 160, 384, 384, 384, 384, 384, 384),
-    ("mobilenet", "A"): (21, 64, 128, 128, 256, 256, 384, 384, 384, 384, 256, 256, 256, 128),
-    ("mobilenet", "B"): (32, 64, 128, 128, 224, 224, 288, 288, 288, 288, 288, 272, 304, 320),
-}
-# Tables 2 and 4: data set -> millions of parameters, millions of FLOPs, megabytes, of the baseline,
-# Network-A pruned and Network-B pruned.
-PUBLISHED = {
-    "vgg16_hubens": {
-        "cifar10": ((14.98, 627.48, 57.22), (3.43, 421.20, 13.15), (8.26, 397.85, 31.57)),
-        "cifar100": ((15.03, 627.57, 57.39), (8.26, 503.47, 31.57), (8.69, 444.56, 33.24)),
-        "svhn_cropped": ((14.98, 627.48, 57.22), (3.15, 414.12, 12.10), (4.08, 311.04, 15.61)),
-        "caltech101": ((15.03, 30720.99, 57.40), (8.44, 25402.11, 32.28), (13.59, 30171.17, 51.93)),
-    },
-    "mobilenet": {
-        "cifar10": ((3.76, 24.23, 14.58), (1.05, 13.83, 4.26), (0.98, 12.26, 3.99)),
-        "cifar100": ((3.80, 24.32, 14.76), (2.54, 21.42, 9.94), (3.12, 21.89, 12.14)),
-        "svhn_cropped": ((3.76, 24.23, 14.58), (1.50, 17.66, 5.99), (1.75, 16.57, 6.94)),
-        "caltech101": ((3.81, 1136.59, 14.76), (3.08, 1078.30, 11.99), (3.43, 1105.83, 13.32)),
-    },
-}  # fmt: skip
+PUBLISHED = published("pretraining")
+FILTERS, NETWORK_COSTS = PUBLISHED["tables 1, 3"], PUBLISHED["tables 2, 4"]
 # data set -> classes and side of the images
 SHAPES = {"cifar10": (10, 32), "cifar100": (100, 32), "svhn_cropped": (10, 32),
           "caltech101": (101, 224)}  # fmt: skip
@@ -99,82 +59,71 @@ SHAPES = {"cifar10": (10, 32), "cifar100": (100, 32), "svhn_cropped": (10, 32),
 # -- one run ---------------------------------------------------------------------------------------
 
 
-def train(
-    place, network, shape, seed, batch, hardware, epochs, rate, drop_every, weights=None,
-    start=None, **source,
-):  # fmt: skip
+@at_workbench
+def train(bench, network, shape, epochs, rate, drop_every, weights=None, start=None):
     """Trains a baseline.
 
     Args:
-        place: where its files go.
-        network, shape: of the zoo: a name and options.
+        network, shape: the name of a network of the zoo, and its options.
+        epochs, rate: how many, and the learning rate at first.
+        drop_every: epochs until it falls to a tenth.
         weights: what Network-A begins with: a file, or "imagenet".
         start: instead of it, the run of this study that has been trained on other data.
-        **source: the data, see `loaded`.
     """
-    hardware = Hardware(**hardware)
-    with hardware.ready(seed):
-        data = loaded(seed=seed, batch=batch, **source)
-        weights = weights if start is None else place.model(start)
-        model = zoo.build(network, data.input_shape, len(data.classes), weights, **shape)
-        batches = len(data.train)
-        steps = [epoch * batches for epoch in range(drop_every, epochs, drop_every)]
-        rates = [rate * 0.1**i for i in range(len(steps) + 1)]
-        falling = keras.optimizers.schedules.PiecewiseConstantDecay(steps, rates) if steps else rate
-        compiled(model, keras.optimizers.Adam(falling), hardware)
-        trained = fit(model, data, epochs, place, hardware)
-        saved(model, place)
-        return {
-            "validation": percent(model, data.validation), "test": percent(model, data.test),
-            "lowest_rate": rates[-1], "seconds": trained.seconds, **counted(model),
-        }  # fmt: skip
+    weights = weights if start is None else bench.place.model(start)
+    model = bench.build(network, shape, weights)
+    at = range(drop_every, epochs, drop_every)
+    rates, lowest = falling(rate, at, len(bench.data.train))
+    bench.compile(model, keras.optimizers.Adam(rates))
+    trained = bench.fit(model, epochs)
+    return {
+        "validation": percent(model, bench.data.validation),
+        "test": percent(model, bench.data.test),
+        "lowest_rate": lowest, "seconds": trained.seconds, **counted(model),
+    }  # fmt: skip
 
 
-def prune(
-    place, start, rate, seed, batch, hardware, ratios, share, tolerance, retraining, layers=None,
-    **source,
-):  # fmt: skip
+@at_workbench
+def prune(bench, start, rate, ratios, share, tolerance, retraining, layers=None):
     """Measures how sensitive the layers of a baseline are, then prunes one after the other.
 
     Args:
-        place: where its files go, the analysis among them.
         start: the run of this study that trained the baseline.
         rate: the learning rate of retraining.
-        ratios: of the sensitivity analysis.
-        share: of a layer's filters, that go at a time.
+        ratios: the shares of filters of the sensitivity analysis.
+        share: the share of a layer's filters that go at a time.
         tolerance: how much accuracy may be lost.
         retraining: epochs after each time.
         layers: how many layers to prune at most; all by default.
-        **source: the data, see `loaded`.
     """
-    hardware = Hardware(**hardware)
-    with hardware.ready(seed):
-        data = loaded(seed=seed, batch=batch, **source)
-        model = keras.models.load_model(place.model(start), compile=False)
-        compiled(model, keras.optimizers.Adam(rate), hardware)
-        analysis = iplt.sensitivity(
-            model, data.validation, ratios, criterion="l1", metric="accuracy", verbose=0,
-            convolutions_only=True, path=place.file(".sensitivity.json"),
+    model, data = bench.load(start), bench.data
+    bench.compile(model, keras.optimizers.Adam(rate))
+    analysis = iplt.sensitivity(
+        model, data.validation, ratios, criterion="l1", metric="accuracy", verbose=0,
+        convolutions_only=True, path=bench.place.file(".sensitivity.json"),
+    )  # fmt: skip
+    with contextlib.redirect_stdout(sys.stderr):  # its lines are progress
+        found = iplt.prune_guided(
+            model, data.train, data.validation, step=share, tolerance=tolerance,
+            epochs=retraining, metric="accuracy", layers=analysis.ranking()[:layers],
+            convolutions_only=True, backup_dir=bench.place.backup, shuffle=False,
         )  # fmt: skip
-        with contextlib.redirect_stdout(sys.stderr):  # its lines are progress
-            found = iplt.prune_guided(
-                model, data.train, data.validation, step=share, tolerance=tolerance,
-                epochs=retraining, metric="accuracy", layers=analysis.ranking()[:layers],
-                convolutions_only=True, backup_dir=place.backup, shuffle=False,
-            )  # fmt: skip
-        saved(found.model, place)
-        return {
-            "validation": 100 * found.value, "test": percent(found.model, data.test),
-            "before": 100 * found.baseline,
-            "filters_gone": 100 * iplt.compare(model, found.model).fpr,
-            "steps": [[s.layer, s.left, s.size, s.value, s.kept] for s in found.steps],
-            **counted(found.model),
-        }  # fmt: skip
+    bench.save(found.model)
+    return {
+        "validation": 100 * found.value, "test": percent(found.model, data.test),
+        "before": 100 * found.baseline,
+        "filters_gone": 100 * iplt.compare(model, found.model).fpr,
+        "steps": [[s.layer, s.left, s.size, s.value, s.kept] for s in found.steps],
+        **counted(found.model),
+    }  # fmt: skip
 
 
 def counted(model):
-    """What a network costs, in the paper's units: millions, and megabytes (2^20) of its weights as
-    Keras writes them."""
+    """What a network costs, in the paper's units.
+
+    Parameters and FLOPs in millions, the file of its weights, as Keras writes it, in megabytes of
+    2^20.
+    """
     profile = iplt.profile(model)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.weights.h5"
@@ -190,12 +139,13 @@ def counted(model):
 # -- arithmetic ------------------------------------------------------------------------------------
 
 
-def published_network(network, which, classes=10, side=32):
-    """A network of the paper by its printed filters; the baseline if `which` is None."""
+def published_network(network, which="baseline", classes=10, side=32):
+    """A network of the paper by its printed filters: "A" or "B" as pruned, or its baseline."""
     model = zoo.build(network, (side, side, 3), classes)
-    if which is None:
+    if which == "baseline":
         return model
-    left = dict(zip(pruned_layers(model), FILTERS[network, which], strict=True))
+    filters = FILTERS.row(network, which)["filters"]
+    left = dict(zip(pruned_layers(model), filters, strict=True))
     gone = {name: range(n, model.get_layer(name).filters) for name, n in left.items()}
     return iplt.rewrite(model, iplt.plan_channels(model, gone))
 
@@ -206,101 +156,80 @@ def pruned_layers(model):
 
 
 def arithmetic(page):
+    """What the paper prints of its networks, and what follows from the filters that it prints."""
     page.heading("Arithmetic: what the paper's own filters amount to")
     rows = []
-    for network, data_sets in PUBLISHED.items():
-        for source, figures in data_sets.items():
-            classes, side = SHAPES[source]
-            names = (None, *NETWORKS) if source == "cifar10" else (None,)
-            for which, theirs in zip(names, figures, strict=False):
-                ours = counted(published_network(network, which, classes, side))
-                rows.append({
-                    "network": network, "data": source,
-                    "which": f"{which}, pruned" if which else "baseline",
-                    "parameters, M (published)": theirs[0],
-                    "(by its filters)": f"{ours['params']:.3f}",
-                    "FLOPs, M (published)": theirs[1],
-                    "(by its filters) ": f"{ours['flops']:.3f}",
-                    "MB (published)": theirs[2], "(file of weights)": f"{ours['size']:.2f}",
-                })  # fmt: skip
-    page.table("Tables 1 to 4, arithmetic", rows,
-               "The paper prints filters of pruned networks for CIFAR-10 only. FLOPs are 2 × "
-               "(multiply-adds + bias additions), a megabyte is 2^20 bytes.")  # fmt: skip
+    for (network, source, which), theirs in NETWORK_COSTS.rows.items():
+        if which != "baseline" and source != "cifar10":  # whose filters alone are printed
+            continue
+        ours = counted(published_network(network, which, *SHAPES[source]))
+        rows.append({
+            "network": network, "data": source,
+            "which": which if which == "baseline" else f"{which}, pruned",
+            "parameters, M (published)": theirs["parameters, M"],
+            "(by its filters)": f"{ours['params']:.3f}",
+            "FLOPs, M (published)": theirs["FLOPs, M"],
+            "(by its filters) ": f"{ours['flops']:.3f}",
+            "MB (published)": theirs["size, MB"], "(file of weights)": f"{ours['size']:.2f}",
+        })  # fmt: skip
+    page.table("Tables 1 to 4, arithmetic", rows, FILTERS.remarks["all"])
 
 
 # -- obtained --------------------------------------------------------------------------------------
 
 
-def obtained(options, study, page):
-    page.heading("Obtained")
-    for (network, source), results in run_all(options, study).items():
-        show(options, study, page, network, source, results)
-
-
-def run_all(options, study):
-    """Stage by stage, each of all networks, data sets and seeds.
+def run_all(options, grid):
+    """Stage by stage, each of all networks and data sets.
 
     Returns:
         (network, data) -> "A" or "B" -> (baselines, pruned), a result per seed in each.
     """
-    common, where = common_settings(options)
-    common |= {
-        "take": options.take, "take_test": options.take_test, "size": options.size,
-        "validation": options.validation,
-    }  # fmt: skip
+    common = {**data_settings(options), "size": options.size, "validation": options.validation}
     course = {"epochs": options.epochs, "rate": options.rate, "drop_every": options.drop_every}
     pruning = {
         "ratios": [round(ratio, 4) for ratio in options.ratios], "share": options.share,
         "tolerance": options.tolerance, "retraining": options.retraining, "layers": options.layers,
     }  # fmt: skip
-    cases = [(network, source) for network in options.networks for source in options.data]
-    seeds = range(options.seeds)
-    keys = [(*case, which, seed) for case in cases for which in NETWORKS for seed in seeds]
 
-    def training(network, source, seed, **begin):
+    def data(network, source):
+        return {**common, "source": source, "scaling": scaling_of(network, options)}
+
+    def training(name, network, source, after=None, **begin):
         shape = {"network": network, "shape": shape_of(network, options)}
-        data = {"source": source, "scaling": scaling_of(network, options), "seed": seed}
-        return {**common, **shape, **data, **course, **begin}
+        return Case(name, train, {**data(network, source), **shape, **course, **begin}, after)
 
-    def begin(network, source, which, seed):
+    def baseline(network, source, which):
+        name = name_of(network, source, which)
         if which == "B":
-            return {}
+            return training(name, network, source)
         if pretrained_here(options):
-            return {"start": name_of(network, source, "pretrained", seed)}
-        return {"weights": options.weights or "imagenet"}
+            return training(name, network, source, name_of(network, source, "pretrained"))
+        return training(name, network, source, weights=options.weights or "imagenet")
 
+    cases = list(itertools.product(options.networks, options.data))
     if pretrained_here(options):
-        study.do(
-            Run(name_of(network, source, "pretrained", seed), train,
-                training(network, options.pretrain_on, seed), where)
-            for network, source in cases for seed in seeds
-        )  # fmt: skip
-    study.do(
-        Run(name_of(*key), train, training(key[0], key[1], key[3], **begin(*key)), where)
-        for key in keys
-    )
-    study.do(
-        Run(f"{name_of(*key)}-pruned", prune, {
-            **common, **pruning, "source": key[1], "scaling": scaling_of(key[0], options),
-            "start": name_of(*key), "seed": key[3],
-            "rate": study.results[name_of(*key)]["lowest_rate"],
-        }, where)
-        for key in keys
-    )  # fmt: skip
+        grid.run({
+            case: training(name_of(*case, "pretrained"), case[0], options.pretrain_on)
+            for case in cases
+        })  # fmt: skip
+    both = [(*case, which) for case in cases for which in NETWORKS]
+    baselines = grid.run({key: baseline(*key) for key in both})
+    pruned = grid.run({
+        key: Case(
+            name_of(*key), prune, {**data(*key[:2]), **pruning}, after=name_of(*key), end="-pruned",
+            by_seed={"rate": [run["lowest_rate"] for run in baselines[key]]},
+        )
+        for key in both
+    })  # fmt: skip
     return {
-        case: {
-            which: tuple(
-                [study.results[name_of(*case, which, seed) + end] for seed in seeds]
-                for end in ("", "-pruned")
-            )
-            for which in NETWORKS
-        }
+        case: {which: (baselines[(*case, which)], pruned[(*case, which)]) for which in NETWORKS}
         for case in cases
     }
 
 
-def name_of(network, source, which, seed):
-    return f"{network}/{pathlib.PurePath(str(source)).stem}/{which}-seed{seed}"
+def name_of(network, source, which):
+    """The name of the files of a case."""
+    return f"{network}/{pathlib.PurePath(str(source)).stem}/{which}"
 
 
 def shape_of(network, options):
@@ -311,17 +240,14 @@ def shape_of(network, options):
 
 def show(options, study, page, network, source, results):
     """The rows of Tables 2 and 4, those of Tables 1 and 3, and the figures."""
-    theirs = PUBLISHED[network].get(source, (None,) * 3)
     rows = []
-    for which, title, runs, published in (
-        ("A", "baseline", results["A"][0], theirs[0]), ("A", "pruned", results["A"][1], theirs[1]),
-        ("B", "baseline", results["B"][0], theirs[0]), ("B", "pruned", results["B"][1], theirs[2]),
-    ):  # fmt: skip
-        paper = dict(zip(("params", "flops", "size"), published or (None,) * 3, strict=True))
+    for which, number in itertools.product(NETWORKS, (0, 1)):
+        title, runs = ("baseline", "pruned")[number], results[which][number]
+        theirs = NETWORK_COSTS.row(network, source, (title, which)[number])
         rows.append({
-            "network": f"{which}, {title}", "parameters, M (published)": paper["params"],
-            "(obtained)": spread(runs, "params", 3), "FLOPs, M (published)": paper["flops"],
-            "(obtained) ": spread(runs, "flops"), "MB (published)": paper["size"],
+            "network": f"{which}, {title}", "parameters, M (published)": theirs["parameters, M"],
+            "(obtained)": spread(runs, "params", 3), "FLOPs, M (published)": theirs["FLOPs, M"],
+            "(obtained) ": spread(runs, "flops"), "MB (published)": theirs["size, MB"],
             "(obtained)  ": spread(runs, "size"),
             "filters gone, %": spread(runs, "filters_gone", 1) if title == "pruned" else None,
             "validation, %": spread(runs, "validation"), "test, %": spread(runs, "test"),
@@ -334,17 +260,21 @@ def show(options, study, page, network, source, results):
         f"{options.seeds}. The paper prints no accuracies.",
     )  # fmt: skip
     per_layer(page, network, source, results)
-    page.text(verdict(results))
+    page.text(pruned_further(results))
     for which in NETWORKS:
-        figures(study, page, network, source, which)
+        figures(study, page, seeded(name_of(network, source, which), 0))
 
 
 def per_layer(page, network, source, results):
     """Filters left in each layer, of the first seed; the paper's, if it has such a table."""
     (base, *_), (one, *_), (other, *_) = results["A"][0], results["A"][1], results["B"][1]
     before, *after = (run["filters"] for run in (base, one, other))
-    whole = source == "cifar10" and base["params"] > 0.99 * PUBLISHED[network][source][0][0]
-    theirs = [FILTERS[network, which] if whole else [None] * len(before) for which in NETWORKS]
+    printed = NETWORK_COSTS.row(network, source, "baseline")["parameters, M"]
+    whole = source == "cifar10" and base["params"] > 0.99 * printed
+    theirs = [
+        FILTERS.row(network, which)["filters"] if whole else [None] * len(before)
+        for which in NETWORKS
+    ]
     page.table(
         f"{network} on {source}: filters of each layer (seed 0)",
         [
@@ -356,35 +286,29 @@ def per_layer(page, network, source, results):
     )  # fmt: skip
 
 
-def verdict(results):
-    """Whether Network-A can be pruned further."""
+def pruned_further(results):
+    """Whether Network-A can be pruned further, as the paper claims."""
     gone = {
-        which: Spread.of(
-            100 * (1 - after["params"] / before["params"])
-            for before, after in zip(*results[which], strict=True)
-        )
+        which: paired(*results[which], lambda one, left: 100 * (1 - left["params"] / one["params"]))
         for which in NETWORKS
     }
-    difference, noise = gone["A"].minus(gone["B"])
-    said = "one seed does not tell the noise" if noise is None else f"noise {noise:.2f}"
+    difference = gone["A"].minus(gone["B"])
     return (
         "The paper's claim is that a pre-trained network can be pruned further. Of the parameters "
-        f"of Network-A {gone['A']} % go, of Network-B's {gone['B']} %: {difference:+.2f} points "
-        f"({said})."
+        f"of Network-A {gone['A']} % go, of Network-B's {gone['B']} %: {difference.points:+.2f} "
+        f"points ({difference.certainty})."
     )
 
 
-def figures(study, page, network, source, which):
+def figures(study, page, name):
     """Sensitivity, ranked norms and the first filters of a baseline (Fig. 1 and 3 to 6)."""
-    name = name_of(network, source, which, 0)
     model = keras.models.load_model(study.folder / f"{name}.keras", compile=False)
     text = (study.folder / f"{name}-pruned.sensitivity.json").read_text(encoding="utf-8")
-    analysis = iplt.Sensitivity.from_json(text)
-    layers = pruned_layers(model)
+    analysis, layers = iplt.Sensitivity.from_json(text), pruned_layers(model)
     for what, draw in {
-        "sensitivity": lambda: plots.sensitivity(analysis),
-        "norms": lambda: plots.norms(model, "l1", layers=layers),
-        "filters": lambda: plots.kernels(model),
+        "sensitivity": lambda: iplt.plots.sensitivity(analysis),
+        "norms": lambda: iplt.plots.norms(model, "l1", layers=layers),
+        "filters": lambda: iplt.plots.kernels(model),
     }.items():
         page.picture(f"{name}-{what}", draw)
 
@@ -395,6 +319,7 @@ def pretrained_here(options):
 
 
 def scaling_of(network, options):
+    """How images are scaled: as ImageNet's weights expect, where they are used."""
     return "scale" if pretrained_here(options) else SCALING[network]
 
 
@@ -404,35 +329,43 @@ def scaling_of(network, options):
 def reproduce(options):
     others = [options.pretrain_on] if pretrained_here(options) else []
     check_data([*options.data, *others], options.data_dir, options.download)
-    study = Study(options.out, options.workers, options.recipe)
-    page = Page("The impact of pre-training on pruning", study, options.command)
+    grid = Grid(options)
+    page = Page("The impact of pre-training on pruning", grid.study, options.command)
     arithmetic(page)
-    obtained(options, study, page)
+    page.heading("Obtained")
+    for case, results in run_all(options, grid).items():
+        show(options, grid.study, page, *case, results)
     return page.write()
 
 
+def parser(prog=None):
+    """What the command takes: in full, and with --quick."""
+    parser = command_parser("pretraining", __doc__, prog, seeds=(1, 1), batch=(128, 16))
+    add, ratios = parser.option, [0.1 * i for i in range(1, 10)]
+    add("--networks", None, ["vgg16_hubens", "mobilenet"], ["vgg16_hubens"], "which (both)",
+        nargs="+", choices=sorted(SCALING))  # fmt: skip
+    add_data(parser, "", "the data", list(SHAPES), (["digits"], 32, 16))
+    add("--size", positive, None, 32, "what images are resized to")
+    add("--validation", share, 0.1, None, "the share of the training images to judge by (0.1)")
+    add("--weights", None, None, None, "of Network-A: a file, or imagenet, the default",
+        metavar="FILE")  # fmt: skip
+    add("--pretrain-on", None, None, "digits", "instead: train Network-A on this data set first",
+        metavar="DATA")  # fmt: skip
+    add("--alpha", float, 1.0, None, "the share of MobileNet's filters to begin with (1)")
+    add("--width", float, 1.0, 0.125, "the same of VGG16 (1)")
+    add("--epochs", positive, 100, 1, "of the baselines (100)")
+    add("--drop-every", positive, 40, 1, "epochs until the rate falls to a tenth (40)")
+    add("--rate", float, 1e-3, None, "at first (0.001)")
+    add("--retraining", positive, 5, 1, "epochs after each pruning (5)")
+    add("--tolerance", share, 0.01, None, "how much accuracy may go (0.01)")
+    add("--share", share, 0.125, 0.5, "of a layer's filters that go at a time (0.125)")
+    add("--ratios", share, ratios, [0.5], "of the sensitivity analysis", nargs="+")
+    add("--layers", positive, None, 1, "prune no more than so many layers (all)")
+    return parser
+
+
 def main(arguments=None, prog=None):
-    parser = command_parser("pretraining", __doc__, prog)
-    add = parser.add_argument
-    add("--networks", nargs="+", choices=sorted(PUBLISHED), help="which (both)")
-    add_data(parser, several=True)
-    add("--size", type=positive, help="what images are resized to")
-    add("--validation", type=share, help="the share of the training images to judge by (0.1)")
-    add("--weights", metavar="FILE", help="of Network-A: a file, or imagenet, the default")
-    add("--pretrain-on", metavar="DATA", help="instead: train Network-A on this data set first")
-    add("--alpha", type=float, help="the share of MobileNet's filters to begin with (1)")
-    add("--width", type=float, help="the same of VGG16 (1)")
-    add("--epochs", type=positive, help="of the baselines (100)")
-    add("--drop-every", type=positive, help="epochs until the rate falls to a tenth (40)")
-    add("--rate", type=float, help="at first (0.001)")
-    add("--retraining", type=positive, help="epochs after each pruning (5)")
-    add("--tolerance", type=share, help="how much accuracy may go (0.01)")
-    add("--share", type=share, help="of a layer's filters that go at a time (0.125)")
-    add("--ratios", type=share, nargs="+", help="of the sensitivity analysis")
-    add("--layers", type=positive, help="prune no more than so many layers (all)")
-    options = parsed(parser, arguments, FULL, QUICK)
-    with answering(options):
-        return reproduce(options)
+    return start(parser(prog), arguments, reproduce)
 
 
 if __name__ == "__main__":

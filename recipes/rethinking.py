@@ -49,24 +49,18 @@ import re
 import keras
 
 import keras_iplt as iplt
-from keras_iplt import baselines, plots, sparsity
+from keras_iplt.errors import OptionError
 
 from . import zoo
-from .common.command import (
-    add_data,
-    answering,
-    command_parser,
-    common_settings,
-    parsed,
-    positive,
-    share,
-)
-from .common.page import Page, Spread, spread
-from .common.study import Run, Study
-from .common.training import Hardware, compiled, fit, loaded, milestones, percent, saved
+from .common.claims import COMPARED
+from .common.command import add_data, command_parser, data_settings, positive, share, start
+from .common.grid import Case, Grid
+from .common.page import Page
+from .common.published import published
+from .common.spread import Spread, paired, spread
+from .common.training import at_workbench, milestones, percent
 
 METHODS = ("norms", "sfp", "slimming", "weights")
-STRUCTURED = METHODS[:3]
 # What is trained before pruning, and what a pruned network is compared with.
 LARGE = {"norms": "plain", "sfp": "sfp", "slimming": "slimming", "weights": "plain"}
 UNPRUNED = {**LARGE, "sfp": "plain"}
@@ -75,47 +69,32 @@ REFUSED = {
     "channel": "channel pruning fits the outputs of layer after layer to the large network's",
     "sss": "sparse structure selection needs scale factors of blocks and an optimizer of its own",
 }
-FULL = {
-    "networks": ["vgg19", "resnet56", "densenet40"], "methods": list(METHODS), "width": 1.0,
-    "seeds": 3, "batch": 64, "data": "cifar10", "scaling": "torch", "augment": "usual",
-    "epochs": 160, "tuning": 40, "rate": 0.1, "penalty": 1e-4, "allocation": "depth",
-    "norms_ratio": 0.5, "sfp_ratio": 0.3, "slimming_ratio": 0.6, "weights_ratio": 0.8,
-}  # fmt: skip
-QUICK = {
-    "networks": ["resnet8"], "width": 0.5, "seeds": 1, "batch": 16, "data": "digits", "take": 16,
-    "take_test": 16, "scaling": "scale", "epochs": 1, "tuning": 1, "penalty": 1e-2,
-    "sfp_ratio": 0.2, "slimming_ratio": 0.2, "weights_ratio": 0.4,
-}  # fmt: skip
-
 DECAY = 5e-5  # Keras's L2 is not halved: the gradient is that of a weight decay of 1e-4
 RENEWED = 1000  # seeds of new values begin here
 BUDGETS = {"tuned": "fine-tuned", "e": "Scratch-E", "b": "Scratch-B"}
-# What Lee's report says, which has no numbers.
-CLAIM_BUDGETS = "almost always better; where it is not, the margin is small"
-CLAIM_STRUCTURED = "practically always better or comparable, often with large margins"
-CLAIM_WEIGHTS = "better with small margins, not as often as in structured pruning"
+KINDS = {"all methods": METHODS, "structured": METHODS[:3], "unstructured": ("weights",)}
+CLAIMS = published("rethinking")["claims"]
 
 
 # -- networks --------------------------------------------------------------------------------------
 
 
 def shape(network, width):
-    """A network of the zoo, `resnet<depth>` or `densenet<depth>`, with a share of its filters: its
-    name in the zoo and its options."""
+    """The name in the zoo and the options of a network with a share of its filters."""
     name, options = network, {}
     found = re.fullmatch(r"(resnet|densenet)(\d+)", network)
     if found and network not in ("resnet50", "densenet121"):  # those are ImageNet's
         name = {"resnet": "cifar_resnet", "densenet": "densenet40"}[found[1]]
         options["depth"] = int(found[2])
     if name not in zoo.names():
-        raise iplt.OptionError(
+        raise OptionError(
             "networks: expected resnet<depth>, densenet<depth> or one of "
             f"{', '.join(zoo.names())}, received: {network!r}"
         )
     known = inspect.signature(getattr(zoo, name)).parameters
     widths = [key for key in ("filters", "widths", "growth", "first", "units") if key in known]
     if width != 1 and not widths:
-        raise iplt.OptionError(f"width: expected 1 for {network}, received: {width:g}")
+        raise OptionError(f"width: expected 1 for {network}, received: {width:g}")
     for key in widths:
         whole = known[key].default
         scaled = [max(1, round(width * n)) for n in ([whole] if isinstance(whole, int) else whole)]
@@ -129,7 +108,7 @@ def anew(model, penalty=0.0):
     """The same architecture with new values, drawn by the layers' own initializers.
 
     Args:
-        model: stays as it is.
+        model: the network, which stays as it is.
         penalty: the factor of an l1 penalty on the scales of batch norm; there is none by default,
             whatever the model has.
     """
@@ -165,26 +144,23 @@ def streams(model):
 
 
 def pruned(model, method, ratio, allocation):
-    """What a method leaves of a large network."""
+    """What a method leaves of a large network; an allocation is for single weights only."""
+    own = {"convolutions_only": True}
     if method == "norms":
-        return iplt.prune(
-            model, ratio, criterion="l1", scope="layer", convolutions_only=True,
-            ignore=streams(model),
-        )  # fmt: skip
+        ignored = streams(model)
+        return iplt.prune(model, ratio, criterion="l1", scope="layer", ignore=ignored, **own)
     if method == "slimming":
-        model = baselines.full_width(model) if is_residual(model) else model
-        return iplt.prune(
-            model, ratio, criterion="bn_scale", scope="global", convolutions_only=True
-        )  # fmt: skip
+        model = iplt.baselines.full_width(model) if is_residual(model) else model
+        return iplt.prune(model, ratio, criterion="bn_scale", scope="global", **own)
     if method == "weights":
-        sparsity.prune_weights(model, ratio, allocation, convolutions_only=True)
+        iplt.sparsity.prune_weights(model, ratio, allocation, **own)
     return model  # of soft filter pruning as it is: smaller since its training ended
 
 
 def costs(model):
     """Multiply-adds and parameters without those of weights that are zero."""
     whole = iplt.profile(model)
-    table = {row.name: row for row in sparsity.measure(model, convolutions_only=True).layers}
+    table = {row.name: row for row in iplt.sparsity.measure(model, convolutions_only=True).layers}
     idle = sum(row.macs * table[row.name].sparsity for row in whole.layers if row.name in table)
     zeros = sum(row.zeros for row in table.values())
     return {"macs": round(whole.macs - idle), "params": whole.params - zeros}
@@ -198,63 +174,43 @@ def budget(epochs, before, after):
 # -- one run ---------------------------------------------------------------------------------------
 
 
-def large(
-    place, network, width, kind, seed, batch, hardware, epochs, rate, penalty=0.0, ratio=None,
-    **source,
-):  # fmt: skip
+@at_workbench
+def large(bench, network, width, kind, epochs, rate, penalty=0.0, ratio=None):
     """Trains a large network.
 
     Args:
-        place: where its files go.
-        network, width: see `shape`.
+        network, width: the name and the share of the filters, see `shape`.
         kind: "plain", "slimming" for the penalty on scales, or "sfp", after which it is pruned.
-        penalty, ratio: of these two.
-        **source: the data, see `loaded`.
+        epochs, rate: how many, and the learning rate at first.
+        penalty, ratio: the factor for "slimming", and the share of the filters for "sfp".
     """
-    hardware = Hardware(**hardware)
-    with hardware.ready(seed):
-        data = loaded(seed=seed, batch=batch, **source)
-        name, options = shape(network, width)
-        model = zoo.build(name, data.input_shape, len(data.classes), **options)
-        callbacks = []
-        if kind == "slimming":
-            model = anew(model, penalty)
-        if kind == "sfp":
-            model = baselines.full_width(model) if is_residual(model) else model
-            callbacks = [baselines.soft(ratio, backup_dir=place.backup, verbose=0)]
-        rates = milestones(rate, epochs, len(data.train))
-        return trained(place, model, data, epochs, rates, hardware, callbacks)
+    model, callbacks = bench.build(*shape(network, width)), []
+    if kind == "slimming":
+        model = anew(model, penalty)
+    if kind == "sfp":
+        model = iplt.baselines.full_width(model) if is_residual(model) else model
+        callbacks = [iplt.baselines.soft(ratio, backup_dir=bench.place.backup, verbose=0)]
+    rates = milestones(rate, epochs, len(bench.data.train))
+    return trained(bench, model, epochs, rates, callbacks)
 
 
-def tuned(
-    place, start, method, ratio, allocation, seed, batch, hardware, epochs, rate, **source
-):  # fmt: skip
-    """Prunes a large network and fine-tunes what is left.
-
-    Args:
-        start: the run that left the network.
-        method, ratio, allocation: see `pruned`.
-        rate: of learning, all the time.
-    """
-    hardware = Hardware(**hardware)
-    with hardware.ready(seed):
-        data = loaded(seed=seed, batch=batch, **source)
-        model = keras.models.load_model(place.model(start), compile=False)
-        left = pruned(model, method, ratio, allocation)
-        model = anew(left)  # without the penalty of network slimming, which has done its work
-        model.set_weights(left.get_weights())
-        return trained(place, model, data, epochs, rate, hardware, held(place, method))
+@at_workbench
+def tuned(bench, start, method, ratio, allocation, epochs, rate):
+    """Prunes the large network that another run left, and fine-tunes what is left of it."""
+    left = pruned(bench.load(start), method, ratio, allocation)
+    model = anew(left)  # without the penalty of network slimming, which has done its work
+    model.set_weights(left.get_weights())
+    return trained(bench, model, epochs, rate, held(bench.place, method))
 
 
-def scratch(place, start, method, seed, batch, hardware, epochs, rate, **source):
+@at_workbench
+def scratch(bench, start, method, epochs, rate):
     """Trains the architecture that a run of `tuned` left, from new values."""
-    hardware = Hardware(**hardware)
-    with hardware.ready(RENEWED + seed):
-        data = loaded(seed=seed, batch=batch, **source)
-        model = keras.models.load_model(place.model(start), compile=False)
-        model = masked_anew(model) if method == "weights" else anew(model)
-        rates = milestones(rate, epochs, len(data.train))
-        return trained(place, model, data, epochs, rates, hardware, held(place, method))
+    keras.utils.set_random_seed(RENEWED + bench.seed)
+    model = bench.load(start)
+    model = masked_anew(model) if method == "weights" else anew(model)
+    rates = milestones(rate, epochs, len(bench.data.train))
+    return trained(bench, model, epochs, rates, held(bench.place, method))
 
 
 def held(place, method):
@@ -262,19 +218,16 @@ def held(place, method):
     if method != "weights":
         return []
     none = iplt.schedules.OneShot(0.0, epoch=0)  # no other weights go
-    return [
-        iplt.SparsityCallback(none, convolutions_only=True, keep_zeros=True,
-                              backup_dir=place.backup, verbose=0)
-    ]  # fmt: skip
+    own = {"keep_zeros": True, "backup_dir": place.backup, "verbose": 0}
+    return [iplt.SparsityCallback(none, convolutions_only=True, **own)]
 
 
-def trained(place, model, data, epochs, rates, hardware, callbacks):
+def trained(bench, model, epochs, rates, callbacks):
     """Trains and saves; how good the model is then, and what it costs."""
-    compiled(model, keras.optimizers.SGD(rates, momentum=0.9), hardware)
-    course = fit(model, data, epochs, place, hardware, callbacks)
-    saved(model, place)
+    bench.compile(model, keras.optimizers.SGD(rates, momentum=0.9))
+    course = bench.fit(model, epochs, callbacks)
     return {
-        "accuracy": percent(model, data.test), "epochs": epochs, "seconds": course.seconds,
+        "accuracy": percent(model, bench.data.test), "epochs": epochs, "seconds": course.seconds,
         **costs(model),
     }  # fmt: skip
 
@@ -282,65 +235,57 @@ def trained(place, model, data, epochs, rates, hardware, callbacks):
 # -- all runs --------------------------------------------------------------------------------------
 
 
-def run_all(options, study):
+def run_all(options, grid):
     """(network, method) -> name -> a result per seed: "unpruned", "tuned", "e" and "b"."""
-    common, where = common_settings(options)
     setting = {
-        **common, "source": options.data, "size": options.size, "scaling": options.scaling,
-        "augment": options.augment, "take": options.take, "take_test": options.take_test,
+        **data_settings(options), "size": options.size, "scaling": options.scaling,
+        "augment": options.augment,
     }  # fmt: skip
-    seeds, course = range(options.seeds), {"epochs": options.epochs, "rate": options.rate}
+    course = {"epochs": options.epochs, "rate": options.rate}
     ratios = {method: getattr(options, f"{method}_ratio") for method in METHODS}
     own = {"plain": {}, "slimming": {"penalty": options.penalty}, "sfp": {"ratio": ratios["sfp"]}}
-    cases = [(network, method) for network in options.networks for method in options.methods]
 
-    def runs(function, cases, name, settings):
-        """`{case: a result per seed}`."""
-        results = iter(
-            study.do(
-                Run(f"{name(*case)}-seed{seed}", function,
-                    {**setting, "seed": seed, **settings(*case, seed)}, where)
-                for case in cases for seed in seeds
-            )
-        )  # fmt: skip
-        return {case: [next(results) for _ in seeds] for case in cases}
+    def of_large(network, kind):
+        name = "-".join([f"large-{kind}", *(f"{value:g}" for value in own[kind].values())])
+        told = {"network": network, "width": options.width, "kind": kind, **own[kind]}
+        return Case(f"{network}/{name}", large, {**setting, **course, **told})
 
-    def name_of_large(network, kind):
-        return f"{network}/{'-'.join([f'large-{kind}', *(f'{x:g}' for x in own[kind].values())])}"
+    def of_small(network, method, kind, function, after, by_seed=None, **told):
+        name = f"{network}/{method}-{ratios[method]:g}-{kind}"
+        told = {**setting, **course, "method": method, **told}
+        return Case(name, function, told, after.name, by_seed or {})
 
-    def name_of_small(network, method):
-        return f"{network}/{method}-{ratios[method]:g}"
+    wanted = [(network, method) for network in options.networks for method in options.methods]
+    whole = {
+        (network, kind): of_large(network, kind)
+        for network, method in wanted for kind in (UNPRUNED[method], LARGE[method])
+    }  # fmt: skip
+    left = {
+        (network, method): of_small(
+            network, method, "tuned", tuned, whole[network, LARGE[method]],
+            ratio=ratios[method], allocation=options.allocation, epochs=options.tuning,
+            rate=options.rate * 0.01,
+        )
+        for network, method in wanted
+    }  # fmt: skip
+    unpruned, small = grid.run(whole), grid.run(left)
 
-    def of_large(network, kind, seed):
-        return {**course, "network": network, "width": options.width, "kind": kind, **own[kind]}
+    def longer(network, method):
+        """Epochs of Scratch-B, seed by seed."""
+        pairs = zip(unpruned[network, UNPRUNED[method]], small[network, method], strict=True)
+        return [budget(options.epochs, one["macs"], other["macs"]) for one, other in pairs]
 
-    def of_tuned(network, method, seed):
-        return {
-            "start": f"{name_of_large(network, LARGE[method])}-seed{seed}", "method": method,
-            "ratio": ratios[method], "allocation": options.allocation, "epochs": options.tuning,
-            "rate": options.rate * 0.01,
-        }  # fmt: skip
-
-    def of_scratch_e(network, method, seed):
-        start = f"{name_of_small(network, method)}-tuned-seed{seed}"
-        return {**course, "start": start, "method": method}
-
-    def of_scratch_b(network, method, seed):
-        before = unpruned[network, UNPRUNED[method]][seed]["macs"]
-        epochs = budget(options.epochs, before, small[network, method][seed]["macs"])
-        return {**of_scratch_e(network, method, seed), "epochs": epochs}
-
-    kinds = dict.fromkeys((n, kind) for n, m in cases for kind in (UNPRUNED[m], LARGE[m]))
-    unpruned = runs(large, kinds, name_of_large, of_large)
-    small = runs(tuned, cases, lambda *case: f"{name_of_small(*case)}-tuned", of_tuned)
-    e = runs(scratch, cases, lambda *case: f"{name_of_small(*case)}-scratch-e", of_scratch_e)
-    b = runs(scratch, cases, lambda *case: f"{name_of_small(*case)}-scratch-b", of_scratch_b)
+    e = grid.run({case: of_small(*case, "scratch-e", scratch, left[case]) for case in wanted})
+    b = grid.run({
+        case: of_small(*case, "scratch-b", scratch, left[case], {"epochs": longer(*case)})
+        for case in wanted
+    })  # fmt: skip
     return {
         (network, method): {
-            "unpruned": unpruned[network, UNPRUNED[method]],
-            "tuned": small[network, method], "e": e[network, method], "b": b[network, method],
+            "unpruned": unpruned[network, UNPRUNED[method]], "tuned": small[network, method],
+            "e": e[network, method], "b": b[network, method],
         }
-        for network, method in cases
+        for network, method in wanted
     }  # fmt: skip
 
 
@@ -348,6 +293,7 @@ def run_all(options, study):
 
 
 def show(options, page, found):
+    """The table of accuracies, the claims, and a picture of each network."""
     page.heading("Fine-tuned, and from scratch")
     page.text(
         f"{options.data}: {options.epochs} epochs at first and for Scratch-E, {options.tuning} of "
@@ -370,14 +316,13 @@ def show(options, page, found):
 
 
 def row(options, network, method, runs):
-    gone = {
-        key: Spread.of([100 * (1 - a[key] / b[key]) for a, b in
-                        zip(runs["tuned"], runs["unpruned"], strict=True)], 1)
-        for key in ("macs", "params")
-    }  # fmt: skip
+    def gone(key):
+        both = runs["tuned"], runs["unpruned"]
+        return paired(*both, lambda left, whole: 100 * (1 - left[key] / whole[key]), 1)
+
     return {
-        "network": network, "method": method, "multiply-adds gone, %": gone["macs"],
-        "parameters gone, %": gone["params"], "unpruned, %": spread(runs["unpruned"], "accuracy"),
+        "network": network, "method": method, "multiply-adds gone, %": gone("macs"),
+        "parameters gone, %": gone("params"), "unpruned, %": spread(runs["unpruned"], "accuracy"),
         **{f"{title}, %": spread(runs[name], "accuracy") for name, title in BUDGETS.items()},
         "epochs, fine-tuned": f"{options.epochs} + {options.tuning}",
         **{f"epochs, {BUDGETS[name]}": spread(runs[name], "epochs", 0)
@@ -385,28 +330,18 @@ def row(options, network, method, runs):
     }  # fmt: skip
 
 
-def differences(runs, others):
-    """Points of accuracy, seed by seed: those of a seed share architecture and data."""
-    pairs = zip(runs, others, strict=True)
-    return Spread.of([run["accuracy"] - other["accuracy"] for run, other in pairs])
+def points_above(runs, others):
+    """How many points of accuracy runs are above others: seeds share architecture and data."""
+    return paired(runs, others, lambda run, other: run["accuracy"] - other["accuracy"]).difference
 
 
-def verdict(difference):
-    """Whether a difference is more than its noise."""
-    if difference.noise is None:
-        return "not told by one seed"
-    if abs(difference.mean) <= difference.noise:
-        return "within the noise"
-    return "better" if difference.mean > 0 else "worse"
-
-
-def tally(spreads):
+def tally(differences):
     """How often what is the case."""
-    if not spreads:
+    if not differences:
         return "not run"
-    said = [verdict(one) for one in spreads]
+    said = [one.verdict(COMPARED) for one in differences]
     counted = [f"{said.count(word)} {word}" for word in dict.fromkeys(said)]
-    listed = ", ".join(f"{one.mean:+.2f}" for one in spreads)
+    listed = ", ".join(f"{one.points:+.2f}" for one in differences)
     return f"{', '.join(counted)} (points: {listed})"
 
 
@@ -414,26 +349,21 @@ def check_claims(page, found):
     """What the report says, and what came out."""
     compared = {
         case: {
-            "Scratch-B over Scratch-E": differences(runs["b"], runs["e"]),
-            "Scratch-E over fine-tuned": differences(runs["e"], runs["tuned"]),
-            "Scratch-B over fine-tuned": differences(runs["b"], runs["tuned"]),
+            f"{BUDGETS[one]} over {BUDGETS[other]}": points_above(runs[one], runs[other])
+            for one, other in (("b", "e"), ("e", "tuned"), ("b", "tuned"))
         }
         for case, runs in found.items()
     }
     page.table("Differences, points", [
         {"network": network, "method": method,
-         **{key: f"{value.mean:+.2f}: {verdict(value)}" for key, value in own.items()}}
+         **{key: f"{one.points:+.2f}: {one.verdict(COMPARED)}" for key, one in own.items()}}
         for (network, method), own in compared.items()
     ], "Seeds are paired; the noise is twice the standard error. Within the noise is not the same "
        "as equal: few seeds tell only large differences.")  # fmt: skip
-    claims = [("Scratch-B over Scratch-E", METHODS, "all methods", CLAIM_BUDGETS)]
-    for key in ("Scratch-E over fine-tuned", "Scratch-B over fine-tuned"):
-        claims += [(key, STRUCTURED, "structured", CLAIM_STRUCTURED),
-                   (key, ("weights",), "unstructured", CLAIM_WEIGHTS)]  # fmt: skip
     page.table("The report's claims", [
-        {"claim": key, "of": what, "published, in words": words, "obtained": tally(
-            [own[key] for (_, method), own in compared.items() if method in methods])}
-        for key, methods, what, words in claims
+        {"claim": key, "of": kind, "published, in words": theirs["in words"], "obtained": tally(
+            [own[key] for (_, method), own in compared.items() if method in KINDS[kind]])}
+        for (key, kind), theirs in CLAIMS.rows.items()
     ])  # fmt: skip
 
 
@@ -449,7 +379,7 @@ def picture(found):
             accuracy = spread(runs[name], "accuracy")
             points.append((spent, accuracy.mean, accuracy.deviation))
         lines[method] = points
-    return plots.tradeoff(
+    return iplt.plots.tradeoff(
         lines, ylabel="accuracy, %",
         xlabel="training, in epochs of the unpruned network: Scratch-E, Scratch-B, fine-tuned",
     )  # fmt: skip
@@ -461,9 +391,9 @@ def picture(found):
 def reproduce(options):
     for network in options.networks:  # what cannot work is said before anything is trained
         shape(network, options.width)
-    study = Study(options.out, options.workers, options.recipe)
-    page = Page("Rethinking the value of network pruning", study, options.command)
-    show(options, page, run_all(options, study))
+    grid = Grid(options)
+    page = Page("Rethinking the value of network pruning", grid.study, options.command)
+    show(options, page, run_all(options, grid))
     return page.write()
 
 
@@ -476,33 +406,39 @@ def method(text):
     return text
 
 
-def main(arguments=None, prog=None):
-    parser = command_parser("rethinking", __doc__, prog)
-    add = parser.add_argument
-    add("--networks", nargs="+", metavar="NETWORK",
-        help="of the zoo; resnet<depth>, densenet<depth> (vgg19 resnet56 densenet40)")  # fmt: skip
-    add("--methods", type=method, nargs="+", metavar="METHOD",
-        help=f"of {', '.join(METHODS)} (all)")  # fmt: skip
-    add("--width", type=float, help="the share of the networks' filters to begin with (1)")
-    add_data(parser)
-    add("--size", type=positive, help="what images are resized to")
-    add("--scaling", choices=("scale", "torch"), help="see recipes.data")
-    add("--augment", choices=("usual", "crop", "flip", "crop_flip"), help="see recipes.data")
-    add("--epochs", type=positive, help="of the large network and of Scratch-E (160)")
-    add("--tuning", type=positive, help="epochs of fine-tuning (40)")
-    add("--rate", type=float, help="learning rate at first; a hundredth of it in the end (0.1)")
-    for name in METHODS:
+def parser(prog=None):
+    """What the command takes: in full, and with --quick."""
+    parser = command_parser("rethinking", __doc__, prog, seeds=(3, 1), batch=(64, 16))
+    add = parser.option
+    add("--networks", None, ["vgg19", "resnet56", "densenet40"], ["resnet8"], "of the zoo; "
+        "resnet<depth>, densenet<depth> (vgg19 resnet56 densenet40)", nargs="+",
+        metavar="NETWORK")  # fmt: skip
+    add("--methods", method, list(METHODS), None, f"of {', '.join(METHODS)} (all)", nargs="+",
+        metavar="METHOD")  # fmt: skip
+    add("--width", float, 1.0, 0.5, "the share of the networks' filters to begin with (1)")
+    add_data(parser, "", "the data", "cifar10", ("digits", 16, 16))
+    add("--size", positive, None, None, "what images are resized to")
+    add("--scaling", None, "torch", "scale", "see recipes.data", choices=("scale", "torch"))
+    add("--augment", None, "usual", None, "see recipes.data",
+        choices=("usual", "crop", "flip", "crop_flip"))  # fmt: skip
+    add("--epochs", positive, 160, 1, "of the large network and of Scratch-E (160)")
+    add("--tuning", positive, 40, 1, "epochs of fine-tuning (40)")
+    add("--rate", float, 0.1, None, "learning rate at first; a hundredth of it in the end (0.1)")
+    for name, full, quick in (
+        ("norms", 0.5, None), ("sfp", 0.3, 0.2), ("slimming", 0.6, 0.2), ("weights", 0.8, 0.4)
+    ):  # fmt: skip
         what = "weights" if name == "weights" else "filters"
-        add(f"--{name}-ratio", type=share, metavar="SHARE",
-            help=f"{what} to remove by {name} ({FULL[f'{name}_ratio']:g})")  # fmt: skip
-    add("--penalty", type=float, metavar="L1",
-        help="on the scales of batch norm, for slimming (1e-4; 1e-3 for a tenth of the "
-        "epochs)")  # fmt: skip
-    add("--allocation", choices=("depth", "uniform"),
-        help="of single weights: all convolutions together, or each alike (depth)")  # fmt: skip
-    options = parsed(parser, arguments, FULL, QUICK)
-    with answering(options):
-        return reproduce(options)
+        add(f"--{name}-ratio", share, full, quick, f"{what} to remove by {name} ({full:g})",
+            metavar="SHARE")  # fmt: skip
+    add("--penalty", float, 1e-4, 1e-2, "on the scales of batch norm, for slimming (1e-4; 1e-3 for "
+        "a tenth of the epochs)", metavar="L1")  # fmt: skip
+    add("--allocation", None, "depth", None, "of single weights: all convolutions together, or "
+        "each alike (depth)", choices=("depth", "uniform"))  # fmt: skip
+    return parser
+
+
+def main(arguments=None, prog=None):
+    return start(parser(prog), arguments, reproduce)
 
 
 if __name__ == "__main__":

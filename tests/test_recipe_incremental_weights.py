@@ -11,14 +11,16 @@ from keras_iplt.errors import OptionError
 
 pytest.importorskip("sklearn")
 recipe = pytest.importorskip("keras_iplt_recipes.incremental_weights")
-study = pytest.importorskip("keras_iplt_recipes.common.study")
+from keras_iplt_recipes.common.command import parsed  # noqa: E402
+from keras_iplt_recipes.common.hardware import Hardware  # noqa: E402
+from keras_iplt_recipes.common.study import Place  # noqa: E402
+from keras_iplt_recipes.common.training import Workbench, percent  # noqa: E402
 
 SHAPE = {"batch_norm": True, "dropout": 0.2, "l2": 1e-4}
 
 
 def options(**own):
-    given = dict.fromkeys(("l2", "dropout", "augment", "only"))
-    return types.SimpleNamespace(**given | recipe.FULL | own)
+    return types.SimpleNamespace(**vars(parsed(recipe.parser(), [])) | own)
 
 
 def run(test, train=99.0, seconds=10.0, sparsity=(0.0, 0.9), **own):
@@ -68,9 +70,7 @@ def test_unpruned_is_enough_for_table_1_beside_another():
 def test_only_some_networks():
     assert {n for _, n, _ in recipe.wanted([1, 2, 3, 4, 5], ["LeNet-5"])} == {"LeNet-5"}
     with pytest.raises(OptionError, match="--only LeNet-5"):
-        given = options(only=["LeNet-5"], tables=[3], batch=1, data_dir=None, download=False,
-                        hardware=recipe.Hardware())  # fmt: skip
-        recipe.trained(given, study=None)
+        recipe.cases(options(only=["LeNet-5"], tables=[3]))
 
 
 def test_networks_are_built_as_told():
@@ -105,7 +105,7 @@ def test_the_paper_s_steps_fit_its_epochs():
     """10 to 90 % in nine steps of two epochs each: two epochs of twenty are left."""
     told = recipe.pruning(options(), "weights_per_filter")
     schedule = iplt.schedules.get(told["target"], told["step"], told["every"])
-    shares = [schedule(epoch) for epoch in range(recipe.FULL["epochs"])]
+    shares = [schedule(epoch) for epoch in range(options().epochs)]
     assert shares[::2] == pytest.approx([i / 10 for i in range(10)])
     assert recipe.reached(shares) == 18
 
@@ -115,11 +115,11 @@ def test_the_paper_s_steps_fit_its_epochs():
 
 def test_a_run(tmp_path):
     """The model that is kept has the zeros and the accuracy that are told."""
-    place = study.Place(tmp_path, "some/run")
+    place, data = Place(tmp_path, "some/run"), {"source": "digits", "take": 32, "take_test": 64}
     found = recipe.train(
-        place, "lenet_300_100", SHAPE, 0, 32, {"eager": keras.backend.backend() == "tensorflow"}, 2,
-        {"target": 0.8, "step": 0.8, "every": 1, "pattern": "filters", "ignore": ["head"]},
-        source="digits", take=32, take_test=64,
+        place, network="lenet_300_100", shape=SHAPE, seed=0, batch=32, epochs=2, pruning={
+            "target": 0.8, "step": 0.8, "every": 1, "pattern": "filters", "ignore": ["head"]},
+        hardware={"eager": keras.backend.backend() == "tensorflow"}, **data,
     )  # fmt: skip
     model = keras.models.load_model(place.file(".keras"))
     kernels = {layer.name: np.asarray(keras.ops.convert_to_numpy(layer.kernel))
@@ -132,8 +132,8 @@ def test_a_run(tmp_path):
     zeros = sum((kernel == 0).sum() for kernel in kernels.values())
     assert found["zeros"] == pytest.approx(100 * zeros / found["weights"])
     assert found["history"]["sparsity"] == pytest.approx([0, 0.8], abs=0.01)
-    test = recipe.loaded("digits", 0, 32, 32, 64).test
-    assert found["test"] == pytest.approx(recipe.percent(model, test))
+    test = Workbench(place, Hardware(), 0, 32, data).data.test
+    assert found["test"] == pytest.approx(percent(model, test))
     assert found["gzip"] < found["bytes"] == 4 * model.count_params()
 
 
@@ -147,7 +147,7 @@ def test_rows_of_others_are_as_published():
         ("mnist", "LeNet-5", "filters"): [run(90.0), run(90.0)],
     }
     rows = recipe.rows(found, 2)
-    assert len(rows) == len(recipe.PUBLISHED[2]) + 3
+    assert len(rows) == len(recipe.PUBLISHED["table 2"].rows) + 3
     assert all(list(row) == list(rows[0]) for row in rows)
     others = [row for row in rows if row["of"] != recipe.OURS]
     assert all(row["test accuracy, % (obtained)"] is None for row in others)
@@ -160,7 +160,7 @@ def test_rows_of_others_are_as_published():
 
 def test_table_1_has_no_columns_about_pruning():
     rows = recipe.rows({("mnist", "LeNet-5", "unpruned"): [run(99.0)]}, 1)
-    assert "zeros, %" not in rows[0] and len(rows) == len(recipe.PUBLISHED[1])
+    assert "zeros, %" not in rows[0] and len(rows) == len(recipe.PUBLISHED["table 1"].rows)
     assert rows[3]["training accuracy, % (obtained)"].mean == 99.0
 
 
@@ -190,7 +190,7 @@ def test_time_is_that_of_the_same_seed():
 def test_table_5_has_what_the_paper_left_out():
     found = {("mnist", "VGG-Lite", "weights_per_filter"): [run(99.0, sparsity=(0, 0.1, 0.9))]}
     rows = recipe.epoch_rows(found)
-    assert len(rows) == len(recipe.TABLE_5) + 1
+    assert len(rows) == len(recipe.PUBLISHED["table 5"].rows) + 1
     last = rows[-1]
     assert (last["network"], last["this method (published)"]) == ("VGG-Lite", None)
     assert (last["epochs (obtained)"], last["of them before the last weights go"]) == (2, 2)

@@ -11,16 +11,19 @@ import keras_iplt as iplt
 
 pytest.importorskip("sklearn")
 from keras_iplt_recipes import iplt as recipe
+from keras_iplt_recipes.common.grid import Grid
+from keras_iplt_recipes.common.hardware import Hardware
 from keras_iplt_recipes.common.study import Place
 
 
 @pytest.mark.parametrize("gone", [10, 20, 30])
 def test_the_formula_gives_what_is_published(gone):
     """Table 3, of ResNet-110 by soft filter pruning; coupled streams would lose more."""
-    published, _ = recipe.TABLE_3["SFP", gone]
-    assert (
-        round(100 * recipe.sfp_share(gone / 100), 1) == published == recipe.TABLE_3["IPLT", gone][0]
+    sfp, iplt_form = (
+        recipe.PUBLISHED["table 3"].row(method, gone)["multiply-adds gone, %"]
+        for method in ("SFP", "IPLT")
     )
+    assert round(100 * recipe.sfp_share(gone / 100), 1) == sfp == iplt_form
     assert recipe.sfp_share(gone / 100) < 1 - (1 - gone / 100) ** 2
 
 
@@ -37,7 +40,8 @@ def test_half_of_these_layers_is_what_pruning_filters_takes():
     small = iplt.prune(model, 0.5, scope="layer", ignore=kept, convolutions_only=True)
     macs = [iplt.profile(one).macs for one in (model, small)]
     share = 100 * (1 - macs[1] / macs[0])
-    assert share == pytest.approx(recipe.TABLE_2["norms", None][2], abs=0.05)
+    published = recipe.PUBLISHED["table 2"].row("norms", None)["multiply-adds gone, %"]
+    assert share == pytest.approx(published, abs=0.05)
 
 
 def test_times_are_those_of_the_same_seed():
@@ -67,17 +71,18 @@ SMALL_RESNET = ("cifar_resnet", {"depth": 8})
 )
 def test_a_run_of_each_method(method, net, pruning, gone, tmp_path):
     """What is left is what the method was told to leave, and the model that is kept has it."""
-    place = Place(tmp_path, "run")
+    place, (network, shape) = Place(tmp_path, "run"), net
     found = recipe.train(
-        place, *net, method, 0, 16, {"eager": True}, 3, 0.01, pruning=pruning,
-        source="digits", take=32, take_test=16,
+        place, network=network, shape=shape, method=method, seed=0, batch=16,
+        hardware={"eager": True}, epochs=3, rate=0.01, pruning=pruning, source="digits", take=32,
+        take_test=16,
     )  # fmt: skip
     model = keras.models.load_model(place.file(".keras"))
     assert found["params"] == iplt.profile(model).params
     assert found["fpr"] == pytest.approx(gone)
 
 
-def test_runs_of_a_table():
+def test_runs_of_a_table(tmp_path):
     """PMT tunes the baseline of its own seed; IPLT begins anew and has all the epochs."""
     runs = {}
 
@@ -88,9 +93,15 @@ def test_runs_of_a_table():
             runs.update({run.name: run.settings for run in wanted})
             return []
 
-    options = types.SimpleNamespace(seeds=2, step=0.1, batch=1, data_dir=None, download=False,
-                                    hardware=recipe.Hardware())  # fmt: skip
-    recipe.against_pmt(options, Asked(), "t", [0.6], 10, 4, 2, {"min_channels": 1}, network="x")
+    grid = Grid(
+        types.SimpleNamespace(seeds=2, batch=1, data_dir=None, download=False, hardware=Hardware(),
+                              out=tmp_path, workers=1, recipe="iplt")
+    )  # fmt: skip
+    grid.study = Asked()
+    recipe.against_pmt(
+        grid, "t", {"network": "x", "epochs": 10}, 4, [0.6], {"min_channels": 1},
+        {"every": 2, "step": 0.1},
+    )  # fmt: skip
     assert len(runs) == 6
     dense, tuned, pruned = (runs[f"t/{name}-seed1"] for name in ("baseline", "pmt-0.6", "iplt-0.6"))
     assert [run["epochs"] for run in (dense, tuned, pruned)] == [10, 4, 10]

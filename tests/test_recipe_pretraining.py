@@ -10,11 +10,9 @@ from keras_iplt_recipes import pretraining as recipe
 @pytest.mark.parametrize("network", ["vgg16_hubens", "mobilenet"])
 def test_printed_filters_amount_to_what_the_paper_prints(network):
     """Parameters and operations to the printed digit, files within 0.03 MiB."""
-    for which, published in zip(
-        (None, *recipe.NETWORKS), recipe.PUBLISHED[network]["cifar10"], strict=True
-    ):
+    for which in ("baseline", *recipe.NETWORKS):
         counted = recipe.counted(recipe.published_network(network, which))
-        params, flops, size = published
+        params, flops, size = recipe.NETWORK_COSTS.row(network, "cifar10", which).values()
         assert round(counted["params"], 2) == params
         assert round(counted["flops"], 2) == flops
         assert counted["size"] == pytest.approx(size, abs=0.03)
@@ -29,7 +27,7 @@ def test_printed_parameters_of_single_layers():
 
 
 def test_first_and_pointwise_convolutions_are_pruned():
-    model = recipe.published_network("mobilenet", None)
+    model = recipe.published_network("mobilenet")
     assert recipe.pruned_layers(model) == ["conv1", *(f"conv_pw_{i}" for i in range(1, 14))]
 
 
@@ -39,10 +37,10 @@ def runs(*shares):
 
 
 def test_who_is_pruned_further():
-    said = recipe.verdict({"A": runs(0.7, 0.72), "B": runs(0.5, 0.52)})
+    said = recipe.pruned_further({"A": runs(0.7, 0.72), "B": runs(0.5, 0.52)})
     assert "Network-A 71.00 ± 1.41 % go, of Network-B's 51.00 ± 1.41 %: +20.00 points" in said
     assert "noise 2.83" in said
-    assert "-20.00 points (one seed" in recipe.verdict({"A": runs(0.5), "B": runs(0.7)})
+    assert "-20.00 points (one seed" in recipe.pruned_further({"A": runs(0.5), "B": runs(0.7)})
 
 
 @pytest.mark.parametrize("weights", [None, "imagenet", "file.weights.h5"])
@@ -57,9 +55,9 @@ def test_training_with_steps_of_the_rate(tmp_path):
     from keras_iplt_recipes.common.study import Place
 
     done = recipe.train(
-        Place(tmp_path, "run"), "vgg16_hubens", {"filters": [4] * 13, "units": 8}, 0, 16,
-        {"eager": True}, epochs=5, rate=0.01, drop_every=2, source="digits", scaling="scale",
-        size=32, take=32, take_test=16, validation=0.1,
+        Place(tmp_path, "run"), network="vgg16_hubens", shape={"filters": [4] * 13, "units": 8},
+        seed=0, batch=16, hardware={"eager": True}, epochs=5, rate=0.01, drop_every=2,
+        source="digits", scaling="scale", size=32, take=32, take_test=16, validation=0.1,
     )  # fmt: skip
     assert done["lowest_rate"] == pytest.approx(1e-4)
     assert len(done["filters"]) == 13

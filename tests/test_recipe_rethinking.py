@@ -13,9 +13,10 @@ from keras_iplt import sparsity
 pytest.importorskip("sklearn")
 rethinking = pytest.importorskip("keras_iplt_recipes.rethinking")
 
-from keras_iplt_recipes.common.page import Spread  # noqa: E402
+from keras_iplt_recipes.common.claims import COMPARED  # noqa: E402
+from keras_iplt_recipes.common.hardware import Hardware  # noqa: E402
+from keras_iplt_recipes.common.spread import Spread  # noqa: E402
 from keras_iplt_recipes.common.study import Place  # noqa: E402
-from keras_iplt_recipes.common.training import Hardware  # noqa: E402
 
 TRAINING = {
     "seed": 0, "batch": 16, "hardware": dataclasses.asdict(Hardware(eager=True)),
@@ -163,9 +164,9 @@ def test_scratch_does_not_begin_as_the_large_network_did(tmp_path, monkeypatch):
     """With the seed of the large network, a masked one would."""
     seen = {}
 
-    def look(place, model, *_):
-        seen[place.name] = kernels(model)
-        model.save(place.file(".keras"))
+    def look(bench, model, *_):
+        seen[bench.place.name] = kernels(model)
+        bench.save(model)
 
     monkeypatch.setattr(rethinking, "trained", look)
     rethinking.large(
@@ -258,18 +259,16 @@ def test_epochs_of_scratch_b(epochs, before, after, expected):
     ],
 )
 def test_verdicts(values, expected):
-    assert rethinking.verdict(Spread.of(values)) == expected
+    assert Spread.of(values).difference.verdict(COMPARED) == expected
 
 
 def test_differences_are_taken_seed_by_seed():
     runs, others = ([{"accuracy": x} for x in values] for values in ([90, 80, 70], [89, 79, 69]))
-    found = rethinking.differences(runs, others)
-    assert found.values == (1, 1, 1) and rethinking.verdict(found) == "better"
+    found = rethinking.points_above(runs, others)
+    assert found == (1.0, 0.0) and found.verdict(COMPARED) == "better"
 
 
 def test_tally():
-    spreads = [Spread.of(values) for values in ([1.0, 1.1], [2.0, 2.0], [-1.0, 1.0])]
-    assert rethinking.tally(spreads) == (
-        "2 better, 1 within the noise (points: +1.05, +2.00, +0.00)"
-    )
+    found = [Spread.of(values).difference for values in ([1.0, 1.1], [2.0, 2.0], [-1.0, 1.0])]
+    assert rethinking.tally(found) == ("2 better, 1 within the noise (points: +1.05, +2.00, +0.00)")
     assert rethinking.tally([]) == "not run"

@@ -8,13 +8,15 @@ import re
 import keras
 import numpy as np
 import pytest
-from keras_iplt_recipes import data, sparsity, zoo
-from keras_iplt_recipes import structure_aware as recipe
-from keras_iplt_recipes.common.page import Spread
+from keras_iplt_recipes import data, zoo
+from keras_iplt_recipes.common.phases import Phases
+from keras_iplt_recipes.common.spread import Spread
 from keras_iplt_recipes.data.images import scaled
+from keras_iplt_recipes.structure_aware import figures, runs, tables
 from support.training import BACKEND
 
 import keras_iplt as iplt
+from keras_iplt import sparsity
 
 needs_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.data")
 
@@ -63,7 +65,7 @@ def real(source, epochs):
 
 def test_phases_are_real_epochs_cut_anew(numbered):
     """Three batches an epoch, of which one is smaller, in phases of two."""
-    phases = recipe.Stretched(numbered, 2).batches("train")
+    phases = Phases(numbered, 2)
     wanted = real(numbered, 2)
     assert len(phases) == 2 and wanted[:3] != wanted[3:]
     assert [seen(phases, epoch) for epoch in range(3)] == [wanted[:2], wanted[2:4], wanted[4:]]
@@ -71,7 +73,7 @@ def test_phases_are_real_epochs_cut_anew(numbered):
 
 
 def test_phases_leave_out_what_does_not_fill_a_batch(numbered):
-    phases = recipe.Stretched(numbered, 3).batches("train", drop_remainder=True)
+    phases = Phases(numbered, 3, drop_remainder=True)
     assert [len(batch) for batch in seen(phases, 0) + seen(phases, 1)] == [4] * 6
 
 
@@ -79,10 +81,10 @@ def test_phases_leave_out_what_does_not_fill_a_batch(numbered):
 def test_phases_of_streams(numbered):
     """The same batches; a stream is opened once an epoch, and skipped into when going on."""
     source = Streamed(numbered)
-    phases, wanted = recipe.Stretched(source, 2).batches("train"), real(numbered, 3)
+    phases, wanted = Phases(source, 2), real(numbered, 3)
     assert [seen(phases, epoch) for epoch in range(4)] == [wanted[i : i + 2] for i in (0, 2, 4, 6)]
     assert source.made == 4  # one to count them
-    again = recipe.Stretched(source, 2).batches("train")
+    again = Phases(source, 2)
     assert seen(again, 2) == wanted[4:6]
 
 
@@ -94,7 +96,7 @@ def test_fit_trains_on_phases(numbered, streamed):
          keras.layers.Dense(1, kernel_initializer="ones")]
     )  # fmt: skip
     model.compile(keras.optimizers.SGD(0.0), loss=lambda y, out: out[:, 0] / 16)
-    phases = recipe.Stretched(Streamed(numbered) if streamed else numbered, 2).batches("train")
+    phases = Phases(Streamed(numbered) if streamed else numbered, 2)
 
     class Epochs(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -106,6 +108,11 @@ def test_fit_trains_on_phases(numbered, streamed):
     assert history.history["loss"] == pytest.approx([np.mean(part) for part in parts], rel=1e-5)
 
 
+def probed(network):
+    """What differs -> the layers of Tables I and II."""
+    return tables.by_difference([of for of in tables.LAYERS.rows if of[0] == network])
+
+
 def rows_of(model):
     return [
         [row.name, row.weights] for row in sparsity.measure(model, convolutions_only=True).layers
@@ -114,8 +121,8 @@ def rows_of(model):
 
 def test_the_rule_finds_what_the_paper_probes_in_vgg16():
     rows = rows_of(zoo.build("vgg16_imagenet", (32, 32, 3), hidden=()))
-    published = recipe.TABLES_1_2["vgg16_imagenet"]
-    assert recipe.chosen(rows) == {what: tuple(pair) for what, pair in published.items()}
+    published = probed("vgg16_imagenet")
+    assert tables.chosen(rows) == published
     names = [name for name, _ in rows]
     assert [names.index(n) + 1 for n in published["depth"]] == [9, 13]
 
@@ -123,21 +130,21 @@ def test_the_rule_finds_what_the_paper_probes_in_vgg16():
 def test_the_rule():
     """Not the first one; the largest of equals; nothing where there is nothing."""
     rows = [["a", 1], ["b", 10], ["c", 20], ["d", 40], ["e", 40], ["f", 30], ["g", 20]]
-    assert recipe.chosen(rows) == {"size": ("c", "d"), "depth": ("c", "g")}
-    assert recipe.chosen([["a", 1], ["b", 9], ["c", 9]]) == {"depth": ("b", "c")}
-    assert recipe.chosen([["a", 1], ["b", 9]]) == {"size": ("a", "b")}
-    assert recipe.chosen([["a", 1]]) == {}
+    assert tables.chosen(rows) == {"size": ("c", "d"), "depth": ("c", "g")}
+    assert tables.chosen([["a", 1], ["b", 9], ["c", 9]]) == {"depth": ("b", "c")}
+    assert tables.chosen([["a", 1], ["b", 9]]) == {"size": ("a", "b")}
+    assert tables.chosen([["a", 1]]) == {}
 
 
 def test_inception_is_numbered_as_in_the_paper():
     """The layers of Table I, where and as large as it says."""
-    rows = recipe.in_order("inception_v3", [[n, 0, 0] for n in reversed(slim())])
+    rows = runs.in_order("inception_v3", [[n, 0, 0] for n in reversed(slim())])
     assert [name for name, *_ in rows] == slim()
     places = {name: i for i, (name, *_) in enumerate(rows, 1)}
-    table = recipe.TABLES_1_2["inception_v3"]
+    table = probed("inception_v3")
     assert [places[n] for n in table["size"]] == [5, 6]
     assert [places[n] for n in table["depth"]] == [31, 61]
-    assert recipe.in_order("resnet50", [["b", 1], ["a", 2]]) == [["b", 1], ["a", 2]]
+    assert runs.in_order("resnet50", [["b", 1], ["a", 2]]) == [["b", 1], ["a", 2]]
 
 
 def slim():
@@ -152,7 +159,7 @@ def test_looking_sees_all_and_prunes_nothing():
          keras.layers.Dense(3, name="head")]
     )  # fmt: skip
     model.get_layer("conv").kernel.assign(-0.5 * np.ones((3, 3, 1, 2)))
-    looking = recipe.Looking()
+    looking = runs.Looking()
     assert sparsity.prune_weights(model, 0, looking).zeros == 0
     assert looking.layers == [["conv", 18, 0.5]]
 
@@ -164,10 +171,10 @@ def run(accuracy, **more):
 def test_what_is_lost():
     control = [run(93.0, before=[92.0, 0.3]), run(95.0, before=[94.0, 0.3])]
     runs = [run(90.0), run(93.5)]
-    assert recipe.worse(runs, control).values == (2.0, 0.5)
-    assert recipe.worse(runs, control, "accuracy").values == (3.0, 1.5)
-    assert recipe.worse(control, control).mean == -1.0
-    assert recipe.likely(0) == 100 and recipe.likely(math.log(2)) == pytest.approx(50)
+    assert tables.worse(runs, control).values == (2.0, 0.5)
+    assert tables.worse(runs, control, "accuracy").values == (3.0, 1.5)
+    assert tables.worse(control, control).mean == -1.0
+    assert tables.likely(0) == 100 and tables.likely(math.log(2)) == pytest.approx(50)
 
 
 @pytest.mark.parametrize(
@@ -181,13 +188,13 @@ def test_what_is_lost():
 )
 def test_claims_are_judged_beyond_noise(ours, theirs, said):
     runs, others = ([run(a) for a in some] for some in (ours, theirs))
-    assert re.search(said, recipe.judged(runs, others))
+    assert re.search(said, tables.judged(runs, others))
 
 
 def test_curves_take_the_first_phase_of_each_sparsity():
     paced = [{"shares": [0.0, 0.5, 0.5, 0.75]}]
     runs = [{"losses": [1.0, 2.0, 9.0, 3.0]}, {"losses": [1.0, 4.0, 9.0, 3.0]}]
-    points = recipe.curve(runs, paced)
+    points = figures.curve(runs, paced)
     assert points == [(0.0, 1.0, 0.0), (0.5, 3.0, pytest.approx(math.sqrt(2))), (0.75, 3.0, 0.0)]
 
 
@@ -201,24 +208,24 @@ def given(**own):
 
 
 def test_phases_are_enough_for_what_is_asked():
-    recipe.check_phases(given())
-    assert recipe.phases(given()) == 20 and recipe.phases(given(batches=40_001)) == 21
-    recipe.check_phases(given(batches=32_000))  # 16: a phase at 75 % after 15 steps
+    runs.check_phases(given())
+    assert runs.phases(given()) == 20 and runs.phases(given(batches=40_001)) == 21
+    runs.check_phases(given(batches=32_000))  # 16: a phase at 75 % after 15 steps
     for own, option in (
         ({"batches": 30_000}, "--targets"),
         ({"batches": 30_000, "targets": [0.5], "probe_step": 0.05}, "--probe-sparsity"),
         ({"batches": 20_000, "targets": [0.4], "probes": False}, "--figures 7"),
     ):
         with pytest.raises(iplt.OptionError, match=option):
-            recipe.check_phases(given(**own))
+            runs.check_phases(given(**own))
 
 
 def test_weights_of_networks():
     options = given(weights=["imagenet", "googlenet=a/b=c.keras", "vgg19=none"])
-    found = [recipe.weights_of(options, name) for name in ("resnet50", "googlenet", "vgg19")]
+    found = [runs.weights_of(options, name) for name in ("resnet50", "googlenet", "vgg19")]
     assert found == ["imagenet", "a/b=c.keras", None]
-    assert recipe.weights_of(given(weights=["odd=name.keras"]), "vgg16") == "odd=name.keras"
-    assert recipe.weights_of(given(model="x.keras"), "vgg16") is None
+    assert runs.weights_of(given(weights=["odd=name.keras"]), "vgg16") == "odd=name.keras"
+    assert runs.weights_of(given(model="x.keras"), "vgg16") is None
 
 
 @pytest.mark.parametrize(
@@ -231,17 +238,17 @@ def test_images_are_as_imagenets_weights_expect(name, module):
     images = np.random.default_rng(0).integers(256, size=(2, 3, 3, 3)).astype("float32")
     wanted = getattr(keras.applications, module).preprocess_input(images.copy())
     np.testing.assert_allclose(
-        scaled(recipe.SCALING[name], 3, 255)(images), wanted, rtol=1e-4, atol=1e-4
+        scaled(runs.SCALING[name], 3, 255)(images), wanted, rtol=1e-4, atol=1e-4
     )
     if name != "vgg16_hubens":  # made for CIFAR
         shape = inspect.signature(getattr(zoo, name)).parameters["input_shape"].default
-        assert shape[:2] == (recipe.SIZES[name],) * 2
+        assert shape[:2] == (runs.SIZES[name],) * 2
 
 
 def test_a_table_row():
     layers = [["a", 10, 0.6], ["b", 30, 0.8]]
     runs = [run(90.0, loss=0.0, frozen=["a"], layers=layers)]
-    row = recipe.row_of("resnet50", "param", 0.75, runs, [run(93.0, before=[92.0, 0.1])])
+    row = tables.row_of("resnet50", "param", 0.75, runs, [run(93.0, before=[92.0, 0.1])])
     assert row["error more than before, % (published)"] == 1.4
     assert row["error more than before, % (obtained)"] == Spread((2.0,))
     assert row["layers, %"] == "60–80" and row["frozen layers"] == "1 of 2"

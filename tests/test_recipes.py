@@ -1,6 +1,7 @@
 """What the recipes share: runs that are remembered, training that resumes, sweeps, results; and
 every recipe as a whole, on few examples."""
 
+import ast
 import importlib
 import json
 import os
@@ -8,16 +9,20 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
 import pytest
-from keras_iplt_recipes import zoo
 
 import keras_iplt as iplt
 
 pytest.importorskip("sklearn")
-from keras_iplt_recipes.common import command, page, training
+from keras_iplt_recipes.common import claims, command, page, training
+from keras_iplt_recipes.common.grid import Case, Grid
+from keras_iplt_recipes.common.hardware import Hardware
+from keras_iplt_recipes.common.published import published
+from keras_iplt_recipes.common.spread import Spread, paired, quotient, spread
 from keras_iplt_recipes.common.study import Place, Run, Study
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -107,17 +112,17 @@ class KilledIn(keras.callbacks.Callback):
 
 def small_training(place, kind, killed_in=None):
     """Trains a network in 5 epochs of shuffled, augmented batches."""
-    hardware = training.Hardware()
-    with hardware.ready(seed=3):
-        data = training.loaded("digits", 3, 32, take=100, augment="crop")
-        model = zoo.build("mnist_cnn", data.input_shape, filters=[8, 8, 8], units=16)
-        training.compiled(model, keras.optimizers.SGD(0.05, momentum=0.9), hardware)
+    bench = training.Workbench(
+        place, Hardware(), 3, 32, {"source": "digits", "take": 100, "augment": "crop"}
+    )
+    with bench.hardware.ready(seed=3):
+        model = bench.build("mnist_cnn", {"filters": [8, 8, 8], "units": 16})
+        bench.compile(model, keras.optimizers.SGD(0.05, momentum=0.9))
         callbacks = [KilledIn(killed_in)]
         if kind == "iplt":
             callbacks.insert(0, iplt.IPLTCallback(
                 0.4, step=0.2, every=1, backup_dir=place.backup, verbose=0))  # fmt: skip
-        trained = training.fit(model, data, 5, place, hardware, callbacks)
-        training.saved(model, place)
+        trained = bench.fit(model, 5, callbacks)
     return model, trained
 
 
@@ -143,7 +148,7 @@ def test_a_training_that_was_killed_goes_on(kind, epoch, tmp_path, capsys):
 
 def test_precision_is_put_back():
     before = keras.config.dtype_policy()
-    with pytest.raises(Killed), training.Hardware("mixed_bfloat16").ready(0):
+    with pytest.raises(Killed), Hardware("mixed_bfloat16").ready(0):
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
         raise Killed
     assert keras.config.dtype_policy() == before
@@ -153,7 +158,7 @@ def test_more_devices_than_there_are():
     keras.ops.ones(1)  # from now on TensorFlow's devices are what they are
     with (
         pytest.raises(iplt.OptionError, match="--devices 64"),
-        training.Hardware(devices=64).ready(0),
+        Hardware(devices=64).ready(0),
     ):
         pass
 
@@ -257,24 +262,121 @@ def test_other_dtypes_and_xla(tmp_path, capsys):
     assert small.get_layer("conv3").filters < 16
 
 
+# -- grids -----------------------------------------------------------------------------------------
+
+
+def noted(place, seed, batch, hardware, data_dir, download, **own):
+    return {"name": place.name, "seed": seed, **own}
+
+
+def a_grid(tmp_path, seeds=2):
+    options = {"seeds": seeds, "batch": 8, "out": tmp_path, "workers": 1, "recipe": "some",
+               "hardware": Hardware(), "data_dir": None, "download": False}  # fmt: skip
+    return Grid(types.SimpleNamespace(**options))
+
+
+def test_a_grid_runs_each_case_from_each_seed(tmp_path):
+    """Under keys of one's own, seed by seed; the study has the same results by their names."""
+    grid = a_grid(tmp_path)
+    found = grid.run({("a", 1): Case("t/a", noted, {"k": 1}), "b": Case("t/b", noted, {"k": 2})})
+    assert list(found) == [("a", 1), "b"]
+    assert [run["name"] for run in found["a", 1]] == ["t/a-seed0", "t/a-seed1"]
+    assert [(run["seed"], run["k"]) for run in found["b"]] == [(0, 2), (1, 2)]
+    assert grid.study.results["t/b-seed1"] == found["b"][1]
+    assert grid.study.settings["t/b-seed1"] == {
+        "batch": 8, "hardware": {"precision": "float32", "xla": False, "devices": 1,
+                                 "eager": False}, "seed": 1, "k": 2}  # fmt: skip
+
+
+def test_a_case_begins_with_another_of_its_seed(tmp_path):
+    """With settings of its own seed; or it is run but once."""
+    found = a_grid(tmp_path).run({
+        "next": Case("t/next", noted, {}, after="t/a", by_seed={"k": [5, 6]}, end="-pruned"),
+        "once": Case("t/once", noted, {}, once=True),
+    })  # fmt: skip
+    assert [run["name"] for run in found["next"]] == ["t/next-seed0-pruned", "t/next-seed1-pruned"]
+    assert [(run["start"], run["k"]) for run in found["next"]] == [("t/a-seed0", 5),
+                                                                   ("t/a-seed1", 6)]  # fmt: skip
+    assert found["once"] == [{"name": "t/once", "seed": 0}]
+
+
+def test_more_seeds_do_only_what_is_new(tmp_path):
+    case = {"a": Case("t/a", noted, {})}
+    a_grid(tmp_path).run(case)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+    assert len(a_grid(tmp_path, 3).run(case)["a"]) == 3
+    after = {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+    assert len(after) == 3 and before.items() <= after.items()
+
+
+# -- what the papers print -------------------------------------------------------------------------
+
+PUBLISHED = sorted((ROOT / "recipes" / "published").glob("*.json"))
+
+
+@pytest.mark.parametrize("file", PUBLISHED, ids=lambda file: file.stem)
+def test_published_tables_say_where_they_are_printed(file):
+    """A file for each recipe, and nothing of a row is missing or stands twice."""
+    raw = json.loads(file.read_text(encoding="utf-8"))
+    for name, table in published(file.stem).items():
+        assert re.match(r"(Tables?|Fig\.|Claims) .*\(.* et al\., .*\)$", table.source)
+        assert len(table.rows) == len(raw["tables"][name]["rows"])
+        assert set(raw["tables"][name]) - {"remarks"} == {"printed", "of", "figures", "rows"}
+
+
+def test_each_recipe_has_published_tables():
+    assert [file.stem for file in PUBLISHED] == sorted(RECIPES)
+
+
+def test_published_figures_by_what_they_are_of():
+    """None where the paper has none."""
+    table = published("incremental_weights")["table 5"]
+    assert table.row("cifar10", "VGG-Lite") == {"this method": 20, "[3]": 200, "[9]": 40}
+    assert table.row("mnist", "VGG-Lite") == {"this method": None, "[3]": None, "[9]": None}
+
+
 # -- results ---------------------------------------------------------------------------------------
 
 
+def test_figures_of_two_runs_are_compared_seed_by_seed():
+    runs, others = [{"s": 1.0}, {"s": 9.0}], [{"s": 2.0}, {"s": 3.0}]
+    assert quotient(runs, others, "s").values == (0.5, 3.0)
+    assert paired(runs, others, lambda a, b: a["s"] - b["s"]).difference.points == 2.5
+    assert spread(runs, "s", 1) == Spread((1.0, 9.0), 1) and spread([], "s") is None
+
+
+@pytest.mark.parametrize(
+    ("points", "noise", "said"),
+    [
+        (1.0, 0.5, ("holds", "holds", "better")),
+        (0.5, 0.5, ("holds", "not told apart", "within the noise")),
+        (-0.5, 0.5, ("holds", "not told apart", "within the noise")),
+        (-1.0, 0.5, ("does not hold", "does not hold", "worse")),
+        (1.0, None, ("not told by one seed",) * 3),
+    ],
+)
+def test_verdicts(points, noise, said):
+    """The same difference, by what a paper claims of it."""
+    difference = claims.Difference(points, noise)
+    every = (claims.NOT_WORSE, claims.BETTER, claims.COMPARED)
+    assert tuple(difference.verdict(verdicts) for verdicts in every) == said
+
+
 def test_spreads():
-    one, other = page.Spread.of([1.0, 2.0, 3.0]), page.Spread.of([4.0])
+    one, other = Spread.of([1.0, 2.0, 3.0]), Spread.of([4.0])
     assert str(one) == "2.00 ± 1.00" and str(other) == "4.00"
     assert one.plain() == {"mean": 2.0, "deviation": 1.0, "values": [1.0, 2.0, 3.0]}
     assert one.minus(other) == (-2.0, None)
-    difference, noise = one.minus(page.Spread.of([0.0, 1.0, 2.0]))
+    difference, noise = one.minus(Spread.of([0.0, 1.0, 2.0]))
     assert difference == 1.0 and noise == pytest.approx(2 * np.sqrt(2 / 3))
 
 
 def test_within_the_noise_it_is_not_worse():
     """Twice the standard error of the difference."""
-    whole, near, far = (page.Spread.of(v) for v in ([98.0, 98.2], [97.9, 98.1], [97.0, 97.2]))
-    assert near.not_worse_than(whole) == "-0.10 points, noise 0.28: holds."
-    assert far.not_worse_than(whole).endswith("noise 0.28: does not hold.")
-    assert "one seed" in page.Spread.of([98.0]).not_worse_than(whole)
+    whole, near, far = (Spread.of(v) for v in ([98.0, 98.2], [97.9, 98.1], [97.0, 97.2]))
+    assert near.minus(whole).judged(claims.NOT_WORSE) == "-0.10 points, noise 0.28: holds."
+    assert far.minus(whole).judged(claims.NOT_WORSE).endswith("noise 0.28: does not hold.")
+    assert "one seed" in Spread.of([98.0]).minus(whole).judged(claims.NOT_WORSE)
 
 
 def test_a_page(tmp_path, capsys):
@@ -283,7 +385,7 @@ def test_a_page(tmp_path, capsys):
     own.do(runs([], 1))
     shown = page.Page("A title", own, "python -m recipes.some")
     shown.table("Table 9", [
-        {"name": "a", "published": 1.5, "obtained": page.Spread.of([1, 2])},
+        {"name": "a", "published": 1.5, "obtained": Spread.of([1, 2])},
         {"name": "b", "published": None, "obtained": 12345},
     ], "A note.")  # fmt: skip
     answer = shown.write()
@@ -299,9 +401,9 @@ def test_a_page(tmp_path, capsys):
 
 def test_options_come_from_presets():
     def options(*words):
-        parser = command.command_parser("some", "What it does.")
-        parser.add_argument("--epochs", type=int)
-        return command.parsed(parser, words, {"seeds": 3, "epochs": 9, "batch": 1}, {"epochs": 2})
+        parser = command.command_parser("some", "What it does.", None, (3, 3), (1, 1))
+        parser.option("--epochs", int, 9, 2, "how many")
+        return command.parsed(parser, words)
 
     full, quick, own = options(), options("--quick"), options("--quick", "--epochs", "5")
     assert (full.epochs, quick.epochs, own.epochs) == (9, 2, 5)
@@ -316,11 +418,67 @@ def test_options_come_from_presets():
 @pytest.mark.parametrize("number", ["0", "-1", "x", "1.5"])
 def test_counts_are_positive(number, capsys):
     with pytest.raises(SystemExit):
-        command.command_parser("some", "What.").parse_args(["--seeds", number])
+        command.command_parser("some", "What.", None, (1, 1), (1, 1)).parse_args(
+            ["--seeds", number]
+        )
     assert "--seeds" in capsys.readouterr().err
 
 
 # -- recipes ---------------------------------------------------------------------------------------
+
+PUBLIC = {"errors", "exporting"}  # packages beside those that `keras_iplt` names
+
+
+def named(source):
+    """What a module names of keras_iplt, as (module, name): imports, and `iplt.<name>.<name>`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("keras_iplt"):
+            yield from ((node.module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, "*") for alias in node.names if "keras_iplt." in alias.name)
+        elif isinstance(node, ast.Attribute):
+            match ast.unparse(node).split("."):
+                case ["iplt", name]:
+                    yield "keras_iplt", name
+                case ["iplt", module, name]:
+                    yield f"keras_iplt.{module}", name
+
+
+def is_public(module, name):
+    """Whether a user may rely on it; recipes may use the tools in `support` as well."""
+    _, *inside = module.split(".")
+    if inside[:1] == ["support"] or name == "__version__":
+        return True
+    if not inside:
+        return name in iplt.__all__
+    one = getattr(iplt, inside[0], None)
+    if len(inside) > 1 or inside[0] not in PUBLIC.union(iplt.__all__):
+        return False
+    return not isinstance(one, types.ModuleType) or name in one.__all__
+
+
+def test_recipes_use_public_names_only():
+    """They show what a user can do."""
+    for path in (ROOT / "recipes").rglob("*.py"):
+        private = [one for one in named(path.read_text(encoding="utf-8")) if not is_public(*one)]
+        assert not private, path
+
+
+def test_names_that_are_not_public_are_found_out():
+    source = """
+import keras_iplt.graph
+import keras_iplt as iplt
+from keras_iplt._keras import live
+from keras_iplt.plots.canvas import figure
+from keras_iplt.support.files import replacing
+from keras_iplt import sparsity, reporting
+iplt.prune, iplt.sparsity.measure, iplt.plots.canvas, iplt.surgery.rewriting, iplt.nothing
+"""
+    assert {one for one in named(source) if not is_public(*one)} == {
+        ("keras_iplt.graph", "*"), ("keras_iplt._keras", "live"), ("keras_iplt", "reporting"),
+        ("keras_iplt.plots.canvas", "figure"), ("keras_iplt.plots", "canvas"),
+        ("keras_iplt.surgery", "rewriting"), ("keras_iplt", "surgery"), ("keras_iplt", "nothing"),
+    }  # fmt: skip
 
 
 def test_these_are_the_recipes():

@@ -1,103 +1,44 @@
 """The results of a recipe: Markdown to read, JSON to go on with, pictures."""
 
-import contextlib
-import dataclasses
 import json
-import math
-import os
-import pathlib
-import platform
-import sys
-
-import keras
-import numpy as np
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from keras_iplt.errors import MissingExtraError
-from keras_iplt.reporting.surroundings import versions
 from keras_iplt.support.files import replacing
 
-from ..common.study import say
+from .environment import environment
+from .spread import Spread
+from .study import Study, say
 
-__all__ = ["Page", "Spread", "spread"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Spread:
-    """The same figure of several seeds: mean ± standard deviation."""
-
-    values: tuple
-    digits: int = 2
-
-    @classmethod
-    def of(cls, values, digits=2):
-        return cls(tuple(values), digits)
-
-    @property
-    def mean(self):
-        return float(np.mean(self.values))
-
-    @property
-    def deviation(self):
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
-
-    @property
-    def noise(self):
-        """Twice the standard error of the mean; None where one seed does not tell."""
-        if len(self.values) < 2:
-            return None
-        return 2 * self.deviation / math.sqrt(len(self.values))
-
-    def minus(self, other):
-        """The difference of the means, and its noise: None where one seed does not tell."""
-        difference = self.mean - other.mean
-        if self.noise is None or other.noise is None:
-            return difference, None
-        return difference, math.hypot(self.noise, other.noise)
-
-    def not_worse_than(self, other):
-        """Whether the claim holds that these points are not fewer than others', in words."""
-        difference, noise = self.minus(other)
-        if noise is None:
-            return f"{difference:+.2f} points; one seed does not tell the noise."
-        verdict = "holds" if difference >= -noise else "does not hold"
-        return f"{difference:+.2f} points, noise {noise:.2f}: {verdict}."
-
-    def __str__(self):
-        mean = f"{self.mean:.{self.digits}f}"
-        return f"{mean} ± {self.deviation:.{self.digits}f}" if self.values[1:] else mean
-
-    def plain(self):
-        """As JSON takes it."""
-        return {"mean": self.mean, "deviation": self.deviation, "values": list(self.values)}
-
-
-def spread(runs, key, digits=2):
-    """The `Spread` of what runs that differ by their seeds returned under a key; None where there
-    are no runs."""
-    return Spread.of([run[key] for run in runs], digits) if runs else None
+__all__ = ["Page"]
 
 
 class Page:
     """What a recipe found.
 
     Args:
-        title: of the page.
+        title: what stands at its top.
         study: the `Study` whose folder it is written to.
-        command: how it was run.
+        command: the command that it was run by.
     """
 
-    def __init__(self, title, study, command):
+    def __init__(self, title: str, study: Study, command: str) -> None:
         self.title, self.study, self.command = title, study, command
         self._parts: list[str] = []
-        self._tables: dict = {}
+        self._tables: dict[str, list[dict]] = {}
 
-    def heading(self, text):
+    def heading(self, text: str) -> None:
         self._parts.append(f"## {text}")
 
-    def text(self, text):
+    def text(self, text: str) -> None:
         self._parts.append(text)
 
-    def table(self, name, rows, note=None):
+    def findings(self, text: str, lines: Iterable[str]) -> None:
+        """A paragraph with a list under it: of a claim, say, and what became of it in each case."""
+        self.text("\n".join([f"{text}\n", *(f"- {line}" for line in lines)]))
+
+    def table(self, name: str, rows: list[dict[str, Any]], note: str | None = None) -> None:
         """A table.
 
         Args:
@@ -114,11 +55,11 @@ class Page:
         if note:
             self._parts.append(note)
 
-    def picture(self, name, draw):
+    def picture(self, name: str, draw: Callable[[], Any]) -> None:
         """A picture, if matplotlib is installed.
 
         Args:
-            name: of the file, without a suffix.
+            name: the name of the file, without a suffix.
             draw: called without arguments; returns a figure.
         """
         try:
@@ -130,7 +71,7 @@ class Page:
             figure.savefig(partial, dpi=130)
         self._parts.append(f"![{name}]({name}.png)")
 
-    def write(self):
+    def write(self) -> dict[str, Any]:
         """Writes results.md and results.json; prints the former; returns the latter."""
         made_with = environment()
         content = {
@@ -154,42 +95,13 @@ class Page:
         return {"folder": str(self.study.folder), "tables": self._tables}
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     return value.plain() if isinstance(value, Spread) else value
 
 
-def _cell(value):
+def _cell(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.2f}"
-
-
-def environment():
-    """Versions and the machine: what figures depend on."""
-    return versions() | {"machine": f"{_processor()}, {os.cpu_count()} cores{_gpus()}"}
-
-
-def _processor():
-    """The name of the processor, where the system tells it."""
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _gpus():
-    backend = keras.backend.backend()
-    names = []
-    if backend == "tensorflow":
-        tf = sys.modules["tensorflow"]
-        for device in tf.config.list_physical_devices("GPU"):
-            names.append(
-                tf.config.experimental.get_device_details(device).get("device_name", "GPU")
-            )
-    elif backend == "jax":
-        jax = sys.modules["jax"]
-        names = [device.device_kind for device in jax.devices() if device.platform != "cpu"]
-    return f", {len(names)} × {names[0]}" if names else ""

@@ -15,7 +15,8 @@ import pathlib
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
 
 from keras_iplt.errors import DataError, OptionError
 from keras_iplt.support.extras import required
@@ -24,7 +25,7 @@ from keras_iplt.support.files import replacing
 __all__ = ["Place", "Run", "Study", "say"]
 
 
-def say(text):
+def say(text: str) -> None:
     """A line of progress: results alone go to standard output."""
     print(text, file=sys.stderr, flush=True)
 
@@ -34,25 +35,25 @@ class Place:
     """Where a run puts its files.
 
     Attributes:
-        folder: of the study.
-        name: of the run.
+        folder: the folder of the study.
+        name: the name of the run.
     """
 
     folder: pathlib.Path
     name: str
 
-    def file(self, suffix):
+    def file(self, suffix: str) -> pathlib.Path:
         """A file of this run; its folder is made."""
         path = self.folder / f"{self.name}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     @property
-    def backup(self):
+    def backup(self) -> pathlib.Path:
         """The folder in which its training is kept while it goes on."""
         return self.folder / "backup" / self.name
 
-    def model(self, run):
+    def model(self, run: str) -> pathlib.Path:
         """The file of the model that another run left."""
         path = self.folder / f"{run}.keras"
         if not path.is_file():
@@ -68,36 +69,41 @@ class Run:
     """One run.
 
     Attributes:
-        name: of its files: `"table1/iplt-0.6-seed0"`.
-        function: called as `function(place, **settings, **where)`; returns what JSON takes. It
-            has to be a function of a module, and to find everything it needs in its settings.
+        name: the name of its files: `"table1/iplt-0.6-seed0"`.
+        function: a function of a module, called as `function(place, **settings, **where)`; returns
+            what JSON takes. It has to find everything it needs in its settings.
         settings: what makes it another run if it changes.
-        where: further arguments, that do not: where data are, say.
+        where: further arguments that make it no other run: where data are, say.
     """
 
     name: str
-    function: Callable
-    settings: dict
-    where: dict = dataclasses.field(default_factory=dict)
+    function: Callable[..., dict]
+    settings: dict[str, Any]
+    where: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+Outcomes = Generator[tuple[Run, dict, float], None, None]  # what it returned, and seconds
 
 
 class Study:
     """The runs of a recipe.
 
     Args:
-        folder: where they are kept; it is made.
+        folder: the folder in which they are kept; it is made.
         workers: how many runs go side by side.
-        recipe: its name; a folder with results of another one is refused.
+        recipe: the name of the recipe; a folder with results of another one is refused.
     """
 
-    def __init__(self, folder, workers=1, recipe=None):
+    def __init__(self, folder: str | pathlib.Path, workers: int = 1, recipe: str = "") -> None:
         self.folder, self.workers, self.recipe = pathlib.Path(folder), workers, recipe
         self.folder.mkdir(parents=True, exist_ok=True)
         _check_owner(self.folder / "results.json", recipe)
-        self.results: dict = {}  # name -> what the run returned, of all that were asked for
-        self.settings: dict = {}
+        self.results: dict[
+            str, dict
+        ] = {}  # name -> what the run returned, of all that were asked for
+        self.settings: dict[str, dict] = {}
 
-    def do(self, runs):
+    def do(self, runs: Iterable[Run]) -> list[dict]:
         """Does those runs that are not done yet.
 
         Args:
@@ -110,7 +116,7 @@ class Study:
         new = [run for run in runs if run.name not in self.results]  # not asked for before
         for run in new:
             self.settings[run.name] = json.loads(json.dumps(run.settings))
-        known = {run.name: self._known(run) for run in new}
+        known: dict[str, Any] = {run.name: self._known(run) for run in new}
         todo = [run for run in new if known[run.name] is None]
         if done := len(new) - len(todo):
             say(f"{done} of {len(new)} runs are there already")
@@ -122,7 +128,7 @@ class Study:
         self.results.update(known)
         return [self.results[run.name] for run in runs]
 
-    def _outcomes(self, runs):
+    def _outcomes(self, runs: list[Run]) -> Outcomes:
         """`(run, result, seconds)` of each, as they come."""
         if self.workers > 1 and len(runs) > 1:
             yield from _by_ray(runs, self.folder, self.workers)
@@ -131,7 +137,7 @@ class Study:
             say(f"{time.strftime('%H:%M:%S')} {run.name}")
             yield run, *_carried_out(run, self.folder)
 
-    def _known(self, run):
+    def _known(self, run: Run) -> dict | None:
         """What an earlier start found, or None."""
         path = self.folder / f"{run.name}.json"
         if not path.exists():
@@ -156,7 +162,8 @@ class Study:
             )
         return result
 
-    def _keep(self, run, result):
+    def _keep(self, run: Run, result: dict) -> None:
+        """Writes down what a run returned; what its training kept is not needed any more."""
         path = self.folder / f"{run.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
@@ -165,7 +172,7 @@ class Study:
         shutil.rmtree(Place(self.folder, run.name).backup, ignore_errors=True)
 
 
-def _check_owner(results, recipe):
+def _check_owner(results: pathlib.Path, recipe: str) -> None:
     """Nothing is to be overwritten that is not a recipe's own."""
     if not results.exists():
         return
@@ -178,15 +185,19 @@ def _check_owner(results, recipe):
         raise OptionError(f"{results} is of {whose}: give another --out")
 
 
-def _carried_out(run, folder):
+def _carried_out(run: Run, folder: pathlib.Path) -> tuple[dict, float]:
+    """What a run returns, and how many seconds it took."""
     start = time.perf_counter()
     result = run.function(Place(folder, run.name), **run.settings, **run.where)
     return result, time.perf_counter() - start
 
 
-def _by_ray(runs, folder, workers):
-    """The same as one after another, in processes that Ray starts: here, or in the cluster that
-    RAY_ADDRESS names, whose machines then have to see the folder under the same path."""
+def _by_ray(runs: list[Run], folder: pathlib.Path, workers: int) -> Outcomes:
+    """The same as one after another, in processes that Ray starts.
+
+    They start here, or in the cluster that RAY_ADDRESS names, whose machines then have to see the
+    folder under the same path.
+    """
     ray = required("ray", "sweep", "several workers need")
     folder = folder.resolve()
     if not ray.is_initialized():
@@ -214,7 +225,7 @@ def _by_ray(runs, folder, workers):
             ray.cancel(left, force=True)
 
 
-def _environment():
+def _environment() -> dict[str, str]:
     """What processes elsewhere have to know of this one."""
     names = ("KERAS_BACKEND", "KERAS_HOME", "TF_CPP_MIN_LOG_LEVEL", "JAX_PLATFORMS", "XLA_FLAGS")
     found = {name: os.environ[name] for name in names if name in os.environ}

@@ -1,224 +1,183 @@
-"""Training as the recipes do it: on what hardware, resumed if interrupted, timed, told about."""
+"""Training as the recipes do it: resumed if interrupted, timed, told about."""
 
 import contextlib
 import dataclasses
 import functools
 import json
+import pathlib
 import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import keras
 
-from keras_iplt.errors import OptionError
-
-from .. import data
-from ..common.study import say
+from .. import zoo
+from ..data import Data, load
+from .hardware import Hardware
+from .phases import Phases
+from .study import Place, say
 
 __all__ = [
-    "Hardware", "Lines", "Trained", "check_data", "compiled", "cosine", "fit", "loaded",
-    "milestones", "percent", "saved",
+    "Lines", "Trained", "Workbench", "at_workbench", "check_data", "cosine", "falling",
+    "milestones", "percent",
 ]  # fmt: skip
 
-PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+DATA = (  # what settings say of the data
+    "source", "size", "scaling", "augment", "take", "take_test", "validation", "data_dir",
+    "download",
+)  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
-class Hardware:
-    """What the machine is used for.
+class Trained(NamedTuple):
+    """How a training went: numbers per epoch, and seconds of all, steps of pruning included."""
 
-    Attributes:
-        precision: Keras's policy of dtypes.
-        xla: whether TensorFlow compiles with XLA too (JAX always does).
-        devices: over how many devices each batch is spread: the GPUs, or as many logical CPUs
-            where there are none.
-        eager: whether TensorFlow's steps run without being compiled at all, which is the faster
-            way for a handful of batches. Not over several devices, see `_mirrored`.
-    """
-
-    precision: str = "float32"
-    xla: bool = False
-    devices: int = 1
-    eager: bool = False
-
-    @contextlib.contextmanager
-    def ready(self, seed):
-        """Models are to be built, compiled and trained within: from this seed, on these devices."""
-        keras.utils.clear_session(free_memory=False)
-        keras.utils.set_random_seed(seed)
-        before = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(self.precision)
-        try:
-            with _spread(self.devices):
-                yield
-        finally:
-            keras.config.set_dtype_policy(before)
-
-
-@contextlib.contextmanager
-def _spread(devices):
-    """Data parallel over several devices."""
-    backend = keras.backend.backend()
-    if devices == 1:
-        yield
-    elif backend == "tensorflow":
-        with _mirrored(devices).scope():
-            yield
-    elif backend == "jax":
-        import jax
-
-        if jax.device_count() < devices:
-            raise OptionError(
-                f"--devices {devices}: JAX sees {jax.device_count()}. On a machine without GPUs: "
-                f"XLA_FLAGS=--xla_force_host_platform_device_count={devices}"
-            )
-        before = keras.distribution.distribution()
-        names = keras.distribution.list_devices()[:devices]
-        keras.distribution.set_distribution(
-            keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)
-        )
-        try:
-            yield
-        finally:
-            keras.distribution.set_distribution(before)
-    else:
-        raise OptionError(f"--devices {devices}: expected the backend tensorflow or jax, "
-                          f"received: {backend}")  # fmt: skip
-
-
-@functools.cache
-def _mirrored(devices):
-    """One strategy for all runs of a process: TensorFlow numbers what the devices add up, and each
-    new strategy would begin with numbers that are known with other shapes."""
-    import tensorflow as tf
-
-    return tf.distribute.MirroredStrategy(_logical_devices(tf, devices))
-
-
-def _logical_devices(tf, count):
-    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
-    physical = tf.config.list_physical_devices(kind)
-    if kind == "CPU" and tf.config.get_logical_device_configuration(physical[0]) is None:
-        with contextlib.suppress(RuntimeError):  # TensorFlow has begun: the devices are what
-            parts = [tf.config.LogicalDeviceConfiguration()] * count  # they are, and counted below
-            tf.config.set_logical_device_configuration(physical[0], parts)
-    found = [device.name for device in tf.config.list_logical_devices(kind)]
-    if len(found) < count:
-        raise OptionError(f"--devices {count}: expected at most {len(found)}, the {kind}s that "
-                          "TensorFlow sees")  # fmt: skip
-    return found[:count]
-
-
-def loaded(
-    source, seed, batch, take=None, take_test=None, data_dir=None, download=False, validation=0,
-    **options,
-):  # fmt: skip
-    """A data set with the parts of the papers: all training examples are trained on.
-
-    Args:
-        source: a name, an .npz file or a folder: see `recipes.data.load`.
-        seed: of the run.
-        batch: examples in a batch.
-        take, take_test: at most how many examples to train on, and to test on.
-        data_dir, download, validation, **options: see `recipes.data.load`.
-    """
-    parts = {"train": take, "test": take_test}
-    return data.load(
-        source, batch_size=batch, seed=seed, validation=validation, data_dir=data_dir,
-        download=download, take={p: n for p, n in parts.items() if n is not None}, **options,
-    )  # fmt: skip
-
-
-def check_data(sources, data_dir, download):
-    """Whatever is wrong with a data set is said before the others are trained on for hours."""
-    if len(set(map(str, sources))) > 1:
-        for source in dict.fromkeys(sources):
-            data.load(source, batch_size=1, validation=0, data_dir=data_dir, download=download)
-
-
-def compiled(model, optimizer, hardware):
-    """The model, compiled for logits and integer classes."""
-    xla = hardware.xla or keras.backend.backend() == "jax"
-    model.compile(
-        optimizer,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=xla,
-        run_eagerly=hardware.eager and hardware.devices == 1 and not xla,
-    )
-    return model
-
-
-def cosine(rate, epochs, batches):
-    """A rate that goes to zero along a cosine."""
-    return keras.optimizers.schedules.CosineDecay(rate, max(1, epochs * batches))
-
-
-def milestones(rate, epochs, batches, at=(0.5, 0.75), factor=0.1):
-    """A rate that is multiplied by a factor when these shares of the epochs are over."""
-    steps = [round(share * epochs) * batches for share in at]
-    rates = [rate * factor**i for i in range(len(steps) + 1)]
-    return keras.optimizers.schedules.PiecewiseConstantDecay(steps, rates)
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """How a training went, by its epochs.
-
-    Attributes:
-        history: name -> a number per epoch, as `fit` has it.
-        seconds, cpu: wall and CPU seconds of all epochs, steps of pruning included.
-    """
-
-    history: dict
+    history: dict[str, list[float]]
     seconds: float
     cpu: float
 
 
-def fit(model, source, epochs, place, hardware, callbacks=(), validation=None):
-    """Trains a compiled model; a training that was interrupted goes on where it was.
+@dataclasses.dataclass(frozen=True)
+class Workbench:
+    """What a run works with.
 
-    Args:
-        model: as built and compiled from the same seed each time.
-        source: a `recipes.data` Data, whose training part it is trained on.
-        epochs: how many.
-        place: the `Place` of the run.
-        hardware: the `Hardware`.
-        callbacks: those of keras_iplt take care of themselves with `backup_dir=place.backup`.
-        validation: batches to evaluate after each epoch, or None.
-
-    Returns:
-        A `Trained`.
+    Attributes:
+        place: where its files go.
+        hardware: what the machine is used for.
+        seed: the number that everything random follows from.
+        batch: how many examples a batch has.
+        source: what settings say of the data, see `DATA` and `recipes.data.load`.
     """
-    batches = source.batches("train", drop_remainder=hardware.devices > 1)
-    record = _Record(place.file(".epochs"))
-    if not _has_begun(place.backup):
-        record.path.unlink(missing_ok=True)
-    if not any(getattr(callback, "backup", None) for callback in callbacks):
-        callbacks = [keras.callbacks.BackupAndRestore(place.backup), *callbacks]
-    model.fit(
-        batches, epochs=epochs, shuffle=False, verbose=0, validation_data=validation,
-        callbacks=[*callbacks, _Epochs(batches), record, Lines(place.name, epochs)],
-    )  # fmt: skip
-    history = record.history()
-    seconds, cpu = (sum(history.pop(name)) for name in ("seconds", "cpu"))
-    return Trained(history, seconds, cpu)
+
+    place: Place
+    hardware: Hardware
+    seed: int
+    batch: int
+    source: dict[str, Any]
+
+    @functools.cached_property
+    def data(self) -> Data:
+        """The data with the parts of the papers: all training examples are trained on."""
+        options = {"validation": 0, **self.source}
+        parts = {"train": options.pop("take", None), "test": options.pop("take_test", None)}
+        return load(
+            batch_size=self.batch, seed=self.seed,
+            take={part: count for part, count in parts.items() if count is not None}, **options,
+        )  # fmt: skip
+
+    def build(self, network: str, shape: dict[str, Any], weights: Any = None) -> keras.Model:
+        """A new network of the zoo for these data, from weights if there are any."""
+        classes = len(self.data.classes)
+        return zoo.build(network, self.data.input_shape, classes, weights, **shape)
+
+    def load(self, start: str) -> keras.Model:
+        """The model that another run of the study left, or that a `.keras` file has."""
+        file = start if start.endswith(".keras") else self.place.model(start)
+        return keras.models.load_model(file, compile=False)
+
+    def compile(self, model: keras.Model, optimizer: Any) -> None:
+        """Compiles a model for logits and integer classes."""
+        xla = self.hardware.xla or keras.backend.backend() == "jax"
+        model.compile(
+            optimizer,
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            jit_compile=xla,
+            run_eagerly=self.hardware.eager and self.hardware.devices == 1 and not xla,
+        )
+
+    def fit(
+        self, model: keras.Model, epochs: int, callbacks: Sequence[keras.callbacks.Callback] = (),
+        validation: Any = None, every: int | None = None,
+    ) -> Trained:  # fmt: skip
+        """Trains a compiled model and saves it; what was interrupted goes on where it was.
+
+        Args:
+            model, epochs: the network, built and compiled in the same way each time, and how long.
+            callbacks: those of keras_iplt take care of themselves with `backup_dir=place.backup`.
+            validation: batches to evaluate after each epoch, or None.
+            every: how many batches an epoch has, if it has a length of its own, see `Phases`.
+        """
+        whole_only = self.hardware.devices > 1
+        if every is None:
+            batches = self.data.batches("train", drop_remainder=whole_only)
+        else:
+            batches = Phases(self.data, every, drop_remainder=whole_only)
+        record = _Record(self.place.file(".epochs"))
+        backup = self.place.backup
+        if not (backup.is_dir() and any(backup.iterdir())):  # it does not go on
+            record.path.unlink(missing_ok=True)
+        if not any(getattr(callback, "backup", None) for callback in callbacks):
+            callbacks = [keras.callbacks.BackupAndRestore(backup), *callbacks]
+        lines = Lines(self.place.name, epochs)
+        model.fit(
+            batches, epochs=epochs, shuffle=False, verbose=0, validation_data=validation,
+            callbacks=[*callbacks, _Epochs(batches), record, lines],
+        )  # fmt: skip
+        self.save(model)
+        history = record.history()
+        seconds, cpu = (sum(history.pop(name)) for name in ("seconds", "cpu"))
+        return Trained(history, seconds, cpu)
+
+    def save(self, model: keras.Model) -> None:
+        """Writes the model of the run, whole or not at all."""
+        partial = self.place.file(".partial.keras")
+        model.save(partial)
+        partial.replace(self.place.file(".keras"))
 
 
-def _has_begun(backup):
-    return backup.is_dir() and any(backup.iterdir())
+def at_workbench(function: Callable[..., dict]) -> Callable[..., dict]:
+    """A function that a `Run` can have, of one that takes a `Workbench` and further settings."""
+
+    @functools.wraps(function)
+    def run(place: Place, *, seed: int, batch: int, hardware: dict, **settings: Any) -> dict:
+        source = {name: settings.pop(name) for name in DATA if name in settings}
+        machine = Hardware(**hardware)
+        with machine.ready(seed):
+            return function(Workbench(place, machine, seed, batch, source), **settings)
+
+    return run
+
+
+def check_data(sources: Iterable, data_dir: str | None, download: bool) -> None:
+    """Whatever is wrong with a data set is said before others are trained on for hours."""
+    if len(set(map(str, sources))) > 1:
+        for source in dict.fromkeys(sources):
+            load(source, batch_size=1, validation=0, data_dir=data_dir, download=download)
+
+
+def cosine(rate: float, epochs: int, batches: int) -> Any:
+    """A rate that goes to zero along a cosine."""
+    return keras.optimizers.schedules.CosineDecay(rate, max(1, epochs * batches))
+
+
+def falling(rate: float, at: Iterable[int], batches: int) -> tuple[Any, float]:
+    """A rate that falls to a tenth from these epochs on, and the last one that it falls to."""
+    steps = [epoch * batches for epoch in at]
+    rates = [rate * 0.1**i for i in range(len(steps) + 1)]
+    if not steps:
+        return rate, rate
+    return keras.optimizers.schedules.PiecewiseConstantDecay(steps, rates), rates[-1]
+
+
+def milestones(rate: float, epochs: int, batches: int) -> Any:
+    """A rate that falls to a tenth when a half, and when three quarters of the epochs are over."""
+    return falling(rate, [round(share * epochs) for share in (0.5, 0.75)], batches)[0]
 
 
 class _Record(keras.callbacks.Callback):
-    """Keeps the logs of each epoch in a file, which a training that is resumed goes on with, and
-    the wall and CPU seconds since the epoch before."""
+    """Keeps the logs of each epoch in a file, and the wall and CPU seconds that it took.
 
-    def __init__(self, path):
+    A training that is resumed goes on with the file.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
         super().__init__()
         self.path = path
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         self._last = time.perf_counter(), time.process_time()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         now = time.perf_counter(), time.process_time()
         seconds, cpu = (b - a for a, b in zip(self._last, now, strict=True))
         self._last = now
@@ -227,7 +186,7 @@ class _Record(keras.callbacks.Callback):
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def history(self):
+    def history(self) -> dict[str, list[float]]:
         """name -> a number per epoch. Of an epoch that was done twice the second time counts."""
         rows: dict = {}
         for line in self.path.read_text(encoding="utf-8").splitlines():
@@ -242,11 +201,11 @@ class _Record(keras.callbacks.Callback):
 class _Epochs(keras.callbacks.Callback):
     """Tells batches in memory which epoch they are for, if training begins with a later one."""
 
-    def __init__(self, batches):
+    def __init__(self, batches: Any) -> None:
         super().__init__()
         self._batches = batches
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if hasattr(self._batches, "epoch"):
             self._batches.epoch = epoch
 
@@ -255,16 +214,16 @@ class Lines(keras.callbacks.Callback):
     """A line now and then: a progress bar would fill a pipe.
 
     Args:
-        name: of what is trained.
+        name: what is trained.
         epochs: how many there are.
         lines: how many of them get a line.
     """
 
-    def __init__(self, name, epochs, lines=5):
+    def __init__(self, name: str, epochs: int, lines: int = 5) -> None:
         super().__init__()
         self._name, self._epochs, self._every = name, epochs, -(-epochs // lines)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs:
             say(
                 f"  {self._name}, epoch {epoch + 1} of {self._epochs}: loss {logs['loss']:.4f}, "
@@ -272,13 +231,6 @@ class Lines(keras.callbacks.Callback):
             )
 
 
-def percent(model, batches):
+def percent(model: keras.Model, batches: Any) -> float:
     """Accuracy in percent."""
     return 100 * float(model.evaluate(batches, verbose=0, return_dict=True)["accuracy"])
-
-
-def saved(model, place):
-    """Writes the model of a run, whole or not at all."""
-    partial = place.file(".partial.keras")
-    model.save(partial)
-    partial.replace(place.file(".keras"))

@@ -1,0 +1,5 @@
+"""`python -m recipes.structure_aware`."""
+
+from . import main
+
+main()
