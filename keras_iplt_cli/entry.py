@@ -61,6 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _failed(message: str, debug: bool) -> int:
     if debug:
-        print(escaped(traceback.format_exc()), end="", file=sys.stderr)
+        print(_traceback(), end="", file=sys.stderr)
     say(f"error: {' '.join(message.split())}")
     return 1
+
+
+def _traceback() -> str:
+    """How the present error came about; what errors say is in a line each, as names are in it."""
+    text, error = traceback.format_exc(), sys.exc_info()[1]
+    while error is not None:
+        text = text.replace(str(error), escaped(str(error), keep=""))
+        error = error.__cause__ or error.__context__
+    return escaped(text)

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,7 +22,10 @@ from keras import layers
 from support.training import BACKEND
 
 import keras_iplt as iplt
-from keras_iplt_cli import loading, main
+from keras_iplt import criteria
+from keras_iplt.exporting import formats
+from keras_iplt_cli import loading, main, options, talk
+from keras_iplt_cli.commands import export
 from keras_iplt_cli.commands.recipe import RECIPES, Recipe
 from keras_iplt_cli.work.models import compiled
 
@@ -279,7 +283,9 @@ def test_recipes(call, monkeypatch):
 def test_the_list_of_recipes_is_complete():
     """It is written down, since they import Keras; what it says of them is their first line."""
     folder = pathlib.Path(importlib.util.find_spec("keras_iplt_recipes").origin).parent
-    trees = {path.stem: ast.parse(path.read_text()) for path in folder.glob("*.py")}
+    files = {path.stem: path for path in folder.glob("*.py")}
+    files |= {path.parent.name: path for path in folder.glob("*/__init__.py")}
+    trees = {name: ast.parse(path.read_text()) for name, path in files.items()}
     assert {name: recipe.summary for name, recipe in RECIPES.items()} == {
         name: ast.get_docstring(tree).partition("\n")[0]
         for name, tree in trees.items()
@@ -379,6 +385,24 @@ def test_wrong_options(here, call, arguments, message):
     assert code == 2 and not out and message in err and "usage: keras-iplt" in err
 
 
+def test_what_is_known_without_the_library():
+    """Is what the library knows."""
+    assert sorted(options.CRITERIA) == sorted(criteria._NAMED)
+    assert (export.FORMATS, export.PRECISIONS) == (formats.FORMATS, formats.PRECISIONS)
+
+
+def test_an_old_file_is_converted_by_the_line_that_the_error_gives(here, call):
+    """As Keras 2 wrote it; what is only weights, no line converts."""
+    keras.saving.load_model("model.keras").save("it's old.h5")
+    error = fail(call("inspect", "it's old.h5"), "HDF5", "If you trust where it comes from")
+    line = shlex.split(error.partition("convert it: ")[2])
+    assert line[:2] == ["python", "-c"]
+    subprocess.run([sys.executable, *line[1:]], check=True, capture_output=True)
+    assert "FLOPs" in succeed(call("inspect", "it's old.keras"))
+    keras.saving.load_model("model.keras").save_weights("its.weights.h5")
+    assert "python" not in fail(call("inspect", "its.weights.h5"), "weights alone")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -443,6 +467,84 @@ def test_code_in_a_model(here, call, monkeypatch):
     assert not (here / "marker").exists() and not (here / "a.keras").exists()
     succeed(call("inspect", "m.keras", "--unsafe"))
     assert (here / "marker").exists()
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+# Clears the screen, titles the window, goes back in the line, begins a new one, turns the writing.
+HOSTILE = "one\x1b[2J\x1b]0;t\x07\rkeras-iplt: fine\nwritten to a\u202egpj.exe\x9b1m\u2028"
+SPELLED = HOSTILE.encode("unicode_escape").decode()
+
+
+def is_text(out):
+    return all(line.isprintable() for line in out.split("\n"))
+
+
+@pytest.fixture
+def hostile(here):
+    """A model whose names are chosen to fool who reads them."""
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3), name="im\nage"), layers.Conv2D(8, 3, name=HOSTILE),
+         layers.Conv2D(6, 3, name="two\r\n"), layers.Flatten(),
+         layers.Dense(4, name="scores\x1b[31m")], name="net\n\x1b[1m"
+    )  # fmt: skip
+    model.save("hostile.keras")
+
+
+def test_names_in_tables(hostile, call):
+    """A row for each layer, however it is called."""
+    table = succeed(call("prune", "hostile.keras", "-o", "small.keras"))
+    rows = [line for line in table.splitlines() if line.startswith(SPELLED + " ")]
+    assert len(rows) == 1 and rows[0].endswith("16,128 -> 2,016")
+    table = succeed(call("inspect", "hostile.keras"))
+    assert is_text(table) and table.count("keras-iplt: fine") == 2
+    assert not any(line.startswith("written to") for line in table.splitlines())
+    found = json.loads(succeed(call("inspect", "hostile.keras", "--json")))
+    assert found["groups"][0]["producers"] == [HOSTILE]
+
+
+def test_names_in_messages(hostile, call):
+    """In lines about the work, errors, tracebacks and what libraries print."""
+    for command in (
+        ("sensitivity", "hostile.keras", "--data", "data.npz"),
+        ("prune", "hostile.keras", "-o", "small.keras", "--ignore", "on"),
+        ("prune", "hostile.keras", "-o", "small.keras", "--ignore", "on", "--debug"),
+        ("export", "hostile.keras", "-o", "small.tflite"),
+        ("inspect", HOSTILE),
+        ("inspect", "hostile.keras", HOSTILE),
+        ("prune", "hostile.keras", "-o", "small.keras", "--of", HOSTILE),
+        (HOSTILE,),
+    ):
+        code, out, err = call(*command)
+        assert code in (1, 2) and is_text(out + err)
+        lines = err.splitlines()
+        assert "keras-iplt: fine" not in lines and not any(x.startswith("written") for x in lines)
+
+
+def test_what_else_is_printed(monkeypatch, capsys):
+    """While a command works it is text, but for the bar of Keras, which a terminal gets whole."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with talk.talking(answers=False, bars=False):
+        keras.utils.Progbar(2, unit_name="layer").update(2)
+        print(HOSTILE)
+        print(HOSTILE, file=sys.stderr)
+    bar, text = capsys.readouterr().err.split("\n", 1)
+    assert bar.startswith("\r\x1b[1m2/2\x1b[0m ") and is_text(text)
+    monkeypatch.undo()
+    with talk.talking(answers=False, bars=False):
+        keras.utils.Progbar(2, unit_name="layer").update(2)
+    assert re.fullmatch(r"\n2/2 ━+ 0s .*\n", capsys.readouterr().err)
+
+
+def test_the_bars_of_recipes(monkeypatch, capsys):
+    """They are theirs: as they are on a terminal, a line for each state elsewhere."""
+    for terminal, shown in ((True, "\r1 of 2\r2 of 2\n"), (False, "\n1 of 2\n2 of 2\n")):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda answer=terminal: answer)
+        with talk.talking(answers=True, bars=True):
+            print("\r1 of 2\r2 of 2", file=sys.stderr)
+            print("a\x1b[2Jb")
+        out, err = capsys.readouterr()
+        assert err == shown and out == "a\\x1b[2Jb\n"
 
 
 # -- where results go ------------------------------------------------------------------------------
