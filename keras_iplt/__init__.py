@@ -99,4 +99,4 @@ __all__ = [
     "WeightsError",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

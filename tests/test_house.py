@@ -9,6 +9,7 @@ import inspect
 import os
 import pathlib
 import pkgutil
+import re
 import subprocess
 import sys
 
@@ -243,3 +244,13 @@ def test_docstring_examples_run():
         if result.failed:
             failed.append(name)
     assert not failed and tried > 200
+
+
+def test_the_version_is_that_of_the_newest_entry_in_the_changelog():
+    """And of the tag, where the commit at hand has one."""
+    text = (HOUSE.parent / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", text, re.MULTILINE)
+    assert newest is not None and newest[1] == iplt.__version__
+    git = ["git", "-C", str(HOUSE.parent), "tag", "--points-at", "HEAD"]
+    tags = subprocess.run(git, capture_output=True, text=True, check=False).stdout.split()
+    assert not tags or f"v{iplt.__version__}" in tags
