@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras_iplt_recipes import zoo
-from keras_iplt_recipes.zoo.parts import initializer_of
+from keras_iplt_recipes.zoo.building_blocks import initializer_of
 from support.law import check_law
 
 import keras_iplt as iplt

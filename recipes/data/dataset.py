@@ -68,7 +68,7 @@ class Data:
     """Images with a class each, in parts.
 
     Attributes:
-        name: of the data set.
+        name: the name of the data set.
         classes: the names of the classes; labels are indices into them.
         input_shape: rows, columns and channels of an image.
         parts: the parts by name; see `counts`.

@@ -5,7 +5,7 @@ import numpy as np
 from keras_iplt.errors import DataError
 
 from ..data.decoding import fitting, tensorflow
-from ..data.source import Found
+from ..data.source import Source
 
 __all__ = ["read_folder"]
 
@@ -24,7 +24,7 @@ def read_folder(path, size):
         size: (rows, columns), or None if all are of one size.
 
     Returns:
-        A `Found`.
+        A `Source`.
     """
     roots = {"train": path}
     if (path / "train").is_dir() and _folders(path / "train"):
@@ -47,7 +47,7 @@ def read_folder(path, size):
         images = _read([file for file, _ in own], size, count)
         parts[part] = images, np.array([label for _, label in own], "int32")
         size = images.shape[1:3]
-    return Found(path.resolve().name, parts, tuple(classes))
+    return Source(path.resolve().name, parts, tuple(classes))
 
 
 def _folders(path):

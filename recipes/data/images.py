@@ -26,7 +26,7 @@ class Scaling:
 
     Attributes:
         offset: a number, or one per channel.
-        divisor: likewise.
+        divisor: a number, or one per channel.
         reverse: whether blue comes first.
     """
 
@@ -50,7 +50,7 @@ def scaled(scaling, channels, top):
 
     Args:
         scaling: "scale", "tf", "torch", "caffe", a pair of mean and standard deviation, or None.
-        channels: of the images; None if that is not known yet.
+        channels: the channels of the images; None if that is not known yet.
         top: what stands for white: 255, or 1.
     """
     if scaling is None:

@@ -4,7 +4,7 @@ from keras_iplt.errors import DataError
 from keras_iplt.support.extras import required
 from keras_iplt.support.npz import opened_npz
 
-from ..data.source import Found, check_labels
+from ..data.source import Source, check_labels
 
 __all__ = ["read_digits", "read_npz"]
 
@@ -19,7 +19,7 @@ def read_digits():
     """1,797 handwritten digits of 8 × 8 pixels, which scikit-learn brings."""
     x, y = required("sklearn.datasets", "demo", "the digits come with").load_digits(return_X_y=True)
     images = (x.reshape(-1, 8, 8) / 16).astype("float32")
-    return Found("digits", {"train": (images, y.astype("int32"))}, tuple("0123456789"))
+    return Source("digits", {"train": (images, y.astype("int32"))}, tuple("0123456789"))
 
 
 def read_npz(path):
@@ -30,7 +30,7 @@ def read_npz(path):
             y_test. What else it has is not read.
 
     Returns:
-        A `Found`.
+        A `Source`.
     """
     arrays = {
         part: own for part, pairs in _NAMES.items() if (own := _arrays(path, pairs)) is not None
@@ -43,7 +43,7 @@ def read_npz(path):
         if part == "train":
             classes = int(y.max(initial=-1)) + 1
         parts[part] = (x, y)
-    return Found(path.stem, parts, tuple(map(str, range(classes))))
+    return Source(path.stem, parts, tuple(map(str, range(classes))))
 
 
 def _arrays(path, pairs):

@@ -46,7 +46,7 @@ def load(
         take: how many training examples, or `{part: number}`, of what is in the parts otherwise.
             About the same share of every class is taken, at least one example of each; of data that
             do not fit into memory, the first ones.
-        seed: for the validation part, for what is taken, and for order and augmentation.
+        seed: a number that the validation part, what is taken, order and augmentation follow from.
         data_dir: where TensorFlow Datasets keeps what it has prepared.
         download: whether TensorFlow Datasets may download and prepare it.
 
@@ -108,7 +108,7 @@ def _augment(augment):
 
 
 def _take(take):
-    """part -> number"""
+    """How many examples to take of a part: part -> number."""
     if not isinstance(take, collections.abc.Mapping):
         take = {} if take is None else {"train": take}
     for part, count in take.items():

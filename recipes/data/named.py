@@ -14,7 +14,7 @@ from keras_iplt.errors import DataError, MissingExtraError, OptionError
 from keras_iplt.support.extras import required
 
 from ..data.decoding import fitting, tensorflow
-from ..data.source import Found, check_labels
+from ..data.source import Source, check_labels
 from ..data.streams import Stream
 
 __all__ = ["KNOWN", "read_named", "unknown"]
@@ -27,8 +27,8 @@ class _Usual:
     """How a data set is used in the literature.
 
     Attributes:
-        splits: of TensorFlow Datasets, by part.
-        size: to resize images to.
+        splits: the names of splits in TensorFlow Datasets, by part.
+        size: what images are resized to.
         augment: what is done to training images.
         without: classes that are left out.
         streamed: whether it never fits into memory.
@@ -63,7 +63,7 @@ def read_named(name, size, data_dir, download):
         download: whether to download and prepare it where that has not been done.
 
     Returns:
-        A `Found`.
+        A `Source`.
     """
     base = name.partition("/")[0].partition(":")[0]
     try:
@@ -89,7 +89,7 @@ def read_named(name, size, data_dir, download):
             part: Stream(tfds, builder, split, shape, 0, counts[part])
             for part, split in usual.splits.items()
         }
-        return Found(name, streams, tuple(labels.names), usual.augment, complete=False)
+        return Source(name, streams, tuple(labels.names), usual.augment, complete=False)
     parts, names = {}, list(labels.names)
     for part, split in usual.splits.items():
         x, y = _read(builder, split, None if size == tuple(images.shape[:2]) else size)
@@ -98,7 +98,7 @@ def read_named(name, size, data_dir, download):
         if left_out in names:
             parts = {part: _without(*own, names.index(left_out)) for part, own in parts.items()}
             names.remove(left_out)
-    return Found(name, parts, tuple(names), usual.augment, complete=False)
+    return Source(name, parts, tuple(names), usual.augment, complete=False)
 
 
 def unknown(name, more):

@@ -6,15 +6,15 @@ import numpy as np
 
 from keras_iplt.errors import DataError
 
-__all__ = ["Found", "check_labels"]
+__all__ = ["Source", "check_labels"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class Source:
     """Examples of a source.
 
     Attributes:
-        name: of the data set.
+        name: the name of the data set.
         parts: train and, where there are any, validation and test: (images, labels) each, or what
             reads them as a stream.
         classes: their names.

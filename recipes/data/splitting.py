@@ -11,7 +11,7 @@ def picked(labels, count, seed):
     What a smaller count picks, a larger one picks too.
 
     Args:
-        labels: of all examples.
+        labels: the labels of all examples.
         count: how many, at least as many as there are classes among the labels.
         seed: an integer.
 

@@ -18,9 +18,9 @@ class Stream:
 
     Attributes:
         tfds: the module tensorflow_datasets.
-        builder: of the data set, prepared.
+        builder: the builder of the data set, prepared.
         source: the name of the split.
-        shape: of the images that come out.
+        shape: the shape of the images that come out.
         start: the first example that belongs to it.
         stop: the first one after it that does not.
     """
@@ -85,8 +85,10 @@ class Stream:
         )
 
     def _image(self, encoded, augment, chance):
-        """An image as it was, or with chance at work, of the shape that is asked for; float32 from
-        0 to 255. `chance` is three seeds."""
+        """An image as it was, or with chance at work, of the shape that is asked for.
+
+        It is float32 from 0 to 255; `chance` is three seeds.
+        """
         tf = tensorflow()
         image = self.builder.info.features["image"].decode_example(encoded)
         augment, size = augment or "", self.shape[:2]

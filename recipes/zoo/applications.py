@@ -14,7 +14,7 @@ from keras import layers
 from keras_iplt.errors import OptionError
 from keras_iplt.support.arguments import check_count, check_share
 
-from ..zoo.parts import Style, check_counts, finished, image_input
+from ..zoo.building_blocks import Style, check_counts, finished, image_input
 from ..zoo.pretrained import load
 
 __all__ = ["densenet121", "inception_v3", "mobilenet", "resnet50", "vgg16_imagenet"]
@@ -111,8 +111,10 @@ def vgg16_imagenet(classes=10, input_shape=(224, 224, 3), weights=None, hidden=N
 
 
 def resnet50(classes=10, input_shape=(224, 224, 3), weights=None, hidden=None):
-    """ResNet-50 of He et al.: 25,636,712 parameters and 3.86e9 multiply-adds for 1,000 classes of
-    224 x 224 (published: 3.8e9).
+    """ResNet-50 of He et al.
+
+    25,636,712 parameters and 3.86e9 multiply-adds (published: 3.8e9) for 1,000 classes of
+    224 x 224.
 
     Args:
         classes: how many there are.
@@ -152,8 +154,9 @@ def inception_v3(classes=10, input_shape=(299, 299, 3), weights=None, hidden=Non
 
 
 def densenet121(classes=10, input_shape=(224, 224, 3), weights=None, hidden=None):
-    """DenseNet-121 of Huang et al.: 8,062,504 parameters and 2.83e9 multiply-adds for 1,000 classes
-    of 224 x 224.
+    """DenseNet-121 of Huang et al.
+
+    8,062,504 parameters and 2.83e9 multiply-adds for 1,000 classes of 224 x 224.
 
     Args:
         classes: how many there are.
@@ -248,8 +251,10 @@ def slim_names():
 
 
 def _slim(model):
-    """The model with TF-slim's names, and with the same ones whenever it is made: Keras counts up
-    from model to model."""
+    """The model with TF-slim's names, the same ones whenever it is made.
+
+    Keras's own count up from model to model.
+    """
     names: dict[str, str] = {}
     for kind, new in (
         (layers.Conv2D, slim_names()),
@@ -272,6 +277,6 @@ def _slim(model):
 
 
 def _counted(layer):
-    """What Keras counted: `conv2d`, `conv2d_1` …"""
+    """The number that Keras put behind a name: 0 of `conv2d`, 1 of `conv2d_1`."""
     found = re.search(r"_(\d+)$", layer.name)
     return int(found[1]) if found else 0

@@ -5,7 +5,7 @@ from keras import layers
 from keras_iplt.errors import OptionError
 from keras_iplt.support.arguments import check_count
 
-from ..zoo.parts import Style, finished, image_input
+from ..zoo.building_blocks import Style, finished, image_input
 
 __all__ = ["densenet40"]
 
@@ -21,8 +21,9 @@ def densenet40(
     l2=0.0,
     initializer="he_normal",
 ):
-    """DenseNet-40 of growth 12 as Liu et al. have it (network slimming, and "Rethinking the value
-    of network pruning"): three dense blocks without bottlenecks.
+    """DenseNet-40 of growth 12 as Liu et al. have it: three dense blocks without bottlenecks.
+
+    They have it in network slimming and in "Rethinking the value of network pruning".
 
     1,019,722 trainable parameters (published: 1.02 M) and 18,000 moving statistics; 2.65e8
     multiply-adds (published: 5.33e8 operations, an addition being one; twice 2.65e8 is 0.6 % less).

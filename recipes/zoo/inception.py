@@ -2,7 +2,7 @@
 
 from keras import layers
 
-from ..zoo.parts import Style, finished, image_input
+from ..zoo.building_blocks import Style, finished, image_input
 
 __all__ = ["googlenet"]
 

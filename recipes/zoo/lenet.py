@@ -9,7 +9,7 @@ from keras import layers
 
 from keras_iplt.errors import OptionError
 
-from ..zoo.parts import Style, check_counts, finished, image_input
+from ..zoo.building_blocks import Style, check_counts, finished, image_input
 
 __all__ = ["lenet_5", "lenet_5_1998", "lenet_300_100", "mnist_cnn"]
 
@@ -23,12 +23,13 @@ def lenet_300_100(
     l2=0.0,
     initializer="glorot_uniform",
 ):
-    """Two hidden layers of 300 and 100 units: 266,610 parameters (Han et al.: 267 thousand) and
-    532,400 FLOPs without biases (532 thousand).
+    """Two hidden layers of 300 and 100 units.
+
+    266,610 parameters (Han et al.: 267 thousand) and 532,400 FLOPs without biases (532 thousand).
 
     Args:
         classes: how many there are.
-        input_shape: of any rank; what comes in is flattened.
+        input_shape: a shape of any rank; what comes in is flattened.
         weights: None or a path, see `recipes.zoo.build`.
         batch_norm: after each hidden layer, as Sarkar et al. have it.
         dropout: the rate after each hidden layer (Sarkar et al. do not tell theirs).
@@ -68,10 +69,10 @@ def lenet_5(
     l2=0.0,
     initializer="glorot_uniform",
 ):
-    """The LeNet-5 of Caffe: 20 and 50 filters of 5 x 5 and 500 units, 431,080 parameters (Han et
-    al.: 431 thousand) and 4.586 M FLOPs without biases (4,586 thousand).
+    """The LeNet-5 of Caffe: 20 and 50 filters of 5 x 5 and 500 units.
 
-    It has a ReLU after each convolution as well, which Caffe's has not.
+    431,080 parameters (Han et al.: 431 thousand) and 4.586 M FLOPs without biases (4,586
+    thousand). It has a ReLU after each convolution as well, which Caffe's has not.
 
     Args:
         classes: how many there are.
@@ -111,12 +112,11 @@ def lenet_5_1998(
     initializer="glorot_uniform",
     activation="tanh",
 ):
-    """LeCun et al.'s LeNet-5 as it is built today: 6 and 16 filters of 5 x 5, 120 and 84 units,
-    61,706 parameters.
+    """LeCun et al.'s LeNet-5 as it is built today: 6 and 16 filters of 5 x 5, 120 and 84 units.
 
-    LeCun et al. publish 60,000. Their second convolution sees some of the maps only (900 weights
-    less), their poolings have weights (44), and their outputs compare with fixed patterns (850
-    less). Images smaller than 32 x 32 are padded, as theirs were.
+    61,706 parameters. LeCun et al. publish 60,000. Their second convolution sees some of the maps
+    only (900 weights less), their poolings have weights (44), and their outputs compare with fixed
+    patterns (850 less). Images smaller than 32 x 32 are padded, as theirs were.
 
     Args:
         classes: how many there are.
@@ -173,8 +173,9 @@ def mnist_cnn(
         classes: how many there are.
         input_shape: height, width and channels, 4 x 4 at least.
         weights: None or a path, see `recipes.zoo.build`.
-        filters: of the three convolutions; the first two are followed by pooling.
-        units: of the hidden layer.
+        filters: the numbers of filters of the three convolutions; the first two are followed by
+            pooling.
+        units: the number of units of the hidden layer.
         batch_norm: after each convolution.
         l2: the factor of an L2 penalty on kernels.
         initializer: what kernels start from: `"torch"` or an initializer of Keras.

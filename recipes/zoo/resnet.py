@@ -5,7 +5,7 @@ from keras import layers
 from keras_iplt.errors import OptionError
 from keras_iplt.support.arguments import check_count
 
-from ..zoo.parts import Style, check_counts, finished, image_input
+from ..zoo.building_blocks import Style, check_counts, finished, image_input
 
 __all__ = ["cifar_resnet", "resnet20", "resnet56", "resnet110"]
 
@@ -113,8 +113,9 @@ def resnet110(
     l2=0.0,
     initializer="he_normal",
 ):
-    """ResNet-110: 1,736,058 parameters (published: 1.7 M), 2.53e8 multiply-adds (published: 2.53e8;
-    the 3.9e8 in Table 3 of the IPLT paper contradict its own pruned columns).
+    """ResNet-110: 1,736,058 parameters (published: 1.7 M), 2.53e8 multiply-adds (as published).
+
+    The 3.9e8 in Table 3 of the IPLT paper contradict its own pruned columns.
 
     Args:
         classes: how many there are.

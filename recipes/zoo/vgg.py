@@ -8,7 +8,7 @@ import itertools
 import keras
 from keras import layers
 
-from ..zoo.parts import Style, check_counts, finished, image_input
+from ..zoo.building_blocks import Style, check_counts, finished, image_input
 from ..zoo.pretrained import load
 
 __all__ = ["vgg16", "vgg16_hubens", "vgg19", "vgg_lite"]
@@ -37,7 +37,7 @@ def vgg16(
         classes: how many there are.
         input_shape: height, width and channels, 32 x 32 at least.
         weights: None or a path, see `recipes.zoo.build`.
-        filters: of the 13 convolutions.
+        filters: the numbers of filters of the 13 convolutions.
         dropout: the rate before the dense layer.
         l2: the factor of an L2 penalty on kernels.
         initializer: what kernels start from: `"torch"` or an initializer of Keras.
@@ -78,8 +78,8 @@ def vgg16_hubens(
         weights: None (the paper's Network-B), `"imagenet"` (its Network-A) or a path, see
             `recipes.zoo.build`. ImageNet's are for images that went through
             `keras.applications.vgg16.preprocess_input`.
-        filters: of the 13 convolutions.
-        units: of the hidden dense layer.
+        filters: the numbers of filters of the 13 convolutions.
+        units: the number of units of the hidden dense layer.
         l2: the factor of an L2 penalty on kernels.
         initializer: what kernels start from: `"torch"` or an initializer of Keras.
 
@@ -110,9 +110,10 @@ def vgg19(
     l2=0.0,
     initializer="he_normal",
 ):
-    """VGG-19 for CIFAR as Liu et al. have it (network slimming, and "Rethinking the value of
-    network pruning"): 16 convolutions with batch norm and without bias, four poolings, one dense
-    layer.
+    """VGG-19 for CIFAR as Liu et al. have it, in two papers.
+
+    Those are network slimming, and "Rethinking the value of network pruning": 16 convolutions with
+    batch norm and without bias, four poolings, one dense layer.
 
     20,035,018 trainable parameters (published: 20.04 M) and 11,008 moving statistics; 3.98e8
     multiply-adds (published: 7.97e8 operations, an addition being one).
@@ -121,7 +122,7 @@ def vgg19(
         classes: how many there are.
         input_shape: height, width and channels, 16 x 16 at least.
         weights: None or a path, see `recipes.zoo.build`.
-        filters: of the 16 convolutions.
+        filters: the numbers of filters of the 16 convolutions.
         dropout: the rate before the dense layer.
         l2: the factor of an L2 penalty on kernels.
         initializer: what kernels start from: `"torch"` or an initializer of Keras.
@@ -151,8 +152,7 @@ def vgg_lite(
     l2=5e-4,
     initializer="glorot_uniform",
 ):
-    """A reconstruction of the VGG-Lite of Sarkar et al., which survives only as a figure that is
-    missing.
+    """A reconstruction of the VGG-Lite of Sarkar et al., of which the figure is missing.
 
     The text says: "adapted from the standard VGG-19 model and VGG-like", for 28 x 28 images of
     MNIST and 32 x 32 of CIFAR; and of the paper's networks, that they have batch norm, dropout and
@@ -165,8 +165,8 @@ def vgg_lite(
         classes: how many there are.
         input_shape: height, width and channels, 8 x 8 at least.
         weights: None or a path, see `recipes.zoo.build`.
-        filters: of the 8 convolutions.
-        units: of the hidden dense layer.
+        filters: the numbers of filters of the 8 convolutions.
+        units: the number of units of the hidden dense layer.
         dropout: the rate after convolutions; around the hidden layer it is 0.5, or 0 if this is.
         l2: the factor of an L2 penalty on kernels.
         initializer: what kernels start from: `"torch"` or an initializer of Keras.

@@ -118,8 +118,8 @@ class Style:
         bias: whether layers before a batch norm have one.
         dropout: the rate, where the network has dropout.
         l2: the factor of an L2 penalty on kernels, 0 for none.
-        initializer: see `initializer_of`.
-        activation: of everything but the head.
+        initializer: what kernels start from, see `initializer_of`.
+        activation: the name of that of all layers but the head.
     """
 
     batch_norm: bool = False
@@ -144,8 +144,11 @@ class Style:
         }
 
     def norm(self, x, name):
-        """Batch norm, as PyTorch sets it: Keras's own forgets its start too slowly for the few
-        epochs that pruning while training takes."""
+        """Batch norm, as PyTorch sets it.
+
+        Keras's own forgets its start too slowly for the few epochs that pruning while training
+        takes.
+        """
         return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
     def activated(self, x, name):
@@ -175,7 +178,7 @@ def finished(name, image, features, classes, weights, style, inner=None):
     """The model: a head on what a network makes of an image, and the weights asked for.
 
     Args:
-        name: of the model.
+        name: the name of the model.
         image, features: where it begins, and what the head looks at.
         classes: how many logits there are.
         weights: None or a path, see `recipes.zoo.pretrained.load`.
