@@ -346,9 +346,6 @@ def curves(own):
     }
 
 
-# -- all of it -------------------------------------------------------------------------------------
-
-
 def reproduce(options):
     needed = cases(options)
     sources = [getattr(options, data) for data, *_ in needed]

@@ -99,10 +99,8 @@ def callbacks(method, place, pruning):
 
 def table_1(options, grid, page):
     """A plain CNN on MNIST."""
-    shape = {
-        "filters": options.mnist_filters, "units": options.mnist_units,
-        "initializer": options.initializer,
-    }  # fmt: skip
+    shape = {"filters": options.mnist_filters, "units": options.mnist_units}
+    shape["initializer"] = options.initializer
     setting = {
         **data_settings(options, "mnist"), "size": None, "scaling": "scale", "augment": None,
         "network": "mnist_cnn", "shape": shape, "epochs": options.mnist_epochs,
@@ -342,9 +340,6 @@ def sfp_share(ratio, depth=110, widths=(16, 32, 64)):
             pruned += first * left * before + second * left**2
             inputs, before = width, 1.0
     return 1 - pruned / whole
-
-
-# -- all of it -------------------------------------------------------------------------------------
 
 
 def tradeoff(found, published, key, xlabel):

@@ -323,9 +323,6 @@ def scaling_of(network, options):
     return "scale" if pretrained_here(options) else SCALING[network]
 
 
-# -- all of it -------------------------------------------------------------------------------------
-
-
 def reproduce(options):
     others = [options.pretrain_on] if pretrained_here(options) else []
     check_data([*options.data, *others], options.data_dir, options.download)

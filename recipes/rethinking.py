@@ -237,17 +237,19 @@ def trained(bench, model, epochs, rates, callbacks):
 
 def run_all(options, grid):
     """(network, method) -> name -> a result per seed: "unpruned", "tuned", "e" and "b"."""
-    setting = {
-        **data_settings(options), "size": options.size, "scaling": options.scaling,
-        "augment": options.augment,
-    }  # fmt: skip
+    own = {"size": options.size, "scaling": options.scaling, "augment": options.augment}
+    setting = {**data_settings(options), **own}
     course = {"epochs": options.epochs, "rate": options.rate}
     ratios = {method: getattr(options, f"{method}_ratio") for method in METHODS}
-    own = {"plain": {}, "slimming": {"penalty": options.penalty}, "sfp": {"ratio": ratios["sfp"]}}
+    by_kind = {
+        "plain": {},
+        "slimming": {"penalty": options.penalty},
+        "sfp": {"ratio": ratios["sfp"]},
+    }
 
     def of_large(network, kind):
-        name = "-".join([f"large-{kind}", *(f"{value:g}" for value in own[kind].values())])
-        told = {"network": network, "width": options.width, "kind": kind, **own[kind]}
+        name = "-".join([f"large-{kind}", *(f"{value:g}" for value in by_kind[kind].values())])
+        told = {"network": network, "width": options.width, "kind": kind, **by_kind[kind]}
         return Case(f"{network}/{name}", large, {**setting, **course, **told})
 
     def of_small(network, method, kind, function, after, by_seed=None, **told):
@@ -383,9 +385,6 @@ def picture(found):
         lines, ylabel="accuracy, %",
         xlabel="training, in epochs of the unpruned network: Scratch-E, Scratch-B, fine-tuned",
     )  # fmt: skip
-
-
-# -- the command -----------------------------------------------------------------------------------
 
 
 def reproduce(options):
