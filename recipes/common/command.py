@@ -116,8 +116,8 @@ def parsed(parser: RecipeParser, arguments: Sequence[Any] | None) -> argparse.Na
 
 def start(
     parser: RecipeParser, arguments: Sequence[Any] | None,
-    reproduce: Callable[[argparse.Namespace], dict],
-) -> dict:  # fmt: skip
+    reproduce: Callable[[argparse.Namespace], dict[str, Any]],
+) -> dict[str, Any]:  # fmt: skip
     """Carries a command out; what goes wrong, and what remains then, is said in one line."""
     options = parsed(parser, arguments)
     try:

@@ -33,10 +33,10 @@ class Case:
     """
 
     name: str
-    function: Callable[..., dict]
+    function: Callable[..., dict[str, Any]]
     settings: Mapping[str, Any]
     after: str | None = None
-    by_seed: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
+    by_seed: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict[str, Any])
     end: str = ""
     once: bool = False
 
@@ -66,7 +66,7 @@ class Grid:
         }  # fmt: skip
         self._where = {"data_dir": options.data_dir, "download": options.download}
 
-    def run(self, cases: Mapping[Key, Case]) -> dict[Key, list[dict]]:
+    def run(self, cases: Mapping[Key, Case]) -> dict[Key, list[dict[str, Any]]]:
         """Runs cases that do not depend on each other: for each key a result per seed."""
         runs = {
             key: [

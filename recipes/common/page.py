@@ -26,7 +26,7 @@ class Page:
     def __init__(self, title: str, study: Study, command: str) -> None:
         self.title, self.study, self.command = title, study, command
         self._parts: list[str] = []
-        self._tables: dict[str, list[dict]] = {}
+        self._tables: dict[str, list[dict[str, Any]]] = {}
 
     def heading(self, text: str) -> None:
         self._parts.append(f"## {text}")

@@ -25,7 +25,7 @@ class Table:
 
     source: str
     figures: list[str]
-    rows: dict[tuple, dict[str, Any]]
+    rows: dict[tuple[Any, ...], dict[str, Any]]
     remarks: dict[str, str]
 
     def row(self, *of: Any) -> dict[str, Any]:

@@ -60,12 +60,13 @@ class Spread:
         mean = f"{self.mean:.{self.digits}f}"
         return f"{mean} ± {self.deviation:.{self.digits}f}" if self.values[1:] else mean
 
-    def plain(self) -> dict:
+    def plain(self) -> dict[str, Any]:
         """The same as JSON takes it."""
         return {"mean": self.mean, "deviation": self.deviation, "values": list(self.values)}
 
 
-Runs = Sequence[dict[str, Any]]  # what runs returned that differ by their seeds
+Result = dict[str, Any]  # what a run returned
+Runs = Sequence[Result]  # what runs returned that differ by their seeds
 
 
 def spread(runs: Runs, key: str, digits: int = 2) -> Spread | None:
@@ -74,7 +75,7 @@ def spread(runs: Runs, key: str, digits: int = 2) -> Spread | None:
 
 
 def paired(
-    runs: Runs, others: Runs, figure: Callable[[dict, dict], float], digits: int = 2
+    runs: Runs, others: Runs, figure: Callable[[Result, Result], float], digits: int = 2
 ) -> Spread:
     """The spread of a figure of two runs, a run and the other one of its seed."""
     return Spread.of([figure(*both) for both in zip(runs, others, strict=True)], digits)

@@ -77,12 +77,12 @@ class Run:
     """
 
     name: str
-    function: Callable[..., dict]
+    function: Callable[..., dict[str, Any]]
     settings: dict[str, Any]
     where: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-Outcomes = Generator[tuple[Run, dict, float], None, None]  # what it returned, and seconds
+Outcomes = Generator[tuple[Run, dict[str, Any], float], None, None]  # what it returned, and seconds
 
 
 class Study:
@@ -99,11 +99,11 @@ class Study:
         self.folder.mkdir(parents=True, exist_ok=True)
         _check_owner(self.folder / "results.json", recipe)
         self.results: dict[
-            str, dict
+            str, dict[str, Any]
         ] = {}  # name -> what the run returned, of all that were asked for
-        self.settings: dict[str, dict] = {}
+        self.settings: dict[str, dict[str, Any]] = {}
 
-    def do(self, runs: Iterable[Run]) -> list[dict]:
+    def do(self, runs: Iterable[Run]) -> list[dict[str, Any]]:
         """Does those runs that are not done yet.
 
         Args:
@@ -137,7 +137,7 @@ class Study:
             say(f"{time.strftime('%H:%M:%S')} {run.name}")
             yield run, *_carried_out(run, self.folder)
 
-    def _known(self, run: Run) -> dict | None:
+    def _known(self, run: Run) -> dict[str, Any] | None:
         """What an earlier start found, or None."""
         path = self.folder / f"{run.name}.json"
         if not path.exists():
@@ -162,7 +162,7 @@ class Study:
             )
         return result
 
-    def _keep(self, run: Run, result: dict) -> None:
+    def _keep(self, run: Run, result: dict[str, Any]) -> None:
         """Writes down what a run returned; what its training kept is not needed any more."""
         path = self.folder / f"{run.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ def _check_owner(results: pathlib.Path, recipe: str) -> None:
         raise OptionError(f"{results} is of {whose}: give another --out")
 
 
-def _carried_out(run: Run, folder: pathlib.Path) -> tuple[dict, float]:
+def _carried_out(run: Run, folder: pathlib.Path) -> tuple[dict[str, Any], float]:
     """What a run returns, and how many seconds it took."""
     start = time.perf_counter()
     result = run.function(Place(folder, run.name), **run.settings, **run.where)

@@ -125,11 +125,14 @@ class Workbench:
         partial.replace(self.place.file(".keras"))
 
 
-def at_workbench(function: Callable[..., dict]) -> Callable[..., dict]:
+RunFunction = Callable[..., dict[str, Any]]
+
+
+def at_workbench(function: RunFunction) -> RunFunction:
     """A function that a `Run` can have, of one that takes a `Workbench` and further settings."""
 
     @functools.wraps(function)
-    def run(place: Place, *, seed: int, batch: int, hardware: dict, **settings: Any) -> dict:
+    def run(place: Place, *, seed: int, batch: int, hardware: Any, **settings: Any) -> Any:
         source = {name: settings.pop(name) for name in DATA if name in settings}
         machine = Hardware(**hardware)
         with machine.ready(seed):
@@ -138,7 +141,7 @@ def at_workbench(function: Callable[..., dict]) -> Callable[..., dict]:
     return run
 
 
-def check_data(sources: Iterable, data_dir: str | None, download: bool) -> None:
+def check_data(sources: Iterable[Any], data_dir: str | None, download: bool) -> None:
     """Whatever is wrong with a data set is said before others are trained on for hours."""
     if len(set(map(str, sources))) > 1:
         for source in dict.fromkeys(sources):
@@ -188,7 +191,7 @@ class _Record(keras.callbacks.Callback):
 
     def history(self) -> dict[str, list[float]]:
         """name -> a number per epoch. Of an epoch that was done twice the second time counts."""
-        rows: dict = {}
+        rows: dict[str, Any] = {}
         for line in self.path.read_text(encoding="utf-8").splitlines():
             with contextlib.suppress(ValueError):  # cut off when the training was killed
                 row = json.loads(line)
