@@ -38,14 +38,14 @@ __all__ = [
 TENSOR_SHAPE, INPUT_SHAPE, BUILT_SHAPES = "_shape", "_batch_shape", "_build_shapes_dict"
 
 
-def function_of(model: keras.Model) -> keras.Function | None:
+def function_of(model: keras.Operation) -> keras.Function | None:
     """The `keras.Function` behind a Functional or built Sequential model, else None."""
     if isinstance(model, keras.Sequential):
         return model._functional if model.built else None
     return model if hasattr(model, "_nodes_by_depth") else None
 
 
-def known_function(model: keras.Model) -> keras.Function:
+def known_function(model: keras.Operation) -> keras.Function:
     """The `keras.Function` behind a model that is known to have one."""
     function = function_of(model)
     assert function is not None, f"{model!r} is no graph of operations"

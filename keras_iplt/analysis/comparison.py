@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import keras
 
 from keras_iplt.analysis.profiles import (
     LayerProfile,
@@ -12,6 +16,7 @@ from keras_iplt.analysis.profiles import (
     thousands,
 )
 from keras_iplt.errors import OptionError
+from keras_iplt.graph.channels import Graph
 
 __all__ = ["Comparison", "LayerComparison", "compare", "percent", "share_gone"]
 
@@ -40,7 +45,7 @@ class Comparison:
     names: tuple[str, str] = ("before", "after")
 
     @property
-    def fpr(self):
+    def fpr(self) -> float:
         """Share of the prunable filters that are gone (the paper's FPR)."""
         pairs = [pair for pair in self.layers if pair.before.prunable]
         total = sum(pair.before.prunable for pair in pairs)
@@ -48,21 +53,21 @@ class Comparison:
         return gone / total if total else 0.0
 
     @property
-    def ppr(self):
+    def ppr(self) -> float | None:
         """Share of the parameters that are gone (the paper's PPR)."""
         return share_gone(self.before.params, self.after.params)
 
     @property
-    def pruned_flops(self):
+    def pruned_flops(self) -> float | None:
         """Share of the FLOPs that are gone, or None where they are unknown."""
         return share_gone(self.before.flops, self.after.flops)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """The comparison as dicts, lists, strings and numbers, as it would come back from JSON."""
         shares = {"fpr": self.fpr, "ppr": self.ppr, "pruned_flops": self.pruned_flops}
         return json.loads(json.dumps({**shares, **dataclasses.asdict(self)}))
 
-    def __str__(self):
+    def __str__(self) -> str:
         shares = [percent(share) for share in (self.fpr, self.ppr, self.pruned_flops)]
         totals = [("", "FPR", "PPR", "params", "FLOPs", "pruned FLOPs", "size (MiB)")]
         for name, x, (fpr, ppr, flops) in (
@@ -71,7 +76,7 @@ class Comparison:
         ):
             counts = thousands(x.params), thousands(x.flops)
             totals.append((name, fpr, ppr, *counts, flops, mebibytes(x.size_bytes)))
-        rows = [("layer", "filters", "params", "FLOPs")]
+        rows: list[tuple[str, ...]] = [("layer", "filters", "params", "FLOPs")]
         for pair in self.layers:
             changes = (_change(pair, column) for column in ("filters", "params", "flops"))
             rows.append((pair.before.name, *changes))
@@ -80,7 +85,11 @@ class Comparison:
         return "\n".join([aligned(totals, left=1), *note, "", aligned(rows, left=1)])
 
 
-def compare(before, after, names=None):
+def compare(
+    before: keras.Model | Graph | Profile,
+    after: keras.Model | Graph | Profile,
+    names: Sequence[str] | None = None,
+) -> Comparison:
     """Puts two models side by side: FPR, PPR, parameters, FLOPs and size, in total and by layer.
 
     FPR is the share of filters that are gone. A filter is an output channel of a layer that creates
@@ -130,7 +139,7 @@ def compare(before, after, names=None):
 # -- which layer is which --------------------------------------------------------------------------
 
 
-def _pairs(before, after):
+def _pairs(before: Profile, after: Profile) -> Iterator[LayerComparison]:
     """The layers of `before` with what became of them."""
     ours, theirs = _costly(before), _costly(after)
     found = _by_name(ours, theirs)
@@ -147,11 +156,11 @@ def _pairs(before, after):
         yield LayerComparison(one, other)
 
 
-def _costly(x):
+def _costly(x: Profile) -> list[LayerProfile]:
     return [row for row in x.layers if row.params or row.flops != 0]
 
 
-def _by_name(ours, theirs):
+def _by_name(ours: list[LayerProfile], theirs: list[LayerProfile]) -> dict[str, LayerProfile]:
     """name -> counterpart: of the same path, or of the same last name where there is but one, as a
     rewritten model may have lost the layers around it."""
     found: dict[str, LayerProfile] = {}
@@ -163,7 +172,9 @@ def _by_name(ours, theirs):
     return found
 
 
-def _unique(rows, key):
+def _unique(
+    rows: Iterable[LayerProfile], key: Callable[[LayerProfile], str]
+) -> dict[tuple[str, str], LayerProfile]:
     """(key, type) -> the only row that has them."""
     sorted_out: dict[tuple[str, str], list[LayerProfile]] = {}
     for row in rows:
@@ -171,7 +182,7 @@ def _unique(rows, key):
     return {k: found[0] for k, found in sorted_out.items() if len(found) == 1}
 
 
-def _by_position(ours, theirs):
+def _by_position(ours: list[LayerProfile], theirs: list[LayerProfile]) -> dict[str, LayerProfile]:
     """name -> counterpart where both models are the same sequence of layers."""
     if [row.type for row in ours] != [row.type for row in theirs]:
         known = {(row.name, row.type) for row in ours}
@@ -187,21 +198,21 @@ def _by_position(ours, theirs):
 # -- printing --------------------------------------------------------------------------------------
 
 
-def _filters(row):
+def _filters(row: LayerProfile | None) -> int:
     return 0 if row is None else row.filters
 
 
-def share_gone(before, after):
+def share_gone(before: float | None, after: float | None) -> float | None:
     if before is None or after is None:
         return None
     return 1 - after / before if before else 0.0
 
 
-def percent(share):
+def percent(share: float | None) -> str:
     return "unknown" if share is None else f"{share:.1%}"
 
 
-def _change(pair, column):
+def _change(pair: LayerComparison, column: str) -> str:
     """ "16 -> 8", or one number where nothing changed."""
     old = getattr(pair.before, column)
     new = 0 if pair.after is None else getattr(pair.after, column)

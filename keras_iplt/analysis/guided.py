@@ -7,14 +7,20 @@ the accuracy recovers, then the next one does.
 
 import collections.abc
 import dataclasses
+import os
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+import keras
 
 from keras_iplt.analysis.guided_backup import GuidedBackup
 from keras_iplt.analysis.profiles import aligned, thousands
+from keras_iplt.analysis.sensitivities import Sensitivity
 from keras_iplt.analysis.sensitivities import sensitivity as analyse
 from keras_iplt.criteria import get as get_criterion
+from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import DataError, OptionError
-from keras_iplt.graph.names import as_list, by_layer
+from keras_iplt.graph.names import Layers, as_list, by_layer
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import trace
 from keras_iplt.planning.decide import countable, plan
@@ -59,7 +65,7 @@ class Guided:
     params: int
     steps: tuple[GuidedStep, ...]
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [("layer", "channels", self.metric, "params", "")]
         rows.append(("", "", f"{self.baseline:.4f}", thousands(self.params), ""))
         for step in self.steps:
@@ -69,22 +75,22 @@ class Guided:
 
 
 def prune_guided(
-    model,
-    train,
-    validation,
-    step=0.25,
-    tolerance=0.01,
-    epochs=5,
-    criterion="l1",
-    metric=None,
-    layers=None,
-    ignore=(),
-    convolutions_only=False,
-    path=None,
-    backup_dir=None,
-    verbose=1,
-    **fit_options,
-):
+    model: keras.Model,
+    train: Any,
+    validation: Any,
+    step: float = 0.25,
+    tolerance: float = 0.01,
+    epochs: int = 5,
+    criterion: AnyCriterion = "l1",
+    metric: str | None = None,
+    layers: Iterable[str] | None = None,
+    ignore: Layers = (),
+    convolutions_only: bool = False,
+    path: str | os.PathLike[str] | None = None,
+    backup_dir: str | os.PathLike[str] | None = None,
+    verbose: int = 1,
+    **fit_options: Any,
+) -> Guided:
     """Prunes one layer at a time, as far as a metric recovers. The model is left as it is.
 
     The least sensitive layer loses a share of its filters and the whole model is retrained for a
@@ -193,7 +199,9 @@ def prune_guided(
     return Guided(model, metric, baseline, value, params, tuple(steps))
 
 
-def _order(layers, sizes, analysis):
+def _order(
+    layers: Iterable[str] | None, sizes: Mapping[str, int], analysis: Callable[[], Sensitivity]
+) -> list[str]:
     """The layers in the order in which they are pruned."""
     order = list(analysis().ranking() if layers is None else layers)
     for name in order:
@@ -204,7 +212,7 @@ def _order(layers, sizes, analysis):
     return order
 
 
-def _checked(step, tolerance, epochs):
+def _checked(step: Any, tolerance: Any, epochs: Any) -> tuple[float, int]:
     share = check_share("step", step)
     if not share:
         raise OptionError(f"step: expected a number in (0, 1), received: {step!r}")
@@ -217,19 +225,19 @@ def _checked(step, tolerance, epochs):
     return share, epochs
 
 
-def _sizes(model, ignore, convolutions_only):
+def _sizes(model: keras.Model, ignore: Layers, convolutions_only: bool) -> dict[str, int]:
     """How many channels each layer has."""
     graph = trace(model)
     found = by_layer(graph, countable(graph, as_list(ignore), convolutions_only))
     return {name: sum(graph.groups[i].size for i in indices) for name, indices in found.items()}
 
 
-def _trained(model, data, epochs, options):
+def _trained(model: keras.Model, data: Any, epochs: int, options: dict[str, Any]) -> None:
     arrays, named = _arguments("train", data)
     model.fit(*arrays, epochs=epochs, verbose=0, **named, **options)
 
 
-def _evaluated(model, data):
+def _evaluated(model: keras.Model, data: Any) -> dict[str, float]:
     if not model.compiled:
         raise DataError(
             f"model {model.name!r} is not compiled: call model.compile(loss=…, metrics=[…]) to "
@@ -244,7 +252,7 @@ def _evaluated(model, data):
     return model.evaluate(*arrays, verbose=0, return_dict=True, **named)
 
 
-def _arguments(name, data):
+def _arguments(name: str, data: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What `fit` and `evaluate` take for `(x, y)`, `(x, y, sample_weight)` or a dataset."""
     if not isinstance(data, tuple):
         return (data,), {}
@@ -256,7 +264,7 @@ def _arguments(name, data):
     return data[:2], dict(zip(("sample_weight",), data[2:], strict=False))
 
 
-def _line(step, metric, baseline):
+def _line(step: GuidedStep, metric: str, baseline: float) -> str:
     done = "" if step.kept else ": taken back"
     return (
         f"{step.layer}: {step.left} of {step.size} channels, {metric} {step.value:.4f} "

@@ -1,7 +1,9 @@
 """A guided pruning that survives being killed: the best model so far, and every step until then."""
 
 import json
+import os
 import pathlib
+from typing import Any
 
 import keras
 
@@ -23,11 +25,11 @@ class GuidedBackup:
         made_for: what it has to have been made for to be of use, as JSON takes it.
     """
 
-    def __init__(self, directory, made_for):
+    def __init__(self, directory: str | os.PathLike[str], made_for: dict[str, Any]) -> None:
         self._directory = pathlib.Path(directory)
         self._note = self._directory / "guided.json"
         self._made_for = json.loads(json.dumps(made_for))
-        self._model = None  # the name of its file
+        self._model: str | None = None  # the name of its file
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -36,7 +38,7 @@ class GuidedBackup:
                 f"{str(directory)!r} ({error})"
             ) from error
 
-    def load(self):
+    def load(self) -> tuple[keras.Model | None, dict[str, Any]] | None:
         """`(model, state)` as they were saved, the model None where it is still the first one; or
         None if there is no backup."""
         if not self._note.exists():
@@ -61,7 +63,7 @@ class GuidedBackup:
             return None, state
         return keras.models.load_model(self._directory / self._model), state
 
-    def save(self, model, state):
+    def save(self, model: keras.Model | None, state: dict[str, Any]) -> None:
         """Writes a backup.
 
         Args:
@@ -79,7 +81,7 @@ class GuidedBackup:
         if model is not None and old is not None:
             (self._directory / old).unlink(missing_ok=True)
 
-    def delete(self):
+    def delete(self) -> None:
         """Removes the backup: the pruning is over."""
         self._note.unlink(missing_ok=True)
         if self._model is not None:

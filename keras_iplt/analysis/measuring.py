@@ -2,13 +2,16 @@
 
 import collections.abc
 import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 
+from keras_iplt.analysis.replay import Replay
 from keras_iplt.errors import DataError
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.walk import accepts
-from keras_iplt.running.observe import batches, without_gradients
+from keras_iplt.running.observe import Batch, batches, without_gradients
 
 __all__ = ["Examples", "Meter"]
 
@@ -24,7 +27,7 @@ class Examples:
         count: how many batches there are, once they have been gone through.
     """
 
-    def __init__(self, model, data):
+    def __init__(self, model: keras.Model, data: Any) -> None:
         if isinstance(data, collections.abc.Iterator):
             raise DataError(
                 "data: expected (x, y) or batches that can be gone through several times, "
@@ -35,7 +38,7 @@ class Examples:
         if self.first.y is None:
             raise DataError("data: expected labels to measure by, (x, y), received: x alone")
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Batch]:
         count = 0
         for count, batch in enumerate(batches(self._model, self._data), 1):  # noqa: B007
             yield batch
@@ -49,7 +52,7 @@ class Meter:
         names: of the loss and the metrics.
     """
 
-    def __init__(self, model, batch):
+    def __init__(self, model: keras.Model, batch: Batch) -> None:
         if not model.compiled:
             raise DataError(
                 f"model {model.name!r} is not compiled: call model.compile(loss=…, metrics=[…]) "
@@ -67,7 +70,9 @@ class Meter:
                 if id(variable) in before:
                     variable.assign(before[id(variable)])
 
-    def measured(self, replay, changes, given):
+    def measured(
+        self, replay: Replay, changes: Sequence[Sequence[Any]], given: Examples
+    ) -> list[dict[str, float]]:
         """The loss and the metrics after each of several changes.
 
         Args:
@@ -94,13 +99,13 @@ class Meter:
         return [one.read() for one in sums]
 
 
-def _timed(function, *arguments):
+def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     begin = time.perf_counter()
     result = function(*arguments)
     return result, time.perf_counter() - begin
 
 
-def _is_worth_it(steps, seconds):
+def _is_worth_it(steps: Sequence[Any], seconds: float) -> bool:
     """Whether to compile steps that would otherwise take so many seconds."""
     return seconds * _SAVED > _TRACING * len(steps)
 
@@ -109,16 +114,19 @@ class _Sum:
     """The loss and the metrics after one change, batch by batch. The state of the metrics is kept
     here, as if they were the model's own."""
 
-    def __init__(self, model, variables, change):
+    def __init__(
+        self, model: keras.Model, variables: Sequence[keras.Variable], change: Sequence[Any]
+    ) -> None:
         self.change = change
         self._model = model
         # What weights are penalised for is read in the scope, or not found.
         penalised = [(v, v.value) for v in model.trainable_variables if v.regularizer]
         self._values = [*penalised, *zip(variables, change, strict=True)]
-        self._states = None
-        self._found, self._loss, self._count = {}, 0.0, 0
+        self._states: list[tuple[keras.Variable, Any]] | None = None
+        self._found: dict[str, Any] = {}
+        self._loss, self._count = 0.0, 0
 
-    def add(self, batch, outputs, losses):
+    def add(self, batch: Batch, outputs: Any, losses: list[Any]) -> None:
         with keras.StatelessScope([*self._values, *(self._states or ())], True) as scope:
             scope.losses.extend(losses)
             if self._states is None:
@@ -131,12 +139,12 @@ class _Sum:
         self._loss += size * float(numbers_of(self._found["loss"]))
         self._count += size
 
-    def read(self):
+    def read(self) -> dict[str, float]:
         found = {name: float(numbers_of(value)) for name, value in self._found.items()}
         return found | {"loss": self._loss / self._count}
 
 
-def _figures(model, batch, outputs):
+def _figures(model: keras.Model, batch: Batch, outputs: Any) -> dict[str, Any]:
     """The loss of a batch, and what the metrics say of all so far."""
     # Who overrides compute_loss may know no `training`, which Keras got later.
     training = {"training": False} if accepts(model.compute_loss, "training") else {}

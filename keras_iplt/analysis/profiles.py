@@ -10,12 +10,14 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_iplt.errors import OptionError
-from keras_iplt.graph.channels import SOLID, Call, Graph
+from keras_iplt.graph.channels import SOLID, Call, Graph, Shape, Work
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.trace import Tracer, trace
@@ -47,7 +49,7 @@ class LayerProfile:
 
     name: str
     type: str
-    output_shape: tuple
+    output_shape: Shape | tuple[Shape, ...]
     params: int
     filters: int
     prunable: int
@@ -78,12 +80,12 @@ class Profile:
     layers: tuple[LayerProfile, ...]
     input_shape: tuple[tuple[int | None, ...], ...]
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """The profile as dicts, lists, strings and numbers, as it would come back from JSON."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
-    def __str__(self):
-        rows = [("layer", "type", "output shape", "params", "MACs", "FLOPs")]
+    def __str__(self) -> str:
+        rows: list[tuple[str, ...]] = [("layer", "type", "output shape", "params", "MACs", "FLOPs")]
         for x in self.layers:
             counts = (x.params, x.macs, x.flops)
             rows.append((x.name, x.type, str(x.output_shape), *map(thousands, counts)))
@@ -93,7 +95,7 @@ class Profile:
         note = f"{trainable} trainable parameters, {size} MiB"
         return "\n".join([aligned(rows, left=3), note, *self._unknown()])
 
-    def _unknown(self):
+    def _unknown(self) -> Iterator[str]:
         """A line that says why something was not counted."""
         if self.flops is not None:
             return
@@ -107,7 +109,7 @@ class Profile:
             yield f"FLOPs unknown: {names} cannot be counted; all other layers take {rest}"
 
 
-def profile(model, input_shape=None):
+def profile(model: keras.Model | Graph, input_shape: Any = None) -> Profile:
     """Counts parameters, multiply-adds, FLOPs and bytes.
 
     FLOPs are 2 × (multiply-adds + bias additions) per example: "same" padding in full, no batch
@@ -144,8 +146,9 @@ def profile(model, input_shape=None):
     graph = model if isinstance(model, Graph) else trace(model)
     model = graph.model
     function = graph.function
+    source: Graph | Tracer = graph
     if input_shape is None:
-        source, shapes = graph, tuple(tuple(x.shape) for x in function.inputs)
+        shapes = tuple(tuple(x.shape) for x in function.inputs)
     else:
         shapes = _given_shapes(function, input_shape)
         source = _read_again(function, shapes)
@@ -166,7 +169,7 @@ def profile(model, input_shape=None):
 # -- counting --------------------------------------------------------------------------------------
 
 
-def _layers(graph, calls, works):
+def _layers(graph: Graph, calls: Iterable[Call], works: Collection[Work]) -> Iterator[LayerProfile]:
     """A `LayerProfile` per row."""
     calls = [call for call in calls if call.carry != _MODEL]
     working = {work.path for work in works}
@@ -194,7 +197,7 @@ def _layers(graph, calls, works):
         )
 
 
-def _rows(calls, costly):
+def _rows(calls: Iterable[Call], costly: Container[str]) -> dict[str, Call]:
     """path -> first call, for each layer, and for each operation that costs something outside of
     any. Nested models are gone into; wrappers and attention stand for the layers inside them."""
     layers = {
@@ -209,7 +212,7 @@ def _rows(calls, costly):
     return rows
 
 
-def _by_row(things, rows):
+def _by_row(things: Iterable[Any], rows: Container[str]) -> Mapping[str, list[Any]]:
     """row -> the works (or slices) that belong to it."""
     found = collections.defaultdict(list)
     for thing in things:
@@ -217,21 +220,21 @@ def _by_row(things, rows):
     return found
 
 
-def _owner(path, rows):
+def _owner(path: str, rows: Container[str]) -> str:
     """The row that something at `path` belongs to: its own, or that of the layer around it."""
     while path and path not in rows:
         path = path.rpartition("/")[0]
     return path
 
 
-def _not_yet(counted, weights):
+def _not_yet(counted: set[int], weights: Iterable[keras.Variable]) -> int:
     """How many numbers the weights hold that are not counted yet."""
     new = [w for w in weights if id(w) not in counted]
     counted.update(map(id, new))
     return sum(math.prod(w.shape) for w in new)
 
 
-def _is_uncounted(call, working):
+def _is_uncounted(call: Call, working: Container[str]) -> bool:
     """Whether an operation multiplies, but nobody said how often: a layer with weights that could
     not be read, or a product of a form that no rule understands."""
     operation = call.operation
@@ -241,21 +244,24 @@ def _is_uncounted(call, working):
     return bool(weights) and call.inner is None and rule_for(operation) is None
 
 
-def _cost(works):
+def _cost(works: Collection[Work]) -> tuple[int | None, int | None]:
     """`(multiply-adds, FLOPs)` of some works."""
     macs = _total([work for work in works if not work.adds])
     everything = _total(works)
     return macs, None if everything is None else 2 * everything
 
 
-def _total(works):
+def _total(works: Collection[Work]) -> int | None:
     """The number of operations, or None where the number of positions is unknown."""
-    if any(work.factor is None for work in works):
-        return None
-    return sum(work.factor * math.prod(map(len, work.axes)) for work in works)
+    total = 0
+    for work in works:
+        if work.factor is None:
+            return None
+        total += work.factor * math.prod(map(len, work.axes))
+    return total
 
 
-def _bits(dtype):
+def _bits(dtype: str) -> int:
     """The size of a number: "bfloat16" -> 16, "float8_e4m3fn" -> 8, "bool" -> 8."""
     digits = re.search(r"\d+", keras.backend.standardize_dtype(dtype))
     return int(digits.group()) if digits else 8
@@ -264,7 +270,7 @@ def _bits(dtype):
 # -- other sizes -----------------------------------------------------------------------------------
 
 
-def _read_again(function, shapes):
+def _read_again(function: keras.Function, shapes: Sequence[Shape]) -> Tracer:
     """A `Tracer` that read the graph at these shapes."""
     tracer = Tracer()
     try:
@@ -278,14 +284,13 @@ def _read_again(function, shapes):
     return tracer
 
 
-def _given_shapes(function, given):
+def _given_shapes(function: keras.Function, given: Any) -> tuple[Shape, ...]:
     """One shape per flat input, with an unknown batch."""
     recorded = [tuple(x.shape) for x in function.inputs]
     names = [x.name for x in function.inputs]
     wanted = recorded[0] if len(recorded) == 1 else dict(zip(names, recorded, strict=True))
     shapes = _one_per_input(given, names)
-    fit = shapes is not None and all(map(_fits, shapes, recorded))
-    if not fit:
+    if shapes is None or not all(map(_fits, shapes, recorded)):
         raise OptionError(
             "input_shape: expected positive whole numbers, with or without a batch axis, for "
             f"{wanted} ({'a list or dict of shapes' if len(names) > 1 else 'one shape'}), "
@@ -297,7 +302,7 @@ def _given_shapes(function, given):
     )
 
 
-def _one_per_input(given, names):
+def _one_per_input(given: Any, names: list[str]) -> list[Any] | None:
     """A list with an entry per input, or None where the structure does not fit."""
     if isinstance(given, dict):
         return [given[name] for name in names] if set(given) == set(names) else None
@@ -308,7 +313,7 @@ def _one_per_input(given, names):
     return list(given) if len(given) == len(names) else None
 
 
-def _fits(shape, known):
+def _fits(shape: Any, known: Shape) -> bool:
     """Whether this is a shape, with or without a batch axis, for an input of that rank."""
     if not isinstance(shape, (list, tuple)) or len(shape) not in (len(known), len(known) - 1):
         return False
@@ -321,7 +326,7 @@ def _fits(shape, known):
 # -- printing --------------------------------------------------------------------------------------
 
 
-def aligned(rows, left):
+def aligned(rows: Sequence[Sequence[str]], left: int) -> str:
     """Rows of text as a table, the first `left` columns to the left and the others to the right."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -334,15 +339,15 @@ def aligned(rows, left):
     )
 
 
-def thousands(count):
+def thousands(count: int | None) -> str:
     """12345 -> "12,345", None -> "unknown"."""
     return "unknown" if count is None else f"{count:,}"
 
 
-def mebibytes(size):
+def mebibytes(size: float) -> str:
     """Bytes in MiB, which is what papers print as "MB" of a weight file."""
     return f"{size / 2**20:.2f}"
 
 
-def _readable(shapes):
+def _readable(shapes: Sequence[Shape]) -> Any:
     return shapes[0] if len(shapes) == 1 else list(shapes)

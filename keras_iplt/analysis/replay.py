@@ -10,6 +10,7 @@ What is run again and again can be compiled, where the backend does that fast (T
 """
 
 import dataclasses
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -31,22 +32,22 @@ class _Step(NamedTuple):
     """An operation, its arguments with slots for tensors, and the places of its outputs."""
 
     operation: Any
-    args: tuple
-    kwargs: dict
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     outputs: list[int]
 
     @property
-    def inputs(self):
+    def inputs(self) -> list[int]:
         return _places((self.args, self.kwargs))
 
-    def uses(self, variables):
+    def uses(self, variables: set[int]) -> bool:
         """Whether it computes with one of these variables, given by their ids."""
         own = getattr(self.operation, "weights", ())
         return any(
             id(v) in variables for v in (*own, *keras.tree.flatten((self.args, self.kwargs)))
         )
 
-    def run(self, values):
+    def run(self, values: dict[int, Any]) -> None:
         args, kwargs = _filled((self.args, self.kwargs), values)
         outputs = keras.tree.flatten(self.operation(*args, **kwargs))
         values.update(zip(self.outputs, outputs, strict=True))
@@ -56,8 +57,8 @@ class Begun(NamedTuple):
     """What does not depend on the variables: values by place, losses that layers added, and
     whether a value carries a mask."""
 
-    values: dict
-    losses: list
+    values: dict[int, Any]
+    losses: list[Any]
     masked: bool
 
 
@@ -72,7 +73,7 @@ class Replay:
         once, again: the steps that these do not reach, and those that they do.
     """
 
-    def __init__(self, function, variables):
+    def __init__(self, function: keras.Function, variables: Sequence[keras.Variable]) -> None:
         self.variables = list(variables)
         self._steps: list[_Step] = []
         self._count = 0
@@ -86,13 +87,13 @@ class Replay:
         self._drop_again = _last_uses(self.again, ends)
         self._start, self._end = self._begin, self._finish
 
-    def begin(self, inputs):
+    def begin(self, inputs: Sequence[Any]) -> Begun:
         """Runs what does not depend on the variables."""
         values, losses = self._start(inputs)
         masked = any(private.mask_of(x) is not None for x in values.values())
         return Begun(values, losses, masked)
 
-    def finish(self, begun, numbers):
+    def finish(self, begun: Begun, numbers: Sequence[Any]) -> tuple[Any, list[Any]]:
         """Runs the rest.
 
         Args:
@@ -107,7 +108,7 @@ class Replay:
         outputs, losses = finish(begun.values, numbers)
         return outputs, begun.losses + losses
 
-    def compile(self, once=True, again=True):
+    def compile(self, once: bool = True, again: bool = True) -> None:
         """From now on, what is run once for each batch, or again and again, runs compiled. Not for
         models whose layers add losses or masks there; does nothing on backends where compiling
         takes longer than it saves."""
@@ -115,35 +116,35 @@ class Replay:
             self._start = _compiled(self._begin) if once else self._start
             self._end = _compiled(self._finish) if again else self._end
 
-    def _begin(self, inputs):
+    def _begin(self, inputs: Sequence[Any]) -> tuple[dict[int, Any], list[Any]]:
         values = dict(zip(self._inputs, inputs, strict=True))
         with keras.StatelessScope(collect_losses=True) as scope:
             self._run(self.once, self._drop_once, values)
         return {place: x for place, x in values.items() if place in self._kept}, scope.losses
 
-    def _finish(self, values, numbers):
+    def _finish(self, values: dict[int, Any], numbers: Sequence[Any]) -> tuple[Any, list[Any]]:
         values = dict(values)
         pairs = zip(self.variables, numbers, strict=True)
         with keras.StatelessScope(pairs, collect_losses=True) as scope:
             self._run(self.again, self._drop_again, values)
         return _filled(self._outputs, values), scope.losses
 
-    def _slots(self, tensors):
+    def _slots(self, tensors: Sequence[Any]) -> list[_Slot]:
         self._count += len(tensors)
         return [_Slot(self._count - i) for i in range(len(tensors), 0, -1)]
 
-    def _record(self, node, args, kwargs):
+    def _record(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         operation = node.operation
         if is_graph_model(operation):
             inputs = keras.tree.flatten(args[0] if args else kwargs["inputs"])
-            return walk(private.function_of(operation), inputs, self._record)
+            return walk(private.known_function(operation), inputs, self._record)
         if isinstance(operation, keras.Layer) and accepts(operation.call, "training"):
             kwargs = {**kwargs, "training": False}
         outputs = self._slots(node.outputs)
         self._steps.append(_Step(operation, args, kwargs, _places(outputs)))
         return outputs
 
-    def _divided(self, changed):
+    def _divided(self, changed: set[int]) -> tuple[list[_Step], list[_Step]]:
         """The steps that the variables do not reach, and those that they do."""
         once, again = [], []
         reached: set[int] = set()
@@ -155,25 +156,27 @@ class Replay:
                 once.append(step)
         return once, again
 
-    def _run(self, steps, drop, values):
+    def _run(
+        self, steps: Sequence[_Step], drop: dict[int, list[int]], values: dict[int, Any]
+    ) -> None:
         for index, step in enumerate(steps):
             step.run(values)
             for place in drop.get(index, ()):
                 del values[place]
 
 
-def _places(structure):
+def _places(structure: Any) -> list[int]:
     return [x.place for x in keras.tree.flatten(structure) if isinstance(x, _Slot)]
 
 
-def _filled(structure, values):
+def _filled(structure: Any, values: dict[int, Any]) -> Any:
     """The structure with values in place of slots."""
     return keras.tree.map_structure(
         lambda x: values[x.place] if isinstance(x, _Slot) else x, structure
     )
 
 
-def _last_uses(steps, kept):
+def _last_uses(steps: Sequence[_Step], kept: Container[int]) -> dict[int, list[int]]:
     """index of a step -> the places that nobody needs after it, so that memory holds no more than
     it has to."""
     last: dict[int, int] = {}
@@ -186,18 +189,18 @@ def _last_uses(steps, kept):
     return found
 
 
-def _compiled(function):
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of tensors, traced for each shape of these; its second result is an empty list."""
     import tensorflow as tf
 
-    def found(*given):
+    def found(*given: Any) -> Any:
         results, _ = function(*given)
         return results, [getattr(x, private.LOGITS, None) for x in keras.tree.flatten(results)]
 
     traced = tf.function(found, autograph=False)
-    made: dict = {}
+    made: dict[Any, Callable[..., Any]] = {}
 
-    def call(*given):
+    def call(*given: Any) -> Any:
         shapes = tuple(tuple(x.shape) for x in keras.tree.flatten(given))
         if shapes not in made:  # by hand: TensorFlow warns of functions that are often traced
             made[shapes] = traced.get_concrete_function(*given)

@@ -9,6 +9,9 @@ import dataclasses
 import itertools
 import json
 import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,11 +20,14 @@ from keras_iplt.analysis.measuring import Examples, Meter
 from keras_iplt.analysis.profiles import aligned
 from keras_iplt.analysis.replay import Replay
 from keras_iplt.criteria import get as get_criterion
+from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError
-from keras_iplt.graph.names import as_list, by_layer
+from keras_iplt.graph.channels import Graph
+from keras_iplt.graph.names import Layers, as_list, by_layer
 from keras_iplt.graph.slices import kept_axes, numbers_of, zeroed
 from keras_iplt.graph.trace import graph_for
 from keras_iplt.planning.decide import candidates_of, check_weights, countable, ranked
+from keras_iplt.running.observe import Batch
 from keras_iplt.support.arguments import check_share
 from keras_iplt.support.files import checked, replacing
 from keras_iplt.support.fingerprints import fingerprint
@@ -54,17 +60,17 @@ class Sensitivity:
     sizes: tuple[int, ...]
     ratios: tuple[float, ...]
     removed: np.ndarray
-    baseline: dict
-    values: dict
+    baseline: dict[str, float]
+    values: dict[str, np.ndarray]
 
-    def drop(self, metric=None):
+    def drop(self, metric: str | None = None) -> np.ndarray:
         """Array `(layers, ratios)`: how much worse than the whole model each is (or, where
         negative, better)."""
         name = self._name(metric)
         worse = self.baseline[name] - self.values[name]
         return -worse if less_is_better(name) else worse
 
-    def per_layer(self, drop=0.01, metric=None):
+    def per_layer(self, drop: float = 0.01, metric: str | None = None) -> dict[str, float]:
         """How much each layer can lose by itself: `{layer: ratio}`, for `keras_iplt.plan`.
 
         Together they cost more than each by itself: begin with a small drop, and train.
@@ -79,11 +85,11 @@ class Sensitivity:
         held = np.logical_and.accumulate(self.drop(metric) <= drop + 1e-9, axis=1).sum(axis=1)
         return {name: (0.0, *self.ratios)[n] for name, n in zip(self.layers, held, strict=True)}
 
-    def ranking(self, metric=None):
+    def ranking(self, metric: str | None = None) -> tuple[str, ...]:
         """The layers, the least sensitive first, by the mean drop over all ratios."""
         return tuple(self.layers[i] for i in np.argsort(self.drop(metric).mean(1), kind="stable"))
 
-    def to_plain(self):
+    def to_plain(self) -> dict[str, Any]:
         """The result as dicts, lists, strings and numbers; what is not a number is None."""
         return {
             "format": _FORMAT,
@@ -97,7 +103,7 @@ class Sensitivity:
         }
 
     @classmethod
-    def from_plain(cls, content):
+    def from_plain(cls, content: Mapping[str, Any]) -> "Sensitivity":
         """A result from what `to_plain` made."""
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']!r}")
@@ -112,12 +118,12 @@ class Sensitivity:
             values={name: np.array(rows, float) for name, rows in content["values"].items()},
         )
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The result as text that `from_json` reads."""
         return json.dumps(self.to_plain())
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str) -> "Sensitivity":
         """A result from the text that `to_json` wrote, or from the file that was written while it
         was measured."""
         try:
@@ -128,10 +134,10 @@ class Sensitivity:
                 f"{type(error).__name__}: {error}"
             ) from error
 
-    def _name(self, metric):
+    def _name(self, metric: str | None) -> str:
         return watched(self.values, self.metric if metric is None else metric)
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [("layer", "channels", *(f"{ratio:.0%}" for ratio in self.ratios))]
         for name, size, values in zip(
             self.layers, self.sizes, self.values[self.metric], strict=True
@@ -142,16 +148,16 @@ class Sensitivity:
 
 
 def sensitivity(
-    model,
-    data,
-    ratios=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-    criterion="l2",
-    metric=None,
-    ignore=(),
-    convolutions_only=False,
-    path=None,
-    verbose=1,
-):
+    model: keras.Model | Graph,
+    data: Any,
+    ratios: Iterable[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    criterion: AnyCriterion = "l2",
+    metric: str | None = None,
+    ignore: Layers = (),
+    convolutions_only: bool = False,
+    path: str | os.PathLike[str] | None = None,
+    verbose: int = 1,
+) -> Sensitivity:
     """Measures what each layer of a model can lose by itself: loss and metrics per layer and share
     of its filters. The model is left as it is.
 
@@ -234,7 +240,7 @@ def sensitivity(
 # -- what goes -------------------------------------------------------------------------------------
 
 
-def _checked_ratios(ratios):
+def _checked_ratios(ratios: Any) -> tuple[float, ...]:
     if not isinstance(ratios, collections.abc.Iterable) or isinstance(ratios, str):
         raise OptionError(f"ratios: expected several numbers, received: {ratios!r}")
     ratios = tuple(check_share("ratios", ratio) for ratio in ratios)
@@ -246,7 +252,7 @@ def _checked_ratios(ratios):
 class _Unit:
     """The channels that go from a layer at a ratio: those that `per_layer` of `plan` takes."""
 
-    def __init__(self, graph, candidates, ratio):
+    def __init__(self, graph: Graph, candidates: Sequence[Any], ratio: float) -> None:
         self._graph, chosen = graph, []
         self.size = sum(c.size for c in candidates)
         for candidate in candidates:
@@ -261,7 +267,7 @@ class _Unit:
             if any(touched[piece.ids].any() for piece in pieces)
         ]
 
-    def zeros(self):
+    def zeros(self) -> list[Any]:
         """What the variables hold when the channels are zero."""
         found = []
         for variable in self.variables:
@@ -277,11 +283,11 @@ class _Unit:
 class _Journal:
     """The file in which a result grows."""
 
-    def __init__(self, path, fingerprint):
+    def __init__(self, path: str | os.PathLike[str] | None, fingerprint: str) -> None:
         self.path = None if path is None else checked(path)
         self._fingerprint = fingerprint
 
-    def load(self, result):
+    def load(self, result: Sensitivity) -> int:
         """Fills a result with what has been measured already; returns how many layers have."""
         if self.path is None or not self.path.exists():
             return 0
@@ -303,14 +309,14 @@ class _Journal:
         result.values.update(earlier.values)
         return done
 
-    def save(self, result, done):
+    def save(self, result: Sensitivity, done: int) -> None:
         if self.path is not None:
             note = {**result.to_plain(), "done": done, "fingerprint": self._fingerprint}
             with replacing(self.path) as partial:
                 partial.write_text(json.dumps(note))
 
 
-def _fingerprint(graph, result, candidates, batch):
+def _fingerprint(graph: Graph, result: Sensitivity, candidates: Iterable[Any], batch: Batch) -> str:
     """What tells one analysis from another: operations, weights, what goes, and data."""
     parts = (graph.signature, result.ratios, result.metric, result.layers)
     arrays = [c.order for c in candidates] + [result.removed]
@@ -319,5 +325,5 @@ def _fingerprint(graph, result, candidates, batch):
     return fingerprint(parts, arrays)
 
 
-def _number(value):
+def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None

@@ -1,23 +1,27 @@
 """How far what a file computes is from what the Keras model computes."""
 
+import pathlib
+from typing import Any
+
+import keras
 import numpy as np
 
 from keras_iplt.errors import DataError, ExportError, PruningError
-from keras_iplt.exporting.examples import joined
+from keras_iplt.exporting.examples import Arrays, joined
 from keras_iplt.exporting.formats import one_line
-from keras_iplt.exporting.runtimes import load, outputs_of
+from keras_iplt.exporting.runtimes import Runtime, load, outputs_of
 
 __all__ = ["difference_of", "expected_of", "found_by", "to_compare"]
 
 
-def to_compare(samples, batch_size):
+def to_compare(samples: list[Arrays], batch_size: int | None) -> list[Arrays]:
     """Batches: of each example alone and of two, if any size is to do, else of that many."""
     if batch_size is None:
         return [*samples, joined(samples, 2)]
     return [joined(samples[i:] + samples[:i], batch_size) for i in range(len(samples))]
 
 
-def expected_of(model, given, data):
+def expected_of(model: keras.Model, given: list[Arrays], data: Any) -> list[Arrays]:
     """What the Keras model computes."""
     try:
         expected = [outputs_of(model, inputs) for inputs in given]
@@ -35,7 +39,9 @@ def expected_of(model, given, data):
     return expected
 
 
-def found_by(model, path, format, given):
+def found_by(
+    model: keras.Model, path: pathlib.Path, format: str, given: list[Arrays]
+) -> tuple[Runtime, list[Arrays]]:
     """The runtime, and what it computes."""
     try:
         runtime = load(model, path, format)
@@ -49,7 +55,7 @@ def found_by(model, path, format, given):
         ) from error
 
 
-def difference_of(expected, found):
+def difference_of(expected: list[Arrays], found: list[Arrays]) -> float:
     """How far outputs are apart, relative to the largest number of that output."""
     worst = 0.0
     pairs = [zip(*both, strict=True) for both in zip(expected, found, strict=True)]
@@ -70,6 +76,6 @@ def difference_of(expected, found):
     return worst
 
 
-def _numbers(x):
+def _numbers(x: Any) -> np.ndarray:
     """As float64: differences of booleans and of unsigned integers are none."""
     return np.asarray(x, "float64")

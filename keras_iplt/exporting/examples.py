@@ -1,6 +1,7 @@
 """Examples to measure and to compare on."""
 
 import itertools
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,10 +9,12 @@ import numpy as np
 from keras_iplt.errors import DataError
 from keras_iplt.running.observe import batches
 
-__all__ = ["examples", "joined"]
+__all__ = ["Arrays", "examples", "joined"]
+
+Arrays = list[np.ndarray]  # one per input or output
 
 
-def examples(model, data, most, needed):
+def examples(model: keras.Model, data: Any, most: int, needed: bool) -> list[Arrays]:
     """Up to so many examples: lists of arrays with a batch axis of 1, one per input.
 
     Args:
@@ -21,7 +24,7 @@ def examples(model, data, most, needed):
         needed: whether random ones will not do.
     """
     if data is not None:
-        found: list[list] = []
+        found: list[Arrays] = []
         for batch in batches(model, data):
             arrays = [keras.ops.convert_to_numpy(x) for x in batch.inputs]
             found += [[x[i : i + 1] for x in arrays] for i in range(len(arrays[0]))]
@@ -36,7 +39,7 @@ def examples(model, data, most, needed):
     return [[_random(random, x) for x in keras.tree.flatten(model.inputs)] for _ in range(4)]
 
 
-def _random(random, x):
+def _random(random: np.random.Generator, x: keras.KerasTensor) -> np.ndarray:
     shape = (1, *x.shape[1:])
     if None in shape:
         raise DataError(
@@ -50,7 +53,7 @@ def _random(random, x):
     return keras.ops.convert_to_numpy(keras.ops.cast(random.normal(size=shape), x.dtype))
 
 
-def joined(samples, batch_size):
+def joined(samples: list[Arrays], batch_size: int) -> Arrays:
     """One batch of so many of the examples, as long as they are of the same size as the first."""
     alike = [s for s in samples if [x.shape for x in s] == [x.shape for x in samples[0]]]
     several = list(itertools.islice(itertools.cycle(alike), batch_size))

@@ -2,7 +2,9 @@
 
 import dataclasses
 import gzip
+import os
 import pathlib
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -14,6 +16,7 @@ from keras_iplt.exporting.examples import examples
 from keras_iplt.exporting.formats import FORMATS, PRECISIONS, io_names, write
 from keras_iplt.exporting.onnx_files import check_installed
 from keras_iplt.exporting.precision import in_float32, precisions_of
+from keras_iplt.graph.channels import Shape
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.support.files import beside, put_in_place
 from keras_iplt.support.text import printable
@@ -49,10 +52,10 @@ class Export:
     tolerance: float
     latency: float
     runtime: str
-    inputs: dict
-    outputs: dict
+    inputs: dict[str, Shape]
+    outputs: dict[str, Shape]
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """The same as dicts, lists, strings and numbers."""
         shapes = {
             name: {key: list(shape) for key, shape in getattr(self, name).items()}
@@ -60,8 +63,8 @@ class Export:
         }
         return {**dataclasses.asdict(self), **shapes}
 
-    def __str__(self):
-        def listed(shapes):
+    def __str__(self) -> str:
+        def listed(shapes: dict[str, Shape]) -> str:
             return ", ".join(f"{printable(name)} {shape}" for name, shape in shapes.items())
 
         return "\n".join([
@@ -74,8 +77,14 @@ class Export:
 
 
 def export(
-    model, path, format=None, precision="float32", data=None, batch_size="auto", tolerance=None
-):
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    precision: str = "float32",
+    data: Any = None,
+    batch_size: int | Literal["auto"] | None = "auto",
+    tolerance: float | None = None,
+) -> Export:
     """Writes a model for use elsewhere: as .tflite, .onnx, SavedModel or .keras.
 
     The model is written beside its place, loaded in the runtime that it is for, and compared with
@@ -151,14 +160,14 @@ def export(
 # -- what is asked for --
 
 
-def _path(path):
+def _path(path: str | os.PathLike[str]) -> pathlib.Path:
     try:
         return pathlib.Path(path)
     except TypeError as error:
         raise OptionError(f"path: expected a path, received: {path!r}") from error
 
 
-def _format(path, format):
+def _format(path: str | os.PathLike[str], format: str | None) -> str:
     """The format that was asked for, or that a path says."""
     if format is None:
         suffix = pathlib.Path(path).suffix
@@ -173,7 +182,9 @@ def _format(path, format):
     return format
 
 
-def _check(model, path, format, precision, tolerance):
+def _check(
+    model: keras.Model, path: pathlib.Path, format: str, precision: str, tolerance: float | None
+) -> None:
     if not isinstance(model, (keras.Sequential, private.Functional)) or not model.built:
         raise ModelError(
             f"model: expected a built Functional or Sequential model, received: {model!r}. A "
@@ -220,32 +231,33 @@ def _check(model, path, format, precision, tolerance):
             raise WeightsError(f"weights: expected numbers, received NaN in {variable.path}")
 
 
-def _batch_size(model, format, batch_size):
+def _batch_size(model: keras.Model, format: str, batch_size: int | str | None) -> int | None:
     """What is asked for, or what the inputs of the model say, or what suits the format."""
-    valid = batch_size in ("auto", None) or (type(batch_size) is int and batch_size > 0)
-    if not valid:
+    auto = batch_size == "auto"
+    wanted = batch_size if type(batch_size) is int else None
+    if not auto and batch_size is not None and (wanted is None or wanted < 1):
         raise OptionError(
             f"batch_size: expected a positive integer, None or 'auto', received: {batch_size!r}"
         )
     fixed = {x.shape[0] for x in keras.tree.flatten(model.inputs)} - {None}
     own = min(fixed, default=None)
-    if batch_size == "auto":
+    if auto:
         return 1 if own is None and format == "tflite" else own
-    if batch_size != own and (fixed or format == "keras"):
+    if wanted != own and (fixed or format == "keras"):
         raise OptionError(
             f"batch_size: expected that of the model's inputs, {own}"
             + (", which a .keras file keeps" if format == "keras" else "")
             + f"; received: {batch_size!r}"
         )
-    return batch_size
+    return wanted
 
 
-def _tolerance(model, precision):
+def _tolerance(model: keras.Model, precision: str) -> float:
     own = [_OWN_TOLERANCES.get(dtype, 0) for dtype in precisions_of(model)]
     return max(_TOLERANCES[precision], *own, 0)
 
 
-def _sizes(path):
+def _sizes(path: pathlib.Path) -> tuple[int, int]:
     """Bytes of a file or of all files in a directory, as they are and after gzip."""
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     contents = [file.read_bytes() for file in files]

@@ -1,14 +1,18 @@
 """Writing a model in a format, with inputs and outputs that have names."""
 
 import os
+import pathlib
 import re
 import tempfile
 import warnings
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ExportError
+from keras_iplt.exporting.examples import Arrays
 from keras_iplt.exporting.onnx_files import onnx_content
 
 __all__ = ["FORMATS", "PRECISIONS", "io_names", "one_line", "write"]
@@ -17,7 +21,14 @@ PRECISIONS = ("float32", "float16", "dynamic", "int8")
 FORMATS = {"tflite": ".tflite", "onnx": ".onnx", "saved_model": "", "keras": ".keras"}
 
 
-def write(model, path, format, precision, batch_size, samples):
+def write(
+    model: keras.Model,
+    path: pathlib.Path,
+    format: str,
+    precision: str,
+    batch_size: int | None,
+    samples: list[Arrays],
+) -> None:
     """Writes a model.
 
     Args:
@@ -39,7 +50,7 @@ def write(model, path, format, precision, batch_size, samples):
         ) from error
 
 
-def one_line(error):
+def one_line(error: BaseException) -> str:
     """What sort of error it is, and what it says: colours, line breaks and most of a novel left
     out."""
     text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
@@ -49,11 +60,11 @@ def one_line(error):
 # -- names --
 
 
-def io_names(model):
+def io_names(model: keras.Model) -> tuple[list[str], list[str]]:
     """Names of inputs and of outputs as they stand in what is written: keys where the model has
     a dict of them, else the names of input tensors and output layers; numbered where several would
     be called the same."""
-    function = private.function_of(model)
+    function = private.known_function(model)
     inputs = _named(private.input_structure(function), [x.name for x in function.inputs])
     layers = [private.producer_of(x).name for x in keras.tree.flatten(function.outputs)]
     outputs = _named(private.output_structure(function), layers)
@@ -61,7 +72,7 @@ def io_names(model):
     return names[: len(inputs)], names[len(inputs) :]
 
 
-def _named(structure, names):
+def _named(structure: Any, names: list[str]) -> list[str]:
     """The names, or the keys of a dict in their place."""
     if not isinstance(structure, dict):
         return names
@@ -70,7 +81,7 @@ def _named(structure, names):
     return [str(keys.get(i, name)) for i, name in enumerate(names)]
 
 
-def _apart(names):
+def _apart(names: Iterable[str]) -> list[str]:
     """Identifiers that differ from each other."""
     found: list[str] = []
     for name in map(_identifier, names):
@@ -79,7 +90,7 @@ def _apart(names):
     return found
 
 
-def _identifier(name):
+def _identifier(name: str) -> str:
     """TensorFlow wants a letter first."""
     name = re.sub(r"\W", "_", name).lstrip("_")
     return name if name[:1].isalpha() else f"x_{name}"
@@ -88,20 +99,20 @@ def _identifier(name):
 # -- writers --
 
 
-def _serving(model, batch_size):
+def _serving(model: keras.Model, batch_size: int | None) -> Any:
     """A `tf.Module` that holds the weights, with a function `serve` that has names."""
     import tensorflow as tf
 
     names, output_names = io_names(model)
-    inputs = private.function_of(model).inputs
+    inputs = private.known_function(model).inputs
     specs = [
         tf.TensorSpec((batch_size, *x.shape[1:]), x.dtype, name=name)
         for name, x in zip(names, inputs, strict=True)
     ]
 
-    structure = private.input_structure(private.function_of(model))
+    structure = private.input_structure(private.known_function(model))
 
-    def serve(*tensors):
+    def serve(*tensors: Any) -> dict[str, Any]:
         outputs = model(keras.tree.pack_sequence_as(structure, tensors), training=False)
         return dict(zip(output_names, keras.tree.flatten(outputs), strict=True))
 
@@ -111,7 +122,9 @@ def _serving(model, batch_size):
     return module
 
 
-def _saved_model(model, path, precision, batch_size, samples):
+def _saved_model(
+    model: keras.Model, path: str, precision: str, batch_size: int | None, samples: list[Arrays]
+) -> None:
     import tensorflow as tf
 
     module = _serving(model, batch_size)
@@ -119,7 +132,9 @@ def _saved_model(model, path, precision, batch_size, samples):
     tf.saved_model.save(module, path, signatures={"serving_default": function})
 
 
-def _tflite(model, path, precision, batch_size, samples):
+def _tflite(
+    model: keras.Model, path: str, precision: str, batch_size: int | None, samples: list[Arrays]
+) -> None:
     import tensorflow as tf
 
     if precision == "int8" and _loops(_serving(model, batch_size).serve):
@@ -135,13 +150,13 @@ def _tflite(model, path, precision, batch_size, samples):
     _write_bytes(path, content)
 
 
-def _loops(function):
+def _loops(function: Any) -> bool:
     graph = function.get_concrete_function().graph.as_graph_def()
     inner = (node for inner in graph.library.function for node in inner.node_def)
     return any(node.op in ("While", "StatelessWhile") for node in (*graph.node, *inner))
 
 
-def _converted(converter, precision, names, samples):
+def _converted(converter: Any, precision: str, names: list[str], samples: list[Arrays]) -> bytes:
     import tensorflow as tf
 
     if precision != "float32":
@@ -155,15 +170,19 @@ def _converted(converter, precision, names, samples):
     return converter.convert()
 
 
-def _onnx(model, path, precision, batch_size, samples):
+def _onnx(
+    model: keras.Model, path: str, precision: str, batch_size: int | None, samples: list[Arrays]
+) -> None:
     _write_bytes(path, onnx_content(_serving(model, batch_size).serve, batch_size))
 
 
-def _keras(model, path, precision, batch_size, samples):
+def _keras(
+    model: keras.Model, path: str, precision: str, batch_size: int | None, samples: list[Arrays]
+) -> None:
     model.save(path)
 
 
-def _write_bytes(path, content):
+def _write_bytes(path: str, content: bytes) -> None:
     with open(path, "wb") as file:
         file.write(content)
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+from collections.abc import Iterator
+from typing import Any
 
 from keras_iplt.support.extras import required
 
@@ -12,13 +14,13 @@ __all__ = ["check_installed", "onnx_content"]
 _OPSET = 15
 
 
-def check_installed():
+def check_installed() -> None:
     """Raises a `MissingExtraError` unless ONNX files can be written and run."""
     for package in ("tf2onnx", "onnxruntime"):
         required(package, "onnx", "ONNX files need")
 
 
-def onnx_content(function, batch_size):
+def onnx_content(function: Any, batch_size: int | None) -> bytes:
     """The bytes of an ONNX file.
 
     Args:
@@ -43,7 +45,7 @@ def onnx_content(function, batch_size):
 
 
 @contextlib.contextmanager
-def _inlined():
+def _inlined() -> Iterator[None]:
     """What is traced here holds no function within the function. Keras compiles grouped
     convolutions for the sake of TensorFlow on a CPU, and tf2onnx cannot look inside."""
     import tensorflow as tf
@@ -56,7 +58,7 @@ def _inlined():
         tf.config.run_functions_eagerly(before)
 
 
-def _erfc(context, node, name, args):
+def _erfc(context: Any, node: Any, name: str, args: Any) -> None:
     """1 - erf, since ONNX lacks erfc, which the exact GELU is made of."""
     import numpy as np
 
@@ -71,12 +73,12 @@ def _erfc(context, node, name, args):
 
 
 @contextlib.contextmanager
-def _messages():
+def _messages() -> Iterator[list[str]]:
     """What tf2onnx logs as an error, in a list instead of on the screen."""
     logger, messages = logging.getLogger("tf2onnx"), []
 
     class Handler(logging.Handler):
-        def emit(self, record):
+        def emit(self, record: logging.LogRecord) -> None:
             messages.append(record.getMessage())
 
     handler, before = Handler(logging.ERROR), logger.propagate

@@ -1,5 +1,7 @@
 """Models of other precisions in float32."""
 
+from typing import Any
+
 import keras
 
 from keras_iplt import _keras as private
@@ -8,7 +10,7 @@ from keras_iplt.graph.cloning import cloned
 __all__ = ["in_float32", "precisions_of"]
 
 
-def precisions_of(model):
+def precisions_of(model: keras.Model) -> set[str]:
     """The types that the layers of a model compute in or keep their weights in."""
     return {
         str(dtype)
@@ -18,7 +20,7 @@ def precisions_of(model):
     }
 
 
-def in_float32(model):
+def in_float32(model: keras.Model) -> keras.Model:
     """The model itself if it computes in float32, else a copy that does, with the same weights.
 
     What computes in float16 on a GPU trains faster there; phones get float32, and how small it is
@@ -31,7 +33,7 @@ def in_float32(model):
     return copy
 
 
-def _plain(config):
+def _plain(config: Any) -> Any:
     """The config with float32 wherever it names a policy, in inner layers too."""
     if isinstance(config, dict):
         if config.get("class_name") == "DTypePolicy":

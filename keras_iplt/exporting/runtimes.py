@@ -1,14 +1,18 @@
 """Running what was written, in the runtime that it is for, and how long that takes."""
 
 import importlib.metadata
+import os
 import time
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import OptionError
+from keras_iplt.exporting.examples import Arrays
 from keras_iplt.exporting.formats import io_names
 from keras_iplt.support.extras import required
 
@@ -16,6 +20,9 @@ __all__ = ["Runtime", "interpreter_of", "load", "outputs_of", "tflite_runtime", 
 
 # So long does one runtime have the processor before the next one's turn comes.
 _TURN = 0.01
+
+# From inputs to two functions: one computes, the other returns what it found.
+Ready = Callable[[Sequence[Any]], tuple[Callable[[], object], Callable[[], list[Any]]]]
 
 
 class Runtime:
@@ -26,26 +33,25 @@ class Runtime:
         inputs, outputs: what they are called, in order.
     """
 
-    def __init__(self, name, inputs, outputs, ready):
-        """`ready(arrays)` returns two functions: one computes, the other returns what it found."""
+    def __init__(self, name: str, inputs: list[str], outputs: list[str], ready: Ready) -> None:
         self.name, self.inputs, self.outputs, self._ready = name, inputs, outputs, ready
 
-    def __call__(self, inputs):
+    def __call__(self, inputs: Sequence[Any]) -> Arrays:
         """The outputs, as a list of arrays, for a list of arrays."""
         run, found = self._ready(inputs)
         run()
         return [np.asarray(x) for x in found()]
 
-    def ready(self, inputs):
+    def ready(self, inputs: Sequence[Any]) -> Callable[[], object]:
         """A function without arguments that computes once, on these inputs, and nothing else."""
         return self._ready(inputs)[0]
 
-    def latency(self, inputs, seconds=0.3):
+    def latency(self, inputs: Sequence[Any], seconds: float = 0.3) -> float:
         """The median of the seconds that one computation takes."""
         return timed([self], inputs, seconds)[0]
 
 
-def timed(runtimes, inputs, seconds=1.0):
+def timed(runtimes: Sequence[Runtime], inputs: Sequence[Any], seconds: float = 1.0) -> list[float]:
     """How long runtimes take, measured by turns.
 
     Whatever else keeps the machine busy meets all of them alike, so that their ratios hold where
@@ -77,7 +83,7 @@ def timed(runtimes, inputs, seconds=1.0):
     return [float(np.median(times)) for times in taken]
 
 
-def _turn(run, taken):
+def _turn(run: Callable[[], object], taken: list[float]) -> None:
     """Computes for a while, at least once, and notes how long each time took."""
     last = begin = time.perf_counter()
     while last - begin < _TURN:
@@ -90,12 +96,17 @@ def _turn(run, taken):
 # -- runtimes --
 
 
-def load(model, path, format):
+def load(model: keras.Model, path: str | os.PathLike[str], format: str) -> Runtime:
     """A `Runtime` for a file that was written from a model."""
     return _LOADERS[format](model, str(path), *io_names(model))
 
 
-def tflite_runtime(model, threads=1, inputs=None, outputs=None):
+def tflite_runtime(
+    model: str | os.PathLike[str] | bytes,
+    threads: int = 1,
+    inputs: list[str] | None = None,
+    outputs: list[str] | None = None,
+) -> Runtime:
     """A `Runtime` for TFLite: LiteRT's interpreter if that is installed, else TensorFlow's.
 
     Args:
@@ -109,7 +120,7 @@ def tflite_runtime(model, threads=1, inputs=None, outputs=None):
     takes, gives = runner.get_input_details(), runner.get_output_details()
     inputs, outputs = inputs or [*takes], outputs or [*gives]
 
-    def ready(values):
+    def ready(values: Sequence[Any]) -> tuple[Callable[[], object], Callable[[], list[Any]]]:
         for key, value in zip(inputs, values, strict=True):
             interpreter.resize_tensor_input(takes[key]["index"], np.shape(value))
         interpreter.allocate_tensors()
@@ -121,7 +132,7 @@ def tflite_runtime(model, threads=1, inputs=None, outputs=None):
     return Runtime(name, inputs, outputs, ready)
 
 
-def interpreter_of(model, threads):
+def interpreter_of(model: str | os.PathLike[str] | bytes, threads: int) -> tuple[Any, str]:
     """An interpreter for a .tflite file, given by its path or its content, and what it is called:
     LiteRT's if that is installed, else TensorFlow's."""
     whole = isinstance(model, bytes)
@@ -140,54 +151,58 @@ def interpreter_of(model, threads):
     return Interpreter(**given, num_threads=threads), f"LiteRT {version}"
 
 
-def _tflite(model, path, inputs, outputs):
+def _tflite(model: keras.Model, path: str, inputs: list[str], outputs: list[str]) -> Runtime:
     return tflite_runtime(path, 1, inputs, outputs)
 
 
-def _onnx(model, path, inputs, outputs):
+def _onnx(model: keras.Model, path: str, inputs: list[str], outputs: list[str]) -> Runtime:
     onnxruntime = required("onnxruntime", "onnx", "ONNX files need")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def compute(values):
+    def compute(values: Sequence[Any]) -> list[Any]:
         return session.run(outputs, dict(zip(inputs, values, strict=True)))
 
     return _calling(compute, f"onnxruntime {onnxruntime.__version__}", inputs, outputs)
 
 
-def _saved_model(model, path, inputs, outputs):
+def _saved_model(model: keras.Model, path: str, inputs: list[str], outputs: list[str]) -> Runtime:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(path)
     function = loaded.signatures["serving_default"]
 
-    def compute(values, kept=loaded):  # which holds the variables
+    def compute(
+        values: Sequence[Any], kept: Any = loaded
+    ) -> list[Any]:  # which holds the variables
         found = function(**{n: tf.constant(v) for n, v in zip(inputs, values, strict=True)})
         return [found[name].numpy() for name in outputs]
 
     return _calling(compute, f"TensorFlow {tf.__version__}", inputs, outputs)
 
 
-def _keras(model, path, inputs, outputs):
+def _keras(model: keras.Model, path: str, inputs: list[str], outputs: list[str]) -> Runtime:
     # A layer of the user's own needs no registration to be checked.
     own = {type(layer).__name__: type(layer) for layer in private.all_layers(model)}
     loaded = keras.saving.load_model(path, own, compile=False, safe_mode=False)
 
-    def compute(values):
+    def compute(values: Sequence[Any]) -> list[Any]:
         return outputs_of(loaded, values)
 
     return _calling(compute, f"Keras {keras.__version__}", inputs, outputs)
 
 
-def _calling(compute, name, inputs, outputs):
+def _calling(
+    compute: Callable[[Sequence[Any]], list[Any]], name: str, inputs: list[str], outputs: list[str]
+) -> Runtime:
     """A `Runtime` in which computing and returning what was found is one step."""
 
-    def ready(values):
-        found: list = []
+    def ready(values: Sequence[Any]) -> tuple[Callable[[], object], Callable[[], list[Any]]]:
+        found: list[Any] = []
 
-        def run():
+        def run() -> None:
             found[:] = compute(values)
 
         return run, lambda: found
@@ -195,9 +210,9 @@ def _calling(compute, name, inputs, outputs):
     return Runtime(name, inputs, outputs, ready)
 
 
-def outputs_of(model, values):
+def outputs_of(model: keras.Model, values: Sequence[Any]) -> Arrays:
     """What a Keras model computes, as a list of arrays. State that its layers keep stays."""
-    structure = private.input_structure(private.function_of(model))
+    structure = private.input_structure(private.known_function(model))
     given = keras.tree.pack_sequence_as(structure, values)
     with keras.StatelessScope():
         outputs = model(given, training=False)

@@ -12,7 +12,9 @@ __all__ = ["cloned"]
 _GRAPHS = (keras.Sequential, private.Functional)
 
 
-def cloned(model: keras.Model, function: Callable[[keras.Layer], keras.Layer]) -> keras.Model:
+def cloned(
+    model: keras.Model, function: Callable[[keras.Operation], keras.Operation]
+) -> keras.Model:
     """The graph of a model, uncompiled, over the layers that a function puts in place of its own.
 
     Args:
@@ -23,12 +25,14 @@ def cloned(model: keras.Model, function: Callable[[keras.Layer], keras.Layer]) -
 
 
 def _cloned(
-    model: keras.Model, function: Callable[[keras.Layer], keras.Layer], made: dict[int, keras.Layer]
+    model: keras.Model,
+    function: Callable[[keras.Operation], keras.Operation],
+    made: dict[int, keras.Operation],
 ) -> keras.Model:
     if not isinstance(model, _GRAPHS):
         raise ModelError(f"model: expected a Functional or Sequential model, received: {model!r}")
 
-    def again(layer: keras.Layer) -> keras.Layer:
+    def again(layer: keras.Operation) -> keras.Operation:
         if id(layer) not in made:
             nested = isinstance(layer, _GRAPHS)
             made[id(layer)] = _cloned(layer, function, made) if nested else function(layer)

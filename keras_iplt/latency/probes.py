@@ -13,6 +13,8 @@ import dataclasses
 import functools
 import math
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +46,7 @@ class Shape:
 
 
 @functools.lru_cache(maxsize=4096)
-def seconds(shape, inputs, outputs, threads=1):
+def seconds(shape: Shape, inputs: int, outputs: int, threads: int = 1) -> float:
     """How long a layer of that shape takes with so many channels in and out."""
     import tensorflow as tf
 
@@ -52,7 +54,7 @@ def seconds(shape, inputs, outputs, threads=1):
     x = random.normal(size=(1, *shape.size, inputs)).astype("float32")
     bias = np.zeros(outputs, "float32")
 
-    def layer(x):
+    def layer(x: Any) -> Any:
         if shape.kind == "dense":
             y = tf.matmul(x[0], _kernel(random, inputs, outputs))
         elif shape.kind == "depthwise":
@@ -79,7 +81,7 @@ def seconds(shape, inputs, outputs, threads=1):
     return shortest(runner.invoke)
 
 
-def shortest(run):
+def shortest(run: Callable[[], object]) -> float:
     """The shortest of many times, which is what is left when nobody else uses the processor."""
     run()
     taken: list[float] = []
@@ -90,7 +92,7 @@ def shortest(run):
     return min(taken)
 
 
-def _kernel(random, *shape):
+def _kernel(random: np.random.Generator, *shape: int) -> np.ndarray:
     return (random.normal(size=shape) / math.sqrt(math.prod(shape[:-1]))).astype("float32")
 
 
@@ -104,7 +106,7 @@ class Stairs:
 
     times: tuple[float, ...]
 
-    def __call__(self, width):
+    def __call__(self, width: int) -> float:
         """The time at a width, in units of its own: only ratios mean anything."""
         turns = max(0, math.ceil((width - _WIDEST) / (_WIDEST // 2)))
         index = math.ceil((width - turns * _WIDEST // 2) / _STRIDE)
@@ -112,7 +114,7 @@ class Stairs:
         return (self.times[index - 1] if index else 0.0) + turns * (self.times[-1] - half)
 
     @property
-    def step(self):
+    def step(self) -> int:
         """The number of channels in a block: the largest for which most blocks are flat."""
         for step in (64, 32, 16):
             blocks = np.reshape(self.times, (-1, step // _STRIDE))
@@ -123,7 +125,7 @@ class Stairs:
 
 
 @functools.lru_cache(maxsize=64)
-def stairs(shape, inputs, threads=1):
+def stairs(shape: Shape, inputs: int, threads: int = 1) -> Stairs:
     """The `Stairs` of a layer, measured on a small picture."""
     small = dataclasses.replace(shape, size=tuple(min(n, 28) for n in shape.size))
     widths = range(_STRIDE, _WIDEST + 1, _STRIDE)

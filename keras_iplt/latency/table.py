@@ -12,6 +12,7 @@ import json
 import math
 import pathlib
 import tempfile
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -20,6 +21,7 @@ from keras_iplt import _keras as private
 from keras_iplt.errors import OptionError
 from keras_iplt.exporting.formats import write
 from keras_iplt.exporting.runtimes import tflite_runtime
+from keras_iplt.graph.channels import Call, Graph, Group, Work
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.slices import kept_lengths
 from keras_iplt.graph.trace import graph_for
@@ -47,7 +49,7 @@ class Entry:
     half: float
     whole: float
 
-    def seconds(self, stairs, inputs, outputs):
+    def seconds(self, stairs: Stairs, inputs: int, outputs: int) -> float:
         """What it takes with other numbers of channels."""
         slope = (self.whole - self.half) / (self.inputs - self.inputs // 2)
         time = max(0.0, self.whole - slope * (self.inputs - inputs))
@@ -73,19 +75,19 @@ class LatencyTable:
     runtime: str
     threads: int
     seconds: float
-    entries: tuple
-    stairs: dict
+    entries: tuple[Entry | None, ...]
+    stairs: dict[str, Stairs]
     elements: int
 
     name = "latency"
     rounding = "auto"
 
     @property
-    def layers(self):
+    def layers(self) -> float:
         """Seconds of all that was measured by itself; not more than the whole."""
         return min(self.seconds, sum(entry.whole for entry in self.entries if entry is not None))
 
-    def cost(self, graph, gone=None):
+    def cost(self, graph: Graph, gone: np.ndarray | None = None) -> float:
         """The seconds for one example when the ids marked in `gone` go."""
         works = _products(graph)
         fits = len(works) == len(self.entries) and all(
@@ -106,7 +108,7 @@ class LatencyTable:
         rest = (self.seconds - self.layers) * _elements(graph, self.entries, gone)
         return measured * (self.layers / alone if alone else 0) + rest / max(1, self.elements)
 
-    def multiple(self, graph, group):
+    def multiple(self, graph: Graph, group: Group) -> int:
         """What the width of a group is best rounded to: the blocks that a processor computes, as
         far as the group has several."""
         paths = {producer.path for producer in group.producers}
@@ -116,12 +118,12 @@ class LatencyTable:
             step //= 2
         return step
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The table as text that `from_json` reads."""
         return json.dumps({"format": _FORMAT, **dataclasses.asdict(self)})
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str) -> "LatencyTable":
         """A table from the text that `to_json` wrote."""
         try:
             content = json.loads(text)
@@ -138,7 +140,7 @@ class LatencyTable:
                 f"{type(error).__name__}: {error}"
             ) from error
 
-    def __str__(self):
+    def __str__(self) -> str:
         times: dict[str, float] = collections.defaultdict(float)
         for entry in self.entries:
             if entry is not None:
@@ -151,7 +153,7 @@ class LatencyTable:
         return "\n".join(lines)
 
 
-def latency_table(model, threads=1, verbose=1):
+def latency_table(model: keras.Model | Graph, threads: int = 1, verbose: int = 1) -> LatencyTable:
     """Measures what a model and its layers take in TFLite's interpreter, on this machine.
 
     Each layer shape is measured twice, and each kind of layer at sixteen widths: some ten seconds
@@ -213,7 +215,7 @@ def latency_table(model, threads=1, verbose=1):
 # -- measuring -------------------------------------------------------------------------------------
 
 
-def _measured(work, shape, threads):
+def _measured(work: Work, shape: Shape, threads: int) -> Entry:
     inputs, outputs = len(work.axes[0]), len(work.axes[-1])
     whole = half = seconds(shape, inputs, outputs, threads)
     if shape.kind != "depthwise" and inputs > 1:
@@ -221,12 +223,12 @@ def _measured(work, shape, threads):
     return Entry(work.path, shape.kind, inputs, outputs, min(half, whole), whole)
 
 
-def _whole(model, threads):
+def _whole(model: keras.Model, threads: int) -> tuple[str, float]:
     """What ran it, and the seconds for one example."""
     random = np.random.default_rng(0)
     inputs = [
         random.uniform(0, 2, (1, *x.shape[1:])).astype(x.dtype)
-        for x in private.function_of(model).inputs
+        for x in private.known_function(model).inputs
     ]
     with tempfile.TemporaryDirectory() as directory:
         path = pathlib.Path(directory) / "model.tflite"
@@ -238,12 +240,12 @@ def _whole(model, threads):
 # -- what there is to measure ----------------------------------------------------------------------
 
 
-def _products(graph):
+def _products(graph: Graph) -> list[Work]:
     """Multiply-adds, in order."""
     return [work for work in graph.works if not work.adds]
 
 
-def _shapes(graph, works):
+def _shapes(graph: Graph, works: Sequence[Work]) -> list[Shape | None]:
     """Per product, its `Shape`, or None where it is of a kind that is not measured by itself."""
     calls, own = collections.defaultdict(list), collections.defaultdict(list)
     for call in graph.calls.values():
@@ -260,7 +262,7 @@ def _shapes(graph, works):
     return found
 
 
-def _shape(call, work):
+def _shape(call: Call, work: Work) -> Shape | None:
     layer, kinds = call.operation, keras.layers
     flat = [x for x in keras.tree.flatten(call.specs) if isinstance(x, keras.KerasTensor)]
     if type(layer) is kinds.Dense:
@@ -277,20 +279,20 @@ def _shape(call, work):
     )  # fmt: skip
 
 
-def _elements(graph, entries, gone):
+def _elements(graph: Graph, entries: Sequence[Entry | None], gone: np.ndarray | None) -> int:
     """How many numbers are computed by all that is not measured by itself."""
     alone = {entry.path for entry in entries if entry is not None}
     total = 0
     for work, entry in zip(_products(graph), entries, strict=True):
-        if entry is None:
+        if entry is None and work.factor is not None:  # inputs of fixed size
             total += work.factor * math.prod(_left(ids, gone) for ids in work.axes)
     for call in graph.calls.values():
         if call.path not in alone and call.carry != "model" and call.inner is None:
             for x in channels_in(call.outputs):
                 shape = x.shape if gone is None else kept_lengths(x, gone)
-                total += math.prod(shape[1:])
+                total += math.prod(n for n in shape[1:] if n is not None)
     return total
 
 
-def _left(ids, gone):
+def _left(ids: np.ndarray, gone: np.ndarray | None) -> int:
     return len(ids) if gone is None else int(np.count_nonzero(~gone[ids]))

@@ -14,10 +14,13 @@ as in the paper.
 
 import inspect
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from keras_iplt.errors import NothingToPruneError, OptionError
+from keras_iplt.sparsity.pool import Prunable
 from keras_iplt.sparsity.select import bisected
 
 __all__ = ["ERK", "Allocation", "Depth", "Fixed", "Param", "Uniform", "UniformPlus", "get"]
@@ -32,7 +35,7 @@ class Allocation:
 
     convolutions_only = False
 
-    def zeros(self, pool, sparsity, gone):
+    def zeros(self, pool: list[Prunable], sparsity: float, gone: list[int]) -> list[int]:
         """How many weights of each variable are to be zero.
 
         Args:
@@ -45,20 +48,20 @@ class Allocation:
         """
         raise NotImplementedError(f"{type(self).__name__} must override zeros()")
 
-    def begin(self):
+    def begin(self) -> None:
         """A training begins."""
 
-    def look(self, loss, gone):
+    def look(self, loss: float, gone: list[int]) -> None:
         """A phase of training between two steps has ended with this mean loss."""
 
-    def state(self):
+    def state(self) -> Any:
         """What `set_state` needs to go on, as JSON takes it."""
         return None
 
-    def set_state(self, state):
+    def set_state(self, state: Any) -> None:
         """Goes on from there."""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         arguments = inspect.signature(type(self)).parameters
         settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in arguments)
         return f"{type(self).__name__}({settings})"
@@ -67,7 +70,7 @@ class Allocation:
 class Uniform(Allocation):
     """Every layer at the overall sparsity."""
 
-    def zeros(self, pool, sparsity, gone):
+    def zeros(self, pool: list[Prunable], sparsity: float, gone: list[int]) -> list[int]:
         return _spread([sparsity] * len(pool), pool, _total(pool, sparsity))
 
 
@@ -90,13 +93,13 @@ class Depth(Allocation):
 
     convolutions_only = True
 
-    def __init__(self, normalize=False, epsilon=1e-4):
+    def __init__(self, normalize: bool = False, epsilon: float = 1e-4) -> None:
         if not isinstance(epsilon, (int, float)) or not 0 <= epsilon < 1:
             raise OptionError(f"epsilon: expected a number in [0, 1), received: {epsilon!r}")
         self.normalize, self.epsilon = bool(normalize), epsilon
-        self.threshold = None
+        self.threshold: float | None = None  # the last one that was found
 
-    def zeros(self, pool, sparsity, gone):
+    def zeros(self, pool: list[Prunable], sparsity: float, gone: list[int]) -> list[int]:
         arrays = [one.magnitudes() for one in pool]
         if self.normalize:
             arrays = [_stretched(array) for array in arrays]
@@ -137,7 +140,7 @@ class Param(Allocation):
 
     convolutions_only = True
 
-    def __init__(self, zeta=0.02, eta=None):
+    def __init__(self, zeta: float = 0.02, eta: float | None = None) -> None:
         for name, value in (("zeta", zeta), ("eta", 1.0 if eta is None else eta)):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
                 raise OptionError(
@@ -146,13 +149,13 @@ class Param(Allocation):
         self.zeta, self.eta = zeta, eta
         self.begin()
 
-    def begin(self):
+    def begin(self) -> None:
         self.frozen: list[int] = []
         self.record: float | None = None
         self._unpruned = 0.0
         self._hurt = False
 
-    def look(self, loss, gone):
+    def look(self, loss: float, gone: list[int]) -> None:
         before, self.record = self.record, loss
         if before is None or not any(gone):
             self._unpruned = loss
@@ -160,7 +163,7 @@ class Param(Allocation):
         limit = 2 * self._unpruned + self.zeta if self.eta is None else self.eta
         self._hurt = loss > limit or loss - before > self.zeta
 
-    def zeros(self, pool, sparsity, gone):
+    def zeros(self, pool: list[Prunable], sparsity: float, gone: list[int]) -> list[int]:
         if self._hurt:
             self._freeze_smallest(pool)
         total, kept = _total(pool, sparsity), sum(gone[i] for i in self.frozen)
@@ -181,16 +184,16 @@ class Param(Allocation):
                 counts[i] = count
         return counts
 
-    def _freeze_smallest(self, pool):
+    def _freeze_smallest(self, pool: list[Prunable]) -> None:
         self._hurt = False
         still = [i for i in range(len(pool)) if i not in self.frozen]
         if still:
             self.frozen.append(min(still, key=lambda i: pool[i].size))
 
-    def state(self):
+    def state(self) -> Any:
         return [self.frozen, self.record, self._unpruned, self._hurt]
 
-    def set_state(self, state):
+    def set_state(self, state: Any) -> None:
         self.frozen, self.record, self._unpruned, self._hurt = state
 
 
@@ -198,7 +201,7 @@ class ERK(Allocation):
     """Erdős–Rényi kernels: the density of a layer is proportional to the sum of its kernel's sides
     over their product, so that small layers stay denser; no density exceeds 1."""
 
-    def zeros(self, pool, sparsity, gone):
+    def zeros(self, pool: list[Prunable], sparsity: float, gone: list[int]) -> list[int]:
         left = sum(one.size for one in pool) - _total(pool, sparsity)
         raw = [sum(one.variable.shape) / one.size for one in pool]
         dense = [False] * len(pool)
@@ -221,12 +224,12 @@ class UniformPlus(Allocation):
         last: the most that goes of the last layer.
     """
 
-    def __init__(self, last=0.8):
+    def __init__(self, last: float = 0.8) -> None:
         if not isinstance(last, (int, float)) or not 0 <= last < 1:
             raise OptionError(f"last: expected a number in [0, 1), received: {last!r}")
         self.last = last
 
-    def zeros(self, pool, sparsity, gone):
+    def zeros(self, pool: list[Prunable], sparsity: float, gone: list[int]) -> list[int]:
         total, sizes = _total(pool, sparsity), [one.size for one in pool]
         most = [1.0] * len(pool)
         if len(pool) > 1:
@@ -247,7 +250,7 @@ _BY_NAME = {
 }  # fmt: skip
 
 
-def get(allocation):
+def get(allocation: str | Allocation) -> Allocation:
     """The allocation that a name stands for: "uniform", "fixed", "param", "depth", "erk" or
     "uniform_plus"; or the `Allocation` as it is.
 
@@ -267,11 +270,11 @@ def get(allocation):
 # -- arithmetic --
 
 
-def _total(pool, sparsity):
+def _total(pool: list[Prunable], sparsity: float) -> int:
     return round(sparsity * sum(one.size for one in pool))
 
 
-def _spread(shares, pool, total):
+def _spread(shares: Sequence[float], pool: list[Prunable], total: int) -> list[int]:
     """Whole numbers as close to shares of sizes as they can be, with this sum, one weight of each
     variable left: rounded down, and one more where most was cut off."""
     exact = [share * one.size for share, one in zip(shares, pool, strict=True)]
@@ -287,7 +290,7 @@ def _spread(shares, pool, total):
     return counts
 
 
-def _share_under(most, sizes, total):
+def _share_under(most: Sequence[float], sizes: Sequence[int], total: int) -> float | None:
     """The share of all variables, none beyond its most, that makes up a total; None if there is
     none."""
     low, high = 0.0, 1.0
@@ -300,7 +303,7 @@ def _share_under(most, sizes, total):
     return high
 
 
-def _stretched(array):
+def _stretched(array: np.ndarray) -> np.ndarray:
     """Eq. 2 of Zuo et al."""
     low, high = array.min(), array.max()
     return (array - low) / (high - low) if high > low else np.zeros_like(array)

@@ -1,16 +1,21 @@
 """Incremental pruning of single weights, inside a plain `model.fit`."""
 
+import os
 import warnings
+from typing import Any
 
 from keras_iplt import _keras as private
 from keras_iplt import schedules
+from keras_iplt.callbacks.guard import Guard
 from keras_iplt.callbacks.options import RunOptions
 from keras_iplt.callbacks.progress import WayBack
 from keras_iplt.callbacks.scheduled import ScheduledCallback
 from keras_iplt.errors import OptionError
+from keras_iplt.graph.names import Layers
 from keras_iplt.sparsity.allocation import Allocation
 from keras_iplt.sparsity.allocation import get as allocation_of
 from keras_iplt.sparsity.meter import LossMeter
+from keras_iplt.sparsity.patterns import Pattern
 from keras_iplt.sparsity.patterns import get as pattern_of
 from keras_iplt.sparsity.progress import HeldProgress
 from keras_iplt.sparsity.tfmot_api.pruning_callbacks import UpdatePruningStep
@@ -77,29 +82,40 @@ class SparsityCallback(ScheduledCallback):
     """
 
     def __init__(
-        self, target=0.9, step=0.1, every=None, allocation="uniform", pattern="weights",
-        per="epoch", layers=None, ignore=(), convolutions_only=None, keep_zeros=False, guard=None,
-        backup_dir=None, verbose=1,
-    ):  # fmt: skip
+        self,
+        target: Any = 0.9,
+        step: float = 0.1,
+        every: int | None = None,
+        allocation: str | Allocation = "uniform",
+        pattern: str | Pattern = "weights",
+        per: str = "epoch",
+        layers: Layers | None = None,
+        ignore: Layers = (),
+        convolutions_only: bool | None = None,
+        keep_zeros: bool = False,
+        guard: Guard | None = None,
+        backup_dir: str | os.PathLike[str] | None = None,
+        verbose: int = 1,
+    ) -> None:
         run = RunOptions(guard=guard, backup_dir=backup_dir, verbose=verbose)
         super().__init__(target, step, every, run)
         if per not in ("epoch", "batch"):
             raise OptionError(f"per: expected 'epoch' or 'batch', received: {per!r}")
         self.per = "batch" if isinstance(self.schedule, schedules.FromTfmot) else per
         self.allocation, self.pattern = allocation_of(allocation), pattern_of(pattern)
-        self._pool = dict(
+        self._pool: dict[str, Any] = dict(
             layers=layers, ignore=ignore, convolutions_only=convolutions_only, keep_zeros=keep_zeros
         )
         self._meter: LossMeter | None = None
 
     # -- a training begins --
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         super().on_train_begin(logs)
         self._refused = False
         self.progress.hold.begin()
 
-    def _begin(self):
+    def _begin(self) -> HeldProgress:
         check_strategy(self.model)
         if any(isinstance(other, UpdatePruningStep) for other in private.companions(self)):
             raise OptionError(
@@ -112,7 +128,7 @@ class SparsityCallback(ScheduledCallback):
             self._meter = LossMeter(self.model)
         return progress
 
-    def _fit_schedule(self):
+    def _fit_schedule(self) -> None:
         if self.per == "epoch":
             super()._fit_schedule()
         elif self.every is None and not isinstance(self.schedule, schedules.FromTfmot):
@@ -127,7 +143,7 @@ class SparsityCallback(ScheduledCallback):
                 every = schedules.spacing(steps, batches, most=batches)
                 self.schedule = schedules.get(self.target, self.step, every)
 
-    def _warn_about_reach(self):
+    def _warn_about_reach(self) -> None:
         if self.per == "epoch":
             super()._warn_about_reach()
             return
@@ -142,13 +158,13 @@ class SparsityCallback(ScheduledCallback):
 
     # -- in batches --
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._refused = False
         super().on_epoch_begin(epoch, logs)
         if self._meter is not None:
             self._meter.begin_epoch()
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         passed = batch - self._last_batch
         super().on_train_batch_begin(batch, logs)
         if self.per == "epoch" or self._course.ended:
@@ -158,16 +174,16 @@ class SparsityCallback(ScheduledCallback):
         elif self._is_due():
             self._step_if_due()
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self._inside_epoch and self._meter is not None:
             self._meter.read()  # validation counts with the same metric
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._meter is not None:
             self._meter.end_epoch()
         super().on_epoch_end(epoch, logs)
 
-    def _due(self, epoch):
+    def _due(self, epoch: int) -> float:
         if self.per == "epoch":
             return super()._due(epoch)
         course = self._course
@@ -178,12 +194,12 @@ class SparsityCallback(ScheduledCallback):
 
     # -- a step --
 
-    def _step_if_due(self):
+    def _step_if_due(self) -> None:
         held = self._course.held
         super()._step_if_due()
         self._refused = self._course.held > held
 
-    def _make_step(self, due):
+    def _make_step(self, due: float) -> WayBack | None:
         progress = self.progress
         private.synchronize(self.model)
         if self._meter is not None:
@@ -198,7 +214,7 @@ class SparsityCallback(ScheduledCallback):
             self._meter.begin_phase()
         return way_back
 
-    def finish(self):
+    def finish(self) -> None:
         """Leaves the model with its zeros and nothing else. `fit` does so when it ends; after one
         that was interrupted, call it before the model is trained without this callback."""
         if self.progress is not None:
@@ -208,29 +224,29 @@ class SparsityCallback(ScheduledCallback):
 
     # -- telling --
 
-    def _figures(self):
+    def _figures(self) -> dict[str, float]:
         gone = sum(self.progress.gone)
         total = self.progress.total
         return {"sparsity": gone / total, "nonzeros": total - gone}
 
-    def _summary(self):
+    def _summary(self) -> str:
         progress = self.progress
         return f"{progress.share:.1%} of {progress.total:,} weights are zero"
 
     # -- after a training was killed --
 
-    def _made_for(self):
+    def _made_for(self) -> dict[str, Any]:
         return {
             "weights": [[one.path, *map(int, one.variable.shape)] for one in self.progress.pool],
             **super()._made_for(),
             "options": [repr(self.allocation), repr(self.pattern), self.per],
         }
 
-    def _state(self):
+    def _state(self) -> dict[str, Any]:
         meter = None if self._meter is None else self._meter.state()
         return {**super()._state(), "progress": self.progress.state(), "meter": meter}
 
-    def _set_state(self, state):
+    def _set_state(self, state: dict[str, Any]) -> None:
         super()._set_state(state)
         self.progress.set_state(state["progress"])
         if self._meter is not None:

@@ -1,5 +1,12 @@
 """From zeros to a smaller model: what single weights left behind goes physically."""
 
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.trace import trace
 from keras_iplt.surgery.dead_channels import (
     plan_without,
@@ -12,7 +19,7 @@ from keras_iplt.surgery.rewriting import rewrite
 __all__ = ["remove_dead"]
 
 
-def remove_dead(model, data=None):
+def remove_dead(model: keras.Model, data: Any = None) -> keras.Model:
     """A smaller model without the channels that died when single weights were pruned.
 
     A channel that nothing multiplies with anything but zero is not needed, and goes; what only fed
@@ -50,7 +57,9 @@ def remove_dead(model, data=None):
     return small
 
 
-def _without(model, find, data=None):
+def _without(
+    model: keras.Model, find: Callable[[Graph], np.ndarray], data: Any = None
+) -> keras.Model:
     """Removes what is found until nothing more is."""
     while True:
         graph = trace(model)

@@ -9,6 +9,9 @@ On JAX a training step sees no variables but those handed to it, so the optimize
 of each mask through it.
 """
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -18,7 +21,7 @@ from keras_iplt.graph.slices import numbers_of
 __all__ = ["Hold", "mask_variable"]
 
 
-def mask_variable(variable, name="mask"):
+def mask_variable(variable: keras.Variable, name: str = "mask") -> keras.Variable:
     """A mask of ones for a variable. Make it in the scope that the model's variables were made
     in (`keras_private.variable_scope`)."""
     return keras.Variable(np.ones(variable.shape, bool), trainable=False, dtype="bool", name=name)
@@ -49,17 +52,19 @@ class Hold:
     True
     """
 
-    def __init__(self, model, pairs):
+    def __init__(
+        self, model: keras.Model, pairs: Iterable[tuple[keras.Variable, keras.Variable]]
+    ) -> None:
         self.model, self.pairs = model, list(pairs)
         self._carried = [mask for _, mask in self.pairs]  # what the training step multiplies with
-        self._undo: list = []
+        self._undo: list[Callable[[], None]] = []
 
     @property
-    def holds(self):
+    def holds(self) -> bool:
         """Whether the training step is changed now."""
         return bool(self._undo)
 
-    def begin(self):
+    def begin(self) -> None:
         """From now on updates leave zeros where they are. The training step is traced anew."""
         if self.holds or not self.pairs:
             return
@@ -74,11 +79,11 @@ class Hold:
         if in_fit:  # which makes it only once, before training begins
             self.model.make_train_function(force=True)
 
-    def _lend_to_optimizers(self):
+    def _lend_to_optimizers(self) -> None:
         private.build_optimizer(self.model)
         self._carried = [mask_variable(variable) for variable, _ in self.pairs]
         self.refresh()
-        lent: dict[int, tuple] = {}
+        lent: dict[int, tuple[Any, list[keras.Variable]]] = {}
         for (variable, _), mask in zip(self.pairs, self._carried, strict=True):
             optimizer = private.optimizer_of(self.model.optimizer, variable)
             if optimizer is not None:  # else nothing trains it
@@ -86,7 +91,7 @@ class Hold:
         for optimizer, masks in lent.values():
             self._undo.append(private.lend_state(self.model.optimizer, optimizer, masks))
 
-    def end(self):
+    def end(self) -> None:
         """The training step is what it was. Values stay."""
         if not self.holds:
             return
@@ -96,7 +101,7 @@ class Hold:
         self._carried = [mask for _, mask in self.pairs]
         self.model.train_function = None  # traced with the masks in it
 
-    def set(self, index, mask):
+    def set(self, index: int, mask: Any) -> None:
         """Gives one variable another mask, and zeroes it accordingly. In the middle of an epoch
         on JAX, `keras_private.synchronize` first.
 
@@ -109,38 +114,38 @@ class Hold:
             each.assign(np.asarray(mask).astype(each.dtype))
         self._zero(variable, own)
 
-    def refresh(self):
+    def refresh(self) -> None:
         """Takes up masks that were changed otherwise, as by loading them."""
         for (_, own), carried in zip(self.pairs, self._carried, strict=True):
             if carried is not own:
                 carried.assign(numbers_of(own).astype(bool))
 
-    def put_back(self):
+    def put_back(self) -> None:
         """Zeroes what has come to life in another way than by an update: averaged weights, say,
         that an optimizer puts in place when training ends."""
         for variable, own in self.pairs:
             self._zero(variable, own)
 
-    def _constrain(self, variable, mask):
+    def _constrain(self, variable: keras.Variable, mask: keras.Variable) -> Callable[[], None]:
         before = variable.constraint
         variable.constraint = _Held(self, mask, before)
 
-        def undo():
+        def undo() -> None:
             variable.constraint = before
 
         return undo
 
-    def _zero(self, variable, mask):
+    def _zero(self, variable: keras.Variable, mask: keras.Variable) -> None:
         variable.assign(variable * keras.ops.cast(mask, variable.dtype))
 
 
 class _Held(keras.constraints.Constraint):
     """A constraint: a mask, after the constraint that there was before."""
 
-    def __init__(self, hold, mask, before):
+    def __init__(self, hold: Hold, mask: keras.Variable, before: Any) -> None:
         self.hold, self.mask, self.before = hold, mask, before
 
-    def __call__(self, value):
+    def __call__(self, value: Any) -> Any:
         if self.before is not None:
             value = self.before(value)
         return value * keras.ops.cast(self.mask, value.dtype)

@@ -19,13 +19,13 @@ class LossMeter:
         model: a compiled model.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model) -> None:
         self.model = model
         self._whole = np.zeros(2)  # of whole epochs of this phase: total, count
         self._mark = np.zeros(2)  # where the phase began in this epoch
         self._ended: Any = None  # where the training of this epoch ended
 
-    def _now(self):
+    def _now(self) -> np.ndarray:
         private.synchronize(self.model)
         tracker = next((m for m in self.model.metrics if isinstance(m, keras.metrics.Mean)), None)
         if tracker is None or tracker.name != "loss":
@@ -36,36 +36,36 @@ class LossMeter:
         return np.array([float(keras.ops.convert_to_numpy(tracker.total)),
                          float(keras.ops.convert_to_numpy(tracker.count))])  # fmt: skip
 
-    def begin_epoch(self):
+    def begin_epoch(self) -> None:
         """The metric starts at zero."""
         self._mark, self._ended = np.zeros(2), None
 
-    def read(self):
+    def read(self) -> None:
         """The training of this epoch has ended."""
         if self._ended is None:
             self._ended = self._now()
 
-    def end_epoch(self):
+    def end_epoch(self) -> None:
         """Adds the epoch to the phase."""
         self.read()
         self._whole += self._ended - self._mark
         self._mark, self._ended = np.zeros(2), np.zeros(2)
 
-    def mean(self):
+    def mean(self) -> float | None:
         """The mean loss of this phase so far; None if no batch was trained."""
         now = self._now() if self._ended is None else self._ended
         total, count = self._whole + now - self._mark
         return float(total / count) if count else None
 
-    def begin_phase(self):
+    def begin_phase(self) -> None:
         """A phase begins."""
         self._whole = np.zeros(2)
         self._mark = self._now() if self._ended is None else self._ended
 
-    def state(self):
+    def state(self) -> list[float]:
         """What `set_state` needs to go on from the end of an epoch, as JSON takes it."""
         return self._whole.tolist()
 
-    def set_state(self, state):
+    def set_state(self, state: Any) -> None:
         """Goes on from there."""
         self._whole = np.array(state)

@@ -8,10 +8,12 @@ MbyN               m of every n consecutive inputs
 """
 
 import inspect
+from typing import Any
 
 import numpy as np
 
 from keras_iplt.errors import OptionError
+from keras_iplt.sparsity.pool import Prunable
 from keras_iplt.sparsity.select import blocks, largest, m_by_n
 
 __all__ = ["Blocks", "Filters", "MbyN", "Pattern", "Weights", "WeightsPerFilter", "get"]
@@ -22,7 +24,7 @@ class Pattern:
 
     fixed: float | None = None  # the only sparsity there is, if there is but one
 
-    def mask(self, magnitudes, zeros, filter_axis=-1):
+    def mask(self, magnitudes: np.ndarray, zeros: int, filter_axis: int = -1) -> np.ndarray:
         """A mask of the array's shape, True for what stays.
 
         Args:
@@ -33,10 +35,10 @@ class Pattern:
         """
         raise NotImplementedError(f"{type(self).__name__} must override mask()")
 
-    def check(self, prunable):
+    def check(self, prunable: Prunable) -> None:
         """Raises an `OptionError` where the pattern does not fit a variable."""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         arguments = inspect.signature(type(self)).parameters
         settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in arguments)
         return f"{type(self).__name__}({settings})"
@@ -50,7 +52,7 @@ class Weights(Pattern):
            [ True, False]])
     """
 
-    def mask(self, magnitudes, zeros, filter_axis=-1):
+    def mask(self, magnitudes: np.ndarray, zeros: int, filter_axis: int = -1) -> np.ndarray:
         return largest(magnitudes, magnitudes.size - zeros)
 
 
@@ -63,7 +65,7 @@ class WeightsPerFilter(Pattern):
            [ True,  True]])
     """
 
-    def mask(self, magnitudes, zeros, filter_axis=-1):
+    def mask(self, magnitudes: np.ndarray, zeros: int, filter_axis: int = -1) -> np.ndarray:
         rows, shape = _filters_first(magnitudes, filter_axis)
         each, rest = divmod(zeros, len(rows))
         mask = np.stack([largest(row, row.size - each) for row in rows])
@@ -85,7 +87,7 @@ class Filters(Pattern):
            [False,  True]])
     """
 
-    def mask(self, magnitudes, zeros, filter_axis=-1):
+    def mask(self, magnitudes: np.ndarray, zeros: int, filter_axis: int = -1) -> np.ndarray:
         rows, shape = _filters_first(magnitudes, filter_axis)
         count = min(len(rows) - 1, int(zeros / rows.shape[1] + 0.5))
         rows = np.maximum(rows, 0)
@@ -103,12 +105,12 @@ class Blocks(Pattern):
         pooling: "AVG" or "MAX": what stands for a block, its mean magnitude or its largest.
     """
 
-    def __init__(self, block_size, pooling="AVG"):
+    def __init__(self, block_size: tuple[int, int], pooling: str = "AVG") -> None:
         if pooling not in ("AVG", "MAX"):
             raise OptionError(f"pooling: expected 'AVG' or 'MAX', received: {pooling!r}")
         self.block_size, self.pooling = _pair("block_size", block_size), pooling
 
-    def mask(self, magnitudes, zeros, filter_axis=-1):
+    def mask(self, magnitudes: np.ndarray, zeros: int, filter_axis: int = -1) -> np.ndarray:
         pooled = blocks(np.maximum(magnitudes, 0), self.block_size, self.pooling)
         share = zeros / magnitudes.size
         stays = largest(pooled, max(1, round(pooled.size * (1 - share))))
@@ -116,7 +118,7 @@ class Blocks(Pattern):
         spread = stays.repeat(height, axis=0).repeat(width, axis=1)
         return spread[: magnitudes.shape[0], : magnitudes.shape[1]]
 
-    def check(self, prunable):
+    def check(self, prunable: Prunable) -> None:
         _check_rank(self, prunable, (2,))
 
 
@@ -128,13 +130,13 @@ class MbyN(Pattern):
         m, n: whole numbers, m less than n.
     """
 
-    def __init__(self, m=2, n=4):
+    def __init__(self, m: int = 2, n: int = 4) -> None:
         self.m, self.n = _pair("m, n", (m, n))
         if m >= n:
             raise OptionError(f"m: expected less than n={n}, received: {m!r}")
         self.fixed = m / n
 
-    def mask(self, magnitudes, zeros, filter_axis=-1):
+    def mask(self, magnitudes: np.ndarray, zeros: int, filter_axis: int = -1) -> np.ndarray:
         if not zeros:
             return np.ones(magnitudes.shape, bool)
         inputs_last = np.swapaxes(magnitudes, -1, -2)
@@ -142,7 +144,7 @@ class MbyN(Pattern):
         mask = m_by_n(rows, self.m, self.n).reshape(inputs_last.shape)
         return np.swapaxes(mask, -1, -2)
 
-    def check(self, prunable):
+    def check(self, prunable: Prunable) -> None:
         _check_rank(self, prunable, (2, 4))
 
 
@@ -151,7 +153,7 @@ _BY_NAME = {
 }  # fmt: skip
 
 
-def get(pattern):
+def get(pattern: str | Pattern) -> Pattern:
     """The pattern that a name stands for: "weights", "weights_per_filter" or "filters"; or the
     `Pattern` as it is.
 
@@ -167,24 +169,24 @@ def get(pattern):
     )
 
 
-def _filters_first(array, axis):
+def _filters_first(array: np.ndarray, axis: int) -> tuple[np.ndarray, tuple[int, ...]]:
     """The array as a matrix with one row per filter, and what `_back` needs."""
     moved = np.moveaxis(array, axis, 0)
     return moved.reshape(len(moved), -1), moved.shape
 
 
-def _back(matrix, shape, axis):
+def _back(matrix: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray:
     return np.moveaxis(matrix.reshape(shape), 0, axis)
 
 
-def _pair(name, value):
+def _pair(name: str, value: Any) -> tuple[int, int]:
     pair = tuple(value) if isinstance(value, (tuple, list)) else ()
     if len(pair) != 2 or not all(type(x) is int and x > 0 for x in pair):
         raise OptionError(f"{name}: expected two positive integers, received: {value!r}")
     return pair
 
 
-def _check_rank(pattern, prunable, ranks):
+def _check_rank(pattern: Pattern, prunable: Prunable, ranks: tuple[int, ...]) -> None:
     shape = tuple(prunable.variable.shape)
     if len(shape) not in ranks:
         raise OptionError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -10,7 +11,7 @@ import numpy as np
 from keras_iplt import _keras as private
 from keras_iplt.criteria.filters import check_finite
 from keras_iplt.errors import ModelError, NothingToPruneError, OptionError
-from keras_iplt.graph.names import as_list, name_of
+from keras_iplt.graph.names import Layers, as_list, name_of
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity.tfmot_api.prune_registry import prunable_weights
 
@@ -40,22 +41,22 @@ class Prunable:
     variable: Any
 
     @property
-    def size(self):
+    def size(self) -> int:
         """The number of weights."""
         return int(np.prod(self.variable.shape))
 
     @property
-    def convolution(self):
+    def convolution(self) -> bool:
         """Whether this is the kernel of a convolution."""
         return isinstance(self.layer, _CONVOLUTIONS)
 
     @property
-    def filter_axis(self):
+    def filter_axis(self) -> int:
         """The axis that counts output channels."""
         transposed = type(self.layer).__name__ in _TRANSPOSED
         return len(self.variable.shape) - (2 if transposed else 1)
 
-    def magnitudes(self):
+    def magnitudes(self) -> np.ndarray:
         """The absolute values of the weights; a `WeightsError` if they are not finite."""
         value = numbers_of(self.variable)
         if value.dtype not in (np.float32, np.float64):
@@ -66,7 +67,12 @@ class Prunable:
         return magnitudes
 
 
-def pool_of(model, layers=None, ignore=(), convolutions_only=False):
+def pool_of(
+    model: keras.Model,
+    layers: Layers | None = None,
+    ignore: Layers = (),
+    convolutions_only: bool = False,
+) -> list[Prunable]:
     """The weights that are pruned: kernels and embeddings, not biases, norms and depthwise
     kernels; of custom layers those that `get_prunable_weights` names.
 
@@ -101,7 +107,7 @@ def pool_of(model, layers=None, ignore=(), convolutions_only=False):
     return pool
 
 
-def _walk(layer, around):
+def _walk(layer: keras.Layer, around: tuple[str, ...]) -> Iterator[Prunable]:
     """Layers in the order of the graph where there is one, else in which they were made."""
     own = prunable_weights(layer)
     path = "/".join(around)
@@ -119,7 +125,9 @@ def _walk(layer, around):
             yield from _walk(one, (*around, one.name))
 
 
-def _named(model, everything, keys, argument):
+def _named(
+    model: keras.Model, everything: list[Prunable], keys: Layers, argument: str
+) -> list[Prunable]:
     """Those in the layers that were asked for."""
     found = []
     for key in as_list(keys):
@@ -136,7 +144,7 @@ def _named(model, everything, keys, argument):
     return list({id(one): one for one in found}.values())
 
 
-def _ancestors(everything, key, model):
+def _ancestors(everything: list[Prunable], key: keras.Layer | str, model: keras.Model) -> list[str]:
     """Paths of what lies in a layer, or is meant by a name or the path of a layer."""
     if isinstance(key, keras.Layer):
         inside = {id(variable) for variable in key.variables}

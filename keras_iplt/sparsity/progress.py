@@ -1,18 +1,23 @@
 """How far the pruning of single weights has come, whatever calls for the next step."""
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import OptionError
+from keras_iplt.graph.names import Layers
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity import allocation as allocations
 from keras_iplt.sparsity import patterns
+from keras_iplt.sparsity.allocation import Allocation
 from keras_iplt.sparsity.hold import Hold, mask_variable
+from keras_iplt.sparsity.patterns import Pattern
 from keras_iplt.sparsity.pool import pool_of
-from keras_iplt.sparsity.table import of_pool
+from keras_iplt.sparsity.table import Sparsity, of_pool
 from keras_iplt.support.arguments import check_share
 
 __all__ = ["HeldProgress", "WeightProgress", "prune_weights"]
@@ -33,9 +38,15 @@ class WeightProgress:
     """
 
     def __init__(
-        self, model, allocation, pattern, layers=None, ignore=(), convolutions_only=None,
-        keep_zeros=False,
-    ):  # fmt: skip
+        self,
+        model: keras.Model,
+        allocation: str | Allocation,
+        pattern: str | Pattern,
+        layers: Layers | None = None,
+        ignore: Layers = (),
+        convolutions_only: bool | None = None,
+        keep_zeros: bool = False,
+    ) -> None:
         self.model = model
         self.allocation, self.pattern = allocations.get(allocation), patterns.get(pattern)
         if convolutions_only is None:
@@ -51,16 +62,16 @@ class WeightProgress:
         self.total = sum(one.size for one in self.pool)
 
     @property
-    def gone(self):
+    def gone(self) -> list[int]:
         """How many weights of each variable are zero for good."""
         return [mask.size - int(np.count_nonzero(mask)) for mask in self.masks]
 
     @property
-    def share(self):
+    def share(self) -> float:
         """The share of the weights that is zero for good."""
         return sum(self.gone) / self.total
 
-    def check(self, sparsity):
+    def check(self, sparsity: float | None) -> None:
         """Raises an `OptionError` if the pattern cannot be that sparse."""
         fixed = self.pattern.fixed
         if fixed is not None and sparsity not in (None, 0, fixed):
@@ -69,7 +80,7 @@ class WeightProgress:
                 f"{sparsity!r}"
             )
 
-    def decide(self, sparsity):
+    def decide(self, sparsity: float) -> list[np.ndarray]:
         """The masks for a sparsity: the weights of the model are looked at, and left alone."""
         gone = self.gone
         zeros = self.allocation.zeros(self.pool, sparsity, gone)
@@ -88,7 +99,7 @@ class HeldProgress(WeightProgress):
         masked: the masks, to be read and set.
     """
 
-    def __init__(self, model, *options, **more):
+    def __init__(self, model: keras.Model, *options: Any, **more: Any) -> None:
         super().__init__(model, *options, **more)
         with private.variable_scope(model):
             pairs = [(one.variable, mask_variable(one.variable)) for one in self.pool]
@@ -102,13 +113,13 @@ class HeldProgress(WeightProgress):
         return self.masks
 
     @masked.setter
-    def masked(self, masks):
+    def masked(self, masks: Sequence[np.ndarray]) -> None:
         for i, mask in enumerate(masks):
             if mask is not self.masks[i]:
                 self.hold.set(i, mask)
         self.masks = list(masks)
 
-    def look_again(self):
+    def look_again(self) -> None:
         """Another training of the model begins."""
         for one, mask in zip(self.pool, self.masks, strict=True):
             if tuple(one.variable.shape) != mask.shape:
@@ -119,7 +130,7 @@ class HeldProgress(WeightProgress):
                 )
         self.hold.put_back()
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """What `set_state` needs to go on, as JSON takes it."""
         packed = [np.packbits(mask).tobytes() for mask in self.masks]
         return {
@@ -127,7 +138,7 @@ class HeldProgress(WeightProgress):
             "allocation": self.allocation.state(),
         }
 
-    def set_state(self, state):
+    def set_state(self, state: Any) -> None:
         """Goes on from there; the values of the weights are for the caller."""
         masks = []
         for text, own in zip(state["masks"], self.masks, strict=True):
@@ -138,9 +149,14 @@ class HeldProgress(WeightProgress):
 
 
 def prune_weights(
-    model, sparsity, allocation="uniform", pattern="weights", layers=None, ignore=(),
-    convolutions_only=None,
-):  # fmt: skip
+    model: keras.Model,
+    sparsity: float,
+    allocation: str | Allocation = "uniform",
+    pattern: str | Pattern = "weights",
+    layers: Layers | None = None,
+    ignore: Layers = (),
+    convolutions_only: bool | None = None,
+) -> Sparsity:
     """Sets the least important weights of a model to zero, in place and at once.
 
     Nothing holds them there: to train on, use `SparsityCallback(keep_zeros=True)`.

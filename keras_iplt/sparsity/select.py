@@ -1,11 +1,14 @@
 """The largest of many numbers, without sorting them: O(n) selection, and the masks it makes."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 __all__ = ["bisected", "blocks", "largest", "m_by_n", "threshold"]
 
 
-def threshold(magnitudes, keep):
+def threshold(magnitudes: np.ndarray, keep: int) -> Any:
     """The smallest of the `keep` largest numbers of an array."""
     flat = magnitudes.reshape(-1)
     for part in (flat[flat > 0], flat[flat == 0], flat[flat < 0]):
@@ -16,7 +19,7 @@ def threshold(magnitudes, keep):
     raise ValueError("keep: expected at most as many as there are numbers")
 
 
-def largest(magnitudes, keep):
+def largest(magnitudes: np.ndarray, keep: int) -> np.ndarray:
     """A mask, True for exactly the `keep` largest numbers of an array. Among equals those that
     come first stay.
 
@@ -33,7 +36,9 @@ def largest(magnitudes, keep):
     return mask
 
 
-def bisected(arrays, zeros, within=0.0):
+def bisected(
+    arrays: Sequence[np.ndarray], zeros: int, within: float = 0.0
+) -> tuple[float, list[int]]:
     """One threshold for many arrays: how many numbers of each lie at or below it.
 
     The threshold is found by bisection between zero and the largest number; numbers that are
@@ -81,7 +86,7 @@ def bisected(arrays, zeros, within=0.0):
     return float(middle), [a + b for a, b in zip(below, counts, strict=True)]
 
 
-def blocks(magnitudes, block, pooling):
+def blocks(magnitudes: np.ndarray, block: tuple[int, int], pooling: str) -> np.ndarray:
     """Magnitudes of the blocks of a matrix: of each its mean or largest number; blocks at the end
     may be smaller than the others.
 
@@ -101,7 +106,7 @@ def blocks(magnitudes, block, pooling):
     return pooled / np.outer(heights, widths)
 
 
-def m_by_n(magnitudes, m, n):
+def m_by_n(magnitudes: np.ndarray, m: int, n: int) -> np.ndarray:
     """A mask that is False for the `m` smallest of every `n` consecutive numbers of each row; of a
     group at the end that is shorter, for what exceeds n - m.
 

@@ -5,7 +5,10 @@ import dataclasses
 import gzip
 import os
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
+import keras
 import numpy as np
 
 from keras_iplt.analysis.profiles import aligned, thousands
@@ -42,11 +45,11 @@ class CompressedSize:
     file: int
     gzip: int
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """The sizes as dicts, lists, strings and numbers."""
         return {**dataclasses.asdict(self), "layers": [*map(dataclasses.asdict, self.layers)]}
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [("layer", "dense", "CSR", "CSR / dense")]
         for row in (*self.layers, LayerSize("all weights", self.dense, self.csr)):
             share = f"{row.csr / row.dense:.1%}"
@@ -55,7 +58,7 @@ class CompressedSize:
         return "\n".join([aligned(rows, left=1), files, ""]).rstrip()
 
 
-def compressed_size(model):
+def compressed_size(model: keras.Model) -> CompressedSize:
     """Measures what the zeros in the weights of a model save where it is stored.
 
     CSR holds, of a matrix with one row per filter, the weights that are not zero, the column of
@@ -91,7 +94,7 @@ def compressed_size(model):
     return CompressedSize(layers, dense, dense - saved, *_file_sizes(model))
 
 
-def _sizes(value, filter_axis):
+def _sizes(value: np.ndarray, filter_axis: int) -> tuple[int, int]:
     """Bytes of an array as it is, and in compressed rows."""
     rows = value.shape[filter_axis]
     columns = value.size // rows
@@ -100,7 +103,7 @@ def _sizes(value, filter_axis):
     return value.nbytes, nonzeros * (value.itemsize + index) + 4 * (rows + 1)
 
 
-def _file_sizes(model):
+def _file_sizes(model: keras.Model) -> tuple[int, int]:
     with tempfile.TemporaryDirectory() as directory, _without_optimizer(model):
         path = os.path.join(directory, "model.weights.h5")
         model.save_weights(path)
@@ -110,7 +113,7 @@ def _file_sizes(model):
 
 
 @contextlib.contextmanager
-def _without_optimizer(model):
+def _without_optimizer(model: keras.Model) -> Iterator[None]:
     """Keras writes into weight files whatever hangs on a model."""
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:

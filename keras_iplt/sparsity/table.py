@@ -1,12 +1,16 @@
 """How sparse a model is, layer by layer."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
+import keras
 import numpy as np
 
 from keras_iplt.analysis.profiles import aligned, thousands
+from keras_iplt.graph.names import Layers
 from keras_iplt.graph.slices import numbers_of
-from keras_iplt.sparsity.pool import pool_of
+from keras_iplt.sparsity.pool import Prunable, pool_of
 
 __all__ = ["LayerSparsity", "Sparsity", "measure"]
 
@@ -20,7 +24,7 @@ class LayerSparsity:
     zeros: int
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float:
         """The share that is zero."""
         return self.zeros / self.weights
 
@@ -36,26 +40,26 @@ class Sparsity:
     layers: tuple[LayerSparsity, ...]
 
     @property
-    def weights(self):
+    def weights(self) -> int:
         """How many there are."""
         return sum(row.weights for row in self.layers)
 
     @property
-    def zeros(self):
+    def zeros(self) -> int:
         """How many of them are zero."""
         return sum(row.zeros for row in self.layers)
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float:
         """The share that is zero."""
         return self.zeros / self.weights
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """The table as dicts, lists, strings and numbers."""
         layers = [{**dataclasses.asdict(row), "sparsity": row.sparsity} for row in self.layers]
         return {"sparsity": self.sparsity, "weights": self.weights, "layers": layers}
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [("layer", "weights", "zeros", "sparsity")]
         for row in (*self.layers, LayerSparsity("total", self.weights, self.zeros)):
             rows.append(
@@ -64,7 +68,12 @@ class Sparsity:
         return "\n".join([aligned(rows, left=1)])
 
 
-def measure(model, layers=None, ignore=(), convolutions_only=False):
+def measure(
+    model: keras.Model,
+    layers: Layers | None = None,
+    ignore: Layers = (),
+    convolutions_only: bool = False,
+) -> Sparsity:
     """Counts the zeros among the weights of a model that can be pruned.
 
     Args:
@@ -93,7 +102,7 @@ def measure(model, layers=None, ignore=(), convolutions_only=False):
     return of_pool(pool_of(model, layers, ignore, convolutions_only))
 
 
-def of_pool(pool):
+def of_pool(pool: Sequence[Prunable]) -> Sparsity:
     """The same for a list of `Prunable`."""
     left = [int(np.count_nonzero(numbers_of(one.variable))) for one in pool]
     rows = (LayerSparsity(o.path, o.size, o.size - n) for o, n in zip(pool, left, strict=True))

@@ -9,7 +9,7 @@ __all__ = ["PrunableLayer", "PruningSchedule"]
 _LEGACY = "TF_USE_LEGACY_KERAS"
 
 
-def _classes_of_tfmot():
+def _classes_of_tfmot() -> tuple[Any, Any]:
     """tfmot's `PruningSchedule` and `PrunableLayer`; what importing it changes is put back."""
     before = os.environ.get(_LEGACY)
     try:

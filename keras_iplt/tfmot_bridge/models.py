@@ -1,13 +1,15 @@
 """Wrapping the layers of a model, and taking out what is zero."""
 
+from typing import Any
+
 import keras
 
 from keras_iplt import _keras as private
 from keras_iplt import schedules
 from keras_iplt.errors import OptionError
-from keras_iplt.graph.channels import SOLID
+from keras_iplt.graph.channels import SOLID, Graph
 from keras_iplt.graph.cloning import cloned
-from keras_iplt.graph.names import as_list, name_of, paths_of
+from keras_iplt.graph.names import Layers, as_list, name_of, paths_of
 from keras_iplt.graph.trace import trace
 from keras_iplt.surgery.compilation import carry_compilation
 from keras_iplt.surgery.dead_channels import plan_without, zero_channels
@@ -17,7 +19,9 @@ from keras_iplt.tfmot_bridge.wrapper import KINDS, SUPPORTED, PruneFilters, wrap
 __all__ = ["prune_filters", "strip_filters"]
 
 
-def prune_filters(model, schedule, layers=None, criterion="l2"):
+def prune_filters(
+    model: keras.Model, schedule: Any, layers: Layers | None = None, criterion: str = "l2"
+) -> keras.Model:
     """Wraps layers of a model in `PruneFilters`.
 
     Args:
@@ -42,7 +46,7 @@ def prune_filters(model, schedule, layers=None, criterion="l2"):
     wanted = _prunable(graph) if layers is None else _named(graph, layers)
     pairs = []
 
-    def copied(layer):
+    def copied(layer: keras.Operation) -> keras.Operation:
         if not isinstance(layer, keras.Layer):
             return private.copied(layer)
         copy = type(layer).from_config(layer.get_config())
@@ -63,7 +67,7 @@ def prune_filters(model, schedule, layers=None, criterion="l2"):
     return wrapped
 
 
-def strip_filters(model):
+def strip_filters(model: keras.Model) -> keras.Model:
     """The model without its wrappers, and without the channels that are zero throughout.
 
     Args:
@@ -90,7 +94,7 @@ def strip_filters(model):
 # -- which layers --
 
 
-def _prunable(graph):
+def _prunable(graph: Graph) -> set[int]:
     """ids of the layers with filters that can be removed."""
     return {
         id(p.layer)
@@ -99,7 +103,7 @@ def _prunable(graph):
     }
 
 
-def _named(graph, layers):
+def _named(graph: Graph, layers: Layers) -> set[int]:
     """ids of the layers that were asked for."""
     wanted = set()
     for key in as_list(layers):

@@ -1,18 +1,22 @@
 """Which filters of wrapped layers go, and what goes with them."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 
 from keras_iplt import criteria
 from keras_iplt.criteria.filters import Filters, Part
 from keras_iplt.errors import OptionError
-from keras_iplt.graph.channels import SOLID
+from keras_iplt.graph.channels import SOLID, Graph
 from keras_iplt.surgery.dead_channels import removable
+from keras_iplt.tfmot_bridge.wrapper import PruneFilters
 
 __all__ = ["least_important", "masks", "ranked_by"]
 
 
-def ranked_by(layer, graph):
+def ranked_by(layer: PruneFilters, graph: Graph) -> Filters:
     """The `Filters` of a wrapped layer, one for each position of its kernel that counts them."""
     kernel, *bias = layer.get_prunable_weights()
     for piece in graph.by_variable.get(id(kernel), ()):
@@ -25,7 +29,9 @@ def ranked_by(layer, graph):
     )
 
 
-def least_important(layer, filters, graph, share):
+def least_important(
+    layer: PruneFilters, filters: Filters, graph: Graph, share: float
+) -> np.ndarray:
     """A mask over the filters of a layer: True for the share of them that goes.
 
     Filters that can only be removed together (in grouped and gated layers) go together.
@@ -44,12 +50,18 @@ def least_important(layer, filters, graph, share):
     return np.isin(units, chosen)
 
 
-def masks(graph, layers, ranked, dead):
+def masks(
+    graph: Graph,
+    layers: Sequence[PruneFilters],
+    ranked: Sequence[Filters],
+    dead: Sequence[np.ndarray],
+) -> list[tuple[keras.Variable, Any]]:
     """`(variable, ones and zeros to multiply it with)` for all that is to be zero: dead filters,
     and everything that belongs to channels of which no filter is alive."""
-    lost: dict[tuple[int, int], tuple] = {}  # (id(variable), axis) -> (variable, mask)
+    # (id(variable), axis) -> (variable, mask)
+    lost: dict[tuple[int, int], tuple[keras.Variable, np.ndarray]] = {}
 
-    def lose(variable, axis, mask):
+    def lose(variable: keras.Variable, axis: int, mask: np.ndarray) -> None:
         if mask.any():
             _, before = lost.get((id(variable), axis), (None, False))
             lost[id(variable), axis] = variable, before | mask
@@ -65,7 +77,12 @@ def masks(graph, layers, ranked, dead):
     return [(v, _ones_and_zeros(v, axis, mask)) for (_, axis), (v, mask) in lost.items()]
 
 
-def _channels_without(graph, layers, ranked, dead):
+def _channels_without(
+    graph: Graph,
+    layers: Sequence[PruneFilters],
+    ranked: Sequence[Filters],
+    dead: Sequence[np.ndarray],
+) -> np.ndarray:
     """A mask over all ids: True for channels of which every filter is dead."""
     of_layer = {
         id(layer.layer): np.unique(graph.classes[filters.ids[mask]])
@@ -78,7 +95,7 @@ def _channels_without(graph, layers, ranked, dead):
     return graph.gone([removable(group, ~alive[group.classes]) for group in graph.groups])
 
 
-def _ones_and_zeros(variable, axis, mask):
+def _ones_and_zeros(variable: keras.Variable, axis: int, mask: np.ndarray) -> Any:
     shape = [1] * len(variable.shape)
     shape[axis] = -1
     return keras.ops.convert_to_tensor((~mask).astype("float32").reshape(shape), variable.dtype)

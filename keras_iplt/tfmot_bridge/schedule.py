@@ -1,5 +1,7 @@
 """Our schedules in tfmot."""
 
+from typing import Any
+
 import keras
 
 from keras_iplt import schedules
@@ -27,7 +29,7 @@ class EpochSchedule(PruningSchedule):
     [(1, True, 0.0), (11, True, 0.25), (12, False, 0.25), (31, True, 0.5)]
     """
 
-    def __init__(self, schedule, steps_per_epoch):
+    def __init__(self, schedule: Any, steps_per_epoch: int) -> None:
         self.schedule = schedules.get(schedule)
         last = self.schedule.last_epoch
         if last is None:
@@ -39,7 +41,7 @@ class EpochSchedule(PruningSchedule):
         self.end_step = last * self.steps_per_epoch + 1
         self._shares = [self.schedule(epoch) for epoch in range(last + 1)]
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> tuple[Any, Any]:
         import tensorflow as tf
 
         since = tf.cast(step, tf.int64) - 1  # tfmot's first step is 1
@@ -47,7 +49,7 @@ class EpochSchedule(PruningSchedule):
         prunes = self._should_prune_in_step(since, 0, self.end_step - 1, self.steps_per_epoch)
         return prunes, tf.gather(tf.constant(self._shares, tf.float32), epoch)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """What tfmot writes into the config of a wrapped layer."""
         return {
             "class_name": type(self).__name__,
@@ -58,7 +60,7 @@ class EpochSchedule(PruningSchedule):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "EpochSchedule":
         """The schedule from the inner "config" of what `get_config` returns."""
         schedule = keras.saving.deserialize_keras_object(config["schedule"])
         return cls(schedule, config["steps_per_epoch"])

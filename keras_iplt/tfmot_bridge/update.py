@@ -1,5 +1,7 @@
 """What drives wrapped layers while a model trains."""
 
+from typing import Any
+
 import keras
 
 from keras_iplt.errors import OptionError
@@ -35,16 +37,16 @@ class UpdateFilters(keras.callbacks.Callback):
     >>> _ = wrapped.fit(x, y, callbacks=[tfmot_bridge.UpdateFilters()], verbose=0)
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         if keras.backend.backend() != "tensorflow":
             raise OptionError(
                 "keras_iplt.tfmot_bridge: expected the TensorFlow backend, received: "
                 f"{keras.backend.backend()!r}"
             )
-        self._masks: list = []
+        self._masks: list[tuple[keras.Variable, Any]] = []
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._layers = wrappers_in(self.model)
         if not self._layers:
             raise OptionError(
@@ -57,7 +59,7 @@ class UpdateFilters(keras.callbacks.Callback):
         for layer in self._layers:
             layer.driven = True
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         step = int(self.model.optimizer.iterations)
         dead = [
             least_important(layer, filters, self._graph, layer.schedule(epoch, step))
@@ -66,14 +68,14 @@ class UpdateFilters(keras.callbacks.Callback):
         self._masks = masks(self._graph, self._layers, self._ranked, dead)
         self._hold()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._hold()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         for layer in self._layers:
             layer.driven = False
         self.model.train_function = None  # so that the next `fit` asks for its callback again
 
-    def _hold(self):
+    def _hold(self) -> None:
         for variable, mask in self._masks:
             variable.assign(variable * mask)

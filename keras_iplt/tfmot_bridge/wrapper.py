@@ -1,5 +1,7 @@
 """A layer around a layer whose filters are zeroed by schedule."""
 
+from typing import Any
+
 import keras
 
 from keras_iplt import schedules
@@ -33,7 +35,9 @@ class PruneFilters(keras.layers.Wrapper, PrunableLayer):
             the layer.
     """
 
-    def __init__(self, layer, schedule, criterion="l2", **kwargs):
+    def __init__(
+        self, layer: keras.Layer, schedule: Any, criterion: str = "l2", **kwargs: Any
+    ) -> None:
         if not isinstance(layer, SUPPORTED):
             raise OptionError(f"layer: expected one of {', '.join(KINDS)}, received: {layer!r}")
         if criterion not in _CRITERIA:
@@ -48,7 +52,7 @@ class PruneFilters(keras.layers.Wrapper, PrunableLayer):
         self.schedule, self.criterion = schedules.get(schedule), criterion
         self.driven = False  # by an `UpdateFilters` of the `fit` that is going on
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         # Not while the graph is only being read, on symbolic tensors.
         if training and not self.driven and not isinstance(inputs, keras.KerasTensor):
             raise OptionError(
@@ -57,16 +61,16 @@ class PruneFilters(keras.layers.Wrapper, PrunableLayer):
             )
         return self.layer(inputs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return self.layer.compute_output_shape(input_shape)
 
-    def get_prunable_weights(self):
+    def get_prunable_weights(self) -> list[keras.Variable]:
         """The kernel that holds the filters and, if there is one, their bias."""
         kernel = getattr(self.layer, "pointwise_kernel", None)
         kernel = self.layer.kernel if kernel is None else kernel
         return [kernel] if self.layer.bias is None else [kernel, self.layer.bias]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "schedule": keras.saving.serialize_keras_object(self.schedule),
@@ -74,14 +78,16 @@ class PruneFilters(keras.layers.Wrapper, PrunableLayer):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "PruneFilters":
         config = dict(config)
         for name in ("layer", "schedule"):
             config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
         return cls(**config)
 
 
-def wrappers_in(model):
+def wrappers_in(model: keras.Model) -> list[PruneFilters]:
     """The `PruneFilters` layers of a model and of those in it."""
     found: list[PruneFilters] = []
     for layer in model.layers:

@@ -1,6 +1,7 @@
 """Layers that say which of their weights are pruned."""
 
 import abc
+from typing import Any
 
 __all__ = ["PrunableLayer"]
 
@@ -17,6 +18,6 @@ class PrunableLayer(abc.ABC):
     """
 
     @abc.abstractmethod
-    def get_prunable_weights(self):
+    def get_prunable_weights(self) -> list[Any]:
         """The variables of the layer that are pruned, as a list; the layer is built."""
         raise NotImplementedError(f"{type(self).__name__} must override get_prunable_weights()")

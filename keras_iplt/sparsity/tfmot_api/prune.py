@@ -1,12 +1,16 @@
 """Wrapping layers and models, and taking the wrappers off."""
 
+import contextlib
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError, OptionError
 from keras_iplt.graph.cloning import cloned
+from keras_iplt.sparsity.tfmot_api.pruning_policy import PruningPolicy
 from keras_iplt.sparsity.tfmot_api.pruning_schedule import ConstantSparsity
 from keras_iplt.sparsity.tfmot_api.pruning_wrapper import PruneLowMagnitude
 
@@ -17,14 +21,14 @@ _HALF = ConstantSparsity(0.5, 0)
 
 
 def prune_low_magnitude(
-    to_prune,
-    pruning_schedule=_HALF,
-    block_size=(1, 1),
-    block_pooling_type="AVG",
-    pruning_policy=None,
-    sparsity_m_by_n=None,
-    **kwargs,
-):
+    to_prune: keras.Layer | list[keras.Layer],
+    pruning_schedule: Any = _HALF,
+    block_size: Sequence[int] = (1, 1),
+    block_pooling_type: str = "AVG",
+    pruning_policy: PruningPolicy | None = None,
+    sparsity_m_by_n: Sequence[int] | None = None,
+    **kwargs: Any,
+) -> Any:
     """Wraps a layer, or the layers of a model, so that their smallest weights become zero while
     they train. Train with `UpdatePruningStep` among the callbacks.
 
@@ -61,14 +65,14 @@ def prune_low_magnitude(
         "sparsity_m_by_n": sparsity_m_by_n,
     }
 
-    def wrapped(layer):
+    def wrapped(layer: keras.Layer) -> keras.Layer:
         if isinstance(layer, PruneLowMagnitude):
             return layer
         if isinstance(layer, keras.layers.InputLayer):
             return type(layer).from_config(layer.get_config())
         return PruneLowMagnitude(layer, **options)
 
-    def wrapped_in_model(operation):
+    def wrapped_in_model(operation: keras.Operation) -> keras.Operation:
         if not isinstance(operation, keras.Layer):
             return private.copied(operation)
         if isinstance(operation, keras.Model):
@@ -92,7 +96,7 @@ def prune_low_magnitude(
     )
 
 
-def strip_pruning(model):
+def strip_pruning(model: keras.Model) -> keras.Model:
     """The model without its wrappers, and with the zeros that training left in its weights.
 
     Args:
@@ -113,7 +117,7 @@ def strip_pruning(model):
     return cloned(model, _bare)
 
 
-def prune_scope():
+def prune_scope() -> contextlib.AbstractContextManager[Any]:
     """A scope in which models with wrapped layers are loaded, in whatever format they were saved.
     Importing `keras_iplt` is enough for what this version saves.
 
@@ -131,7 +135,7 @@ def prune_scope():
     return keras.saving.custom_object_scope({"PruneLowMagnitude": PruneLowMagnitude})
 
 
-def _bare(operation):
+def _bare(operation: keras.Operation) -> keras.Operation:
     """A layer without wrapper and without what the wrapper left on it."""
     if not isinstance(operation, keras.Layer):
         return private.copied(operation)

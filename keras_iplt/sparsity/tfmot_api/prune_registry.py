@@ -5,7 +5,9 @@ normalisations and depthwise kernels are not; they are small, and accuracy depen
 """
 
 import functools
+from typing import Any
 
+import keras
 from keras import layers
 
 from keras_iplt import _keras as private
@@ -71,7 +73,7 @@ class PruneRegistry:
     _RNN_LAYERS = frozenset({layers.GRU, layers.LSTM, layers.RNN, layers.SimpleRNN})
 
     @classmethod
-    def supports(cls, layer):
+    def supports(cls, layer: keras.Layer) -> bool:
         """Whether this is a layer of Keras whose weights are known here, and so are those of the
         layers or cells in it."""
         inner = cls._inside(layer)
@@ -80,7 +82,7 @@ class PruneRegistry:
         return type(layer) in cls._LAYERS_WEIGHTS_MAP or type(layer) in _ATTENTION
 
     @classmethod
-    def make_prunable(cls, layer):
+    def make_prunable(cls, layer: keras.Layer) -> keras.Layer:
         """Gives a layer of Keras the method `get_prunable_weights`.
 
         Returns:
@@ -98,7 +100,7 @@ class PruneRegistry:
         return layer
 
     @classmethod
-    def _inside(cls, layer):
+    def _inside(cls, layer: keras.Layer) -> list[keras.Layer] | None:
         """The layers or cells that a layer is made of, if it is one around others."""
         kind = type(layer)
         if kind in cls._RNN_LAYERS:
@@ -110,12 +112,12 @@ class PruneRegistry:
         return [layer.layer] if kind is layers.TimeDistributed else None
 
     @classmethod
-    def _known(cls, layer):
+    def _known(cls, layer: keras.Layer) -> bool:
         own = hasattr(layer, "get_prunable_weights")
         return own or type(layer) in cls._RNN_CELLS_WEIGHTS_MAP or cls.supports(layer)
 
     @classmethod
-    def _weights(cls, layer):
+    def _weights(cls, layer: keras.Layer) -> list[Any]:
         inner = cls._inside(layer)
         if inner is None and type(layer) in _ATTENTION:
             inner = [*private.attention_denses(layer), *private.attention_gates(layer)]
@@ -128,12 +130,12 @@ class PruneRegistry:
         return [private.weight_called(layer, name) for name in names]
 
     @classmethod
-    def _own_or_known(cls, layer):
+    def _own_or_known(cls, layer: keras.Layer) -> list[Any]:
         own = getattr(layer, "get_prunable_weights", None)
         return cls._weights(layer) if own is None else list(own())
 
 
-def prunable_weights(layer):
+def prunable_weights(layer: keras.Layer) -> list[Any]:
     """The weights of a layer that are pruned, whether Keras's or one that names them itself.
 
     Args:

@@ -1,5 +1,6 @@
 """What drives wrapped layers while a model trains, and what writes down how sparse they are."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ from keras_iplt import _keras as private
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity.hold import Hold
-from keras_iplt.sparsity.tfmot_api.pruning_wrapper import collect_prunable_layers
+from keras_iplt.sparsity.tfmot_api.pruning_wrapper import PruneLowMagnitude, collect_prunable_layers
 
 __all__ = ["PruningSummaries", "UpdatePruningStep"]
 
@@ -41,14 +42,14 @@ class UpdatePruningStep(keras.callbacks.Callback):
     4
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.prunable_layers = []
+        self.prunable_layers: list[PruneLowMagnitude] = []
         self.step: Any = None  # of the batch that is trained now; None before the first
         self._trained: Any = None
         self._hold: Any = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._trained = model = self.model
         self.prunable_layers = collect_prunable_layers(model)
         ready = private.functions(model)
@@ -61,7 +62,7 @@ class UpdatePruningStep(keras.callbacks.Callback):
             layer.driver = self
         self.step = None
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if not self.prunable_layers:
             return
         if self._hold is None:  # not sooner: other callbacks restore models as training begins
@@ -74,21 +75,22 @@ class UpdatePruningStep(keras.callbacks.Callback):
             self._prune(due)
             self._write_step()
 
-    def on_epoch_end(self, batch, logs=None):  # an epoch; the name is that of tfmot
+    # An epoch: the name of the argument is that of tfmot.
+    def on_epoch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._hold is not None:
             self._hold.put_back()
             self._end_epoch()
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self._hold is not None:
             self._end_epoch()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self._hold is not None:
             self._hold.put_back()  # the optimizer may have put averages of weights in place
         self.release()
 
-    def release(self):
+    def release(self) -> None:
         """Lets go of the model: nothing is held any more, and a training without this callback is
         refused again."""
         if self._hold is not None:
@@ -101,7 +103,7 @@ class UpdatePruningStep(keras.callbacks.Callback):
                 layer.driver = None
                 self._trained.train_function = None  # traced with a driver
 
-    def _begin(self):
+    def _begin(self) -> None:
         """Begins to hold, at the first batch; at the second, where TensorFlow builds the model in
         the course of the first."""
         for layer in self.prunable_layers:
@@ -110,25 +112,29 @@ class UpdatePruningStep(keras.callbacks.Callback):
         if self.step is None:
             self.step = self._asked = max(0, self.prunable_layers[0].steps_taken()) if built else 0
         if built:
-            pairs = [pair for one in self.prunable_layers for *pair, _ in one.pruning_vars]
+            pairs = [
+                (weight, mask)
+                for one in self.prunable_layers
+                for weight, mask, _ in one.pruning_vars
+            ]
             self._hold = Hold(self._trained, pairs)
             self._hold.begin()
             self._hold.put_back()
             optimizer = getattr(self._trained, "optimizer", None)
             self._ahead = self.step - private.steps_taken(optimizer)
 
-    def _steps_from(self, batch):
+    def _steps_from(self, batch: int) -> int:
         """How many steps one execution takes; the last of an epoch may take fewer."""
         steps, known = self._trained.steps_per_execution, (self.params or {}).get("steps")
         return min(steps, known - batch) if known else steps
 
-    def _due(self, steps):
+    def _due(self, steps: Iterable[int]) -> dict[int, Any]:
         """The sparsity, by id, of layers whose masks are made anew at one of these steps: that of
         the last one that is."""
         due = {}
         for step in steps:
             self._asked = step
-            answers: dict[int, tuple] = {}
+            answers: dict[int, tuple[Any, Any]] = {}
             for layer in self.prunable_layers:
                 schedule = layer.pruning_schedule
                 if id(schedule) not in answers:
@@ -138,7 +144,7 @@ class UpdatePruningStep(keras.callbacks.Callback):
                     due[id(layer)] = answer[1]
         return due
 
-    def _prune(self, due):
+    def _prune(self, due: dict[int, Any]) -> None:
         place = 0
         for layer in self.prunable_layers:
             triples = layer.pruning_vars
@@ -149,7 +155,7 @@ class UpdatePruningStep(keras.callbacks.Callback):
                     triples[i][2].assign(threshold)
             place += len(triples)
 
-    def _end_epoch(self):
+    def _end_epoch(self) -> None:
         """Takes back what was counted and not trained. Where nobody knows how long the data are,
         one execution more is announced (not on PyTorch), and the one before may find too few."""
         if self.params and self.params.get("steps") is None and self._taken_last:
@@ -161,7 +167,7 @@ class UpdatePruningStep(keras.callbacks.Callback):
             self._taken_last = 0
         self._write_step()
 
-    def _write_step(self):
+    def _write_step(self) -> None:
         for layer in self.prunable_layers:
             layer.pruning_step.assign(self.step)
 
@@ -179,7 +185,7 @@ class PruningSummaries(keras.callbacks.TensorBoard):
         model.fit(x, y, callbacks=[UpdatePruningStep(), PruningSummaries("logs")])
     """
 
-    def __init__(self, log_dir, update_freq="epoch", **kwargs):
+    def __init__(self, log_dir: str, update_freq: int | str = "epoch", **kwargs: Any) -> None:
         if not isinstance(log_dir, str) or not log_dir:
             raise OptionError(f"log_dir: expected a non-empty string, received: {log_dir!r}")
         try:
@@ -193,7 +199,7 @@ class PruningSummaries(keras.callbacks.TensorBoard):
         self._tf = tf
         self._masks_writer = tf.summary.create_file_writer(f"{log_dir}/metrics")
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:  # None in a training loop of the user's own
             super().on_epoch_begin(epoch, logs)
         model = self.model
@@ -206,7 +212,7 @@ class PruningSummaries(keras.callbacks.TensorBoard):
                     self._write(f"{threshold.path}/threshold", numbers_of(threshold), step)
         self._masks_writer.flush()
 
-    def _write(self, tag, value, step):
+    def _write(self, tag: str, value: Any, step: int) -> None:
         """What `tf.summary.scalar` does, which needs TensorBoard itself."""
         summary = self._tf.compat.v1.SummaryMetadata
         metadata = summary(plugin_data=summary.PluginData(plugin_name="scalars"))

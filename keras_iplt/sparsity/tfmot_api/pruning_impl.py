@@ -1,5 +1,8 @@
 """The masks of one layer: which of its weights stay, at which step they are found anew."""
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
 import numpy as np
 
 from keras_iplt.criteria.filters import check_finite
@@ -42,16 +45,18 @@ class Pruning:
 
     def __init__(
         self,
-        training_step_fn,
-        pruning_vars,
-        pruning_schedule,
-        block_size,
-        block_pooling_type,
-        sparsity_m_by_n=None,
-    ):
+        training_step_fn: Callable[[], Any],
+        pruning_vars: Sequence[tuple[Any, Any, Any]],
+        pruning_schedule: Callable[[Any], tuple[Any, Any]],
+        block_size: Sequence[int],
+        block_pooling_type: str,
+        sparsity_m_by_n: tuple[int, int] | None = None,
+    ) -> None:
         self._step_fn, self._pruning_vars = training_step_fn, pruning_vars
         self._pruning_schedule = pruning_schedule
-        self._block_size, self._block_pooling_type = tuple(block_size), block_pooling_type
+        self._block_pooling_type = block_pooling_type
+        height, width = block_size
+        self._block_size = height, width
         self._sparsity_m_by_n = sparsity_m_by_n
         if self._block_size != (1, 1):
             for weight, *_ in pruning_vars:
@@ -61,11 +66,11 @@ class Pruning:
                         f"{block_size!r} for {_path(weight)!r} of shape {tuple(weight.shape)}"
                     )
 
-    def due(self, step, answer):
+    def due(self, step: int, answer: tuple[Any, Any]) -> bool:
         """Whether masks are made anew at a step, given what the schedule answers at it."""
         return step == 1 if self._sparsity_m_by_n else bool(answer[0])
 
-    def masks(self, sparsity):
+    def masks(self, sparsity: Any) -> Iterator[tuple[Any, np.ndarray]]:
         """For each weight in turn `(threshold, mask)`, the mask an array, True for what stays."""
         for weight, *_ in self._pruning_vars:
             value = numbers_of(weight)
@@ -75,7 +80,7 @@ class Pruning:
                 value = value.astype(np.float32)
             yield self._threshold_and_mask(value, sparsity)
 
-    def conditional_mask_update(self):
+    def conditional_mask_update(self) -> None:
         """Finds masks and thresholds anew if this is a step for it."""
         step = _number(self._step_fn())
         answer = self._pruning_schedule(step)
@@ -87,21 +92,21 @@ class Pruning:
                 _assign(threshold, new_threshold)
                 _assign(mask, new_mask)
 
-    def weight_mask_op(self):
+    def weight_mask_op(self) -> None:
         """Multiplies the weights with their masks."""
         for weight, mask, _ in self._pruning_vars:
             _assign(weight, numbers_of(weight) * numbers_of(mask))
 
-    def _update_mask(self, weights):
+    def _update_mask(self, weights: Any) -> tuple[Any, np.ndarray]:
         return _largest(np.abs(numbers_of(weights)), self._sparsity())
 
-    def _maybe_update_block_mask(self, weights):
+    def _maybe_update_block_mask(self, weights: Any) -> tuple[Any, np.ndarray]:
         return self._threshold_and_mask(numbers_of(weights), self._sparsity())
 
-    def _sparsity(self):
+    def _sparsity(self) -> Any:
         return self._pruning_schedule(_number(self._step_fn()))[1]
 
-    def _threshold_and_mask(self, value, sparsity):
+    def _threshold_and_mask(self, value: np.ndarray, sparsity: Any) -> tuple[Any, np.ndarray]:
         if self._sparsity_m_by_n:
             rows = pruning_utils.weights_rearrange(value)
             mask = pruning_utils.generate_m_by_n_mask(rows, self._sparsity_m_by_n)
@@ -117,7 +122,7 @@ class Pruning:
         return threshold, mask[: value.shape[0], : value.shape[1]]
 
 
-def _largest(magnitudes, sparsity):
+def _largest(magnitudes: np.ndarray, sparsity: Any) -> tuple[Any, np.ndarray]:
     """The threshold for a sparsity, and a mask: all that lie on it stay.
 
     How many are kept is computed in float32 as tfmot does, at least one.
@@ -128,14 +133,14 @@ def _largest(magnitudes, sparsity):
     return threshold, magnitudes >= threshold
 
 
-def _path(weight):
+def _path(weight: Any) -> str:
     return getattr(weight, "path", getattr(weight, "name", ""))  # TensorFlow's tensors have neither
 
 
-def _number(value, kind=int):
+def _number(value: Any, kind: type = int) -> Any:
     return value if isinstance(value, kind) else kind(numbers_of(value))
 
 
-def _assign(variable, value):
+def _assign(variable: Any, value: Any) -> None:
     kind = variable.dtype if isinstance(variable.dtype, str) else variable.dtype.as_numpy_dtype
     variable.assign(np.asarray(value).astype(kind))

@@ -1,6 +1,7 @@
 """Which layers of a model are wrapped, and whether that is of use where the model will run."""
 
 import abc
+from collections.abc import Callable, Iterable
 
 import keras
 from keras import layers
@@ -27,12 +28,12 @@ class PruningPolicy(abc.ABC):
     """
 
     @abc.abstractmethod
-    def allow_pruning(self, layer):
+    def allow_pruning(self, layer: keras.Layer) -> bool:
         """Whether a layer is wrapped."""
         raise NotImplementedError(f"{type(self).__name__} must override allow_pruning(layer)")
 
     @abc.abstractmethod
-    def ensure_model_supports_pruning(self, model):
+    def ensure_model_supports_pruning(self, model: keras.Model) -> None:
         """Raises a `ValueError` if the model is none that this policy is for."""
         raise NotImplementedError(
             f"{type(self).__name__} must override ensure_model_supports_pruning(model)"
@@ -53,10 +54,10 @@ class PruneForLatencyOnXNNPack(PruningPolicy):
     (True, False)
     """
 
-    def allow_pruning(self, layer):
+    def allow_pruning(self, layer: keras.Layer) -> bool:
         return isinstance(layer, layers.Conv2D) and tuple(layer.kernel_size) == (1, 1)
 
-    def ensure_model_supports_pruning(self, model):
+    def ensure_model_supports_pruning(self, model: keras.Model) -> None:
         if not isinstance(model, (keras.Sequential, private.Functional)):
             raise ModelError("Subclassed models are not supported currently.")
         if not model.built:
@@ -77,7 +78,7 @@ class PruneForLatencyOnXNNPack(PruningPolicy):
                 "Could not find a `GlobalAveragePooling2D` layer in all output branches"
             )
 
-        def is_end(one):
+        def is_end(one: keras.Operation) -> bool:
             if one not in ends and not _is_supported(one, flow):
                 raise ModelError(
                     f"Layer {type(one).__name__} is not supported for the {type(self).__name__} "
@@ -92,21 +93,23 @@ class _Flow:
     """What comes before and after each layer and operation: models in the model are looked into,
     wrappers are looked through."""
 
-    def __init__(self, model):
-        self._before: dict[int, dict] = {}
-        self._after: dict[int, dict] = {}
-        function = private.function_of(model)
+    def __init__(self, model: keras.Model) -> None:
+        self._before: dict[int, dict[int, keras.Operation]] = {}
+        self._after: dict[int, dict[int, keras.Operation]] = {}
+        function = private.known_function(model)
         sources = {id(x): private.producer_of(x) for x in function.inputs}
         self.inputs = list(sources.values())
         self.outputs = self._walk(function, sources)
 
-    def before(self, operation):
+    def before(self, operation: keras.Operation) -> list[keras.Operation]:
         return list(self._before.get(id(operation), {}).values())
 
-    def after(self, operation):
+    def after(self, operation: keras.Operation) -> list[keras.Operation]:
         return list(self._after.get(id(operation), {}).values())
 
-    def _walk(self, function, sources):
+    def _walk(
+        self, function: keras.Function, sources: dict[int, keras.Operation]
+    ) -> list[keras.Operation]:
         """Notes down a graph, given what its inputs come from; what its outputs come from."""
         for node in private.nodes(function):
             operation = node.operation
@@ -126,7 +129,11 @@ class _Flow:
         return [sources[id(x)] for x in function.outputs]
 
 
-def _first(operations, stops, onward):
+def _first(
+    operations: Iterable[keras.Operation],
+    stops: Callable[[keras.Operation], bool],
+    onward: Callable[[keras.Operation], list[keras.Operation]],
+) -> list[keras.Operation]:
     """The first operations on every way from those given that are what is looked for; none at all
     if there is a way without one."""
     found, seen, ahead = [], set(), list(operations)
@@ -145,7 +152,7 @@ def _first(operations, stops, onward):
     return found
 
 
-def _is_start(layer, flow):
+def _is_start(layer: keras.Operation, flow: _Flow) -> bool:
     return (
         isinstance(layer, layers.Conv2D)
         and tuple(layer.kernel.shape[:3]) == (3, 3, 3)
@@ -155,7 +162,7 @@ def _is_start(layer, flow):
     )
 
 
-def _padded_by(layer, flow):
+def _padded_by(layer: keras.Operation, flow: _Flow) -> int:
     """By how much a `ZeroPadding2D` right before a layer pads on each side; 0 if there is none."""
     before = flow.before(layer)
     if len(before) != 1 or not isinstance(before[0], layers.ZeroPadding2D):
@@ -172,7 +179,7 @@ _OPERATIONS = {"Identity", "Add", "Subtract", "Multiply"}
 _ACTIVATIONS = {"relu", "relu6", "leaky_relu", "elu", "sigmoid"}
 
 
-def _is_supported(layer, flow):
+def _is_supported(layer: keras.Operation, flow: _Flow) -> bool:
     """Whether XNNPACK has a sparse version of it, as its `subgraph.c` says."""
     if private.is_keras_operation(layer):
         return type(layer).__name__ in _OPERATIONS
@@ -192,7 +199,7 @@ def _is_supported(layer, flow):
     return isinstance(layer, _PLAIN)
 
 
-def _is_supported_depthwise(layer, flow):
+def _is_supported_depthwise(layer: keras.Operation, flow: _Flow) -> bool:
     size, strides = tuple(layer.kernel_size), tuple(layer.strides)
     around = {(3, 3): 1, (5, 5): 2}.get(size)  # what makes up for the kernel's edges
     if around is None or layer.depth_multiplier != 1 or tuple(layer.dilation_rate) != (1, 1):

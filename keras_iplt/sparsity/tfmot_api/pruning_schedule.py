@@ -9,6 +9,7 @@ Called with an integer it answers with Python's numbers, called with a tensor wi
 
 import abc
 import numbers
+from typing import Any
 
 import keras
 
@@ -36,7 +37,9 @@ class PruningSchedule(abc.ABC):
     (True, 0.4)
     """
 
-    def _should_prune_in_step(self, step, begin_step, end_step, frequency):
+    def _should_prune_in_step(
+        self, step: Any, begin_step: int, end_step: int, frequency: int
+    ) -> Any:
         """Whether `step` is one of begin_step, begin_step + frequency … up to end_step (-1: without
         end)."""
         begun = step >= begin_step
@@ -48,7 +51,9 @@ class PruningSchedule(abc.ABC):
             keras.ops.logical_and(begun, turn), keras.ops.logical_not(over)
         )
 
-    def _validate_step(self, begin_step, end_step, frequency, allow_negative_1):
+    def _validate_step(
+        self, begin_step: int, end_step: int, frequency: int, allow_negative_1: bool
+    ) -> None:
         if begin_step < 0:
             raise OptionError(f"begin_step: expected at least 0, received: {begin_step!r}")
         if end_step == -1 and not allow_negative_1:
@@ -64,24 +69,24 @@ class PruningSchedule(abc.ABC):
         if frequency <= 0:
             raise OptionError(f"frequency: expected more than 0, received: {frequency!r}")
 
-    def _validate_sparsity(self, sparsity, variable_name):
+    def _validate_sparsity(self, sparsity: float, variable_name: str) -> None:
         if not 0.0 <= sparsity < 1.0:
             raise OptionError(
                 f"{variable_name}: expected a number in [0, 1), received: {sparsity!r}"
             )
 
     @abc.abstractmethod
-    def __call__(self, step):
+    def __call__(self, step: Any) -> tuple[Any, Any]:
         """Whether masks are made anew at this step, and for what sparsity."""
         raise NotImplementedError(f"{type(self).__name__} must override __call__(step)")
 
     @abc.abstractmethod
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """`{"class_name": …, "config": …}`, the latter with the constructor's arguments."""
         raise NotImplementedError(f"{type(self).__name__} must override get_config()")
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "PruningSchedule":
         """The schedule with these arguments."""
         return cls(**config)
 
@@ -101,17 +106,19 @@ class ConstantSparsity(PruningSchedule):
     ((False, 0.5), (True, 0.5))
     """
 
-    def __init__(self, target_sparsity, begin_step, end_step=-1, frequency=100):
+    def __init__(
+        self, target_sparsity: float, begin_step: int, end_step: int = -1, frequency: int = 100
+    ) -> None:
         self._validate_step(begin_step, end_step, frequency, True)
         self._validate_sparsity(target_sparsity, "target_sparsity")
         self.target_sparsity = target_sparsity
         self.begin_step, self.end_step, self.frequency = begin_step, end_step, frequency
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> tuple[Any, Any]:
         prunes = self._should_prune_in_step(step, self.begin_step, self.end_step, self.frequency)
         return prunes, _like(step, self.target_sparsity)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return _config(self, "target_sparsity", "begin_step", "end_step", "frequency")
 
 
@@ -134,8 +141,14 @@ class PolynomialDecay(PruningSchedule):
     """
 
     def __init__(
-        self, initial_sparsity, final_sparsity, begin_step, end_step, power=3, frequency=100
-    ):
+        self,
+        initial_sparsity: float,
+        final_sparsity: float,
+        begin_step: int,
+        end_step: int,
+        power: float = 3,
+        frequency: int = 100,
+    ) -> None:
         self._validate_step(begin_step, end_step, frequency, False)
         self._validate_sparsity(initial_sparsity, "initial_sparsity")
         self._validate_sparsity(final_sparsity, "final_sparsity")
@@ -143,11 +156,11 @@ class PolynomialDecay(PruningSchedule):
         self.power = power
         self.begin_step, self.end_step, self.frequency = begin_step, end_step, frequency
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> tuple[Any, Any]:
         prunes = self._should_prune_in_step(step, self.begin_step, self.end_step, self.frequency)
         return prunes, self._sparsity(step)
 
-    def _sparsity(self, step):
+    def _sparsity(self, step: Any) -> Any:
         since, span = step - self.begin_step, max(1, self.end_step - self.begin_step)
         if isinstance(step, numbers.Integral):
             progress = min(1.0, max(0.0, since / span))
@@ -156,14 +169,14 @@ class PolynomialDecay(PruningSchedule):
         left = (1 - progress) ** self.power
         return self.final_sparsity + (self.initial_sparsity - self.final_sparsity) * left
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return _config(
             self, "initial_sparsity", "final_sparsity", "power", "begin_step", "end_step",
             "frequency",
         )  # fmt: skip
 
 
-def get(schedule):
+def get(schedule: Any) -> Any:
     """The schedule, if it is one in training steps. tfmot's own become those of the same name here,
     which need no TensorFlow to be called."""
     kind = type(schedule)
@@ -180,14 +193,14 @@ def get(schedule):
 _OURS = {kind.__name__: kind for kind in (ConstantSparsity, PolynomialDecay)}
 
 
-def _like(step, value):
+def _like(step: Any, value: float) -> Any:
     """A Python number, or a tensor where the step is one."""
     if isinstance(step, numbers.Integral):
         return value
     return keras.ops.convert_to_tensor(value, "float32")
 
 
-def _config(schedule, *names):
+def _config(schedule: PruningSchedule, *names: str) -> dict[str, Any]:
     return {
         "class_name": type(schedule).__name__,
         "config": {name: getattr(schedule, name) for name in names},

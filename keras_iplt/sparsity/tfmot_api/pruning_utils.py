@@ -6,6 +6,9 @@ Consecutive means along the input channels, which runtimes such as TensorFlow Li
     Conv2D   (height, width, in, out)     as rows of inputs    (out * height * width, in)
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 
 from keras_iplt.errors import OptionError
@@ -21,7 +24,7 @@ __all__ = [
 ]
 
 
-def convert_to_tuple_of_two_int(value, name):
+def convert_to_tuple_of_two_int(value: Any, name: str) -> tuple[int, int]:
     """Two integers as a tuple.
 
     Args:
@@ -39,7 +42,7 @@ def convert_to_tuple_of_two_int(value, name):
     return pair
 
 
-def weights_rearrange(weights):
+def weights_rearrange(weights: Any) -> np.ndarray:
     """A kernel as a matrix with input channels along its rows.
 
     Args:
@@ -61,7 +64,7 @@ def weights_rearrange(weights):
     raise OptionError(f"weights: expected rank 2 or 4, received: shape {value.shape}")
 
 
-def m_by_n_sparsity_mask_prepare(mask, weights_shape):
+def m_by_n_sparsity_mask_prepare(mask: Any, weights_shape: Iterable[int]) -> np.ndarray:
     """Undoes `weights_rearrange`.
 
     Args:
@@ -91,7 +94,7 @@ def m_by_n_sparsity_mask_prepare(mask, weights_shape):
     return mask.reshape(shape[3], *shape[:3]).transpose(1, 2, 3, 0)
 
 
-def generate_m_by_n_mask(weights, m_by_n=(2, 4)):
+def generate_m_by_n_mask(weights: Any, m_by_n: tuple[int, int] = (2, 4)) -> np.ndarray:
     """Ones and zeros: zeros for the m smallest of every n consecutive weights of each row.
 
     Args:
@@ -113,7 +116,9 @@ def generate_m_by_n_mask(weights, m_by_n=(2, 4)):
     return select.m_by_n(np.abs(_array(weights)), m, n).astype(np.float32)
 
 
-def is_pruned_m_by_n(weights, m_by_n=(2, 4), last_channel="C_OUT"):
+def is_pruned_m_by_n(
+    weights: Any, m_by_n: tuple[int, int] = (2, 4), last_channel: str = "C_OUT"
+) -> bool:
     """Whether every n consecutive weights along the input channels hold at least m zeros.
 
     Args:
@@ -141,6 +146,6 @@ def is_pruned_m_by_n(weights, m_by_n=(2, 4), last_channel="C_OUT"):
     return bool((np.add.reduceat(rows != 0, starts, axis=1, dtype=np.int64) <= n - m).all())
 
 
-def _array(weights):
+def _array(weights: Any) -> np.ndarray:
     """Numbers of a tensor, a variable or nested lists."""
     return numbers_of(weights) if hasattr(weights, "shape") else np.asarray(weights)

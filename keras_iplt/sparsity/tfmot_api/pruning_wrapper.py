@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -51,13 +52,13 @@ class PruneLowMagnitude(keras.layers.Wrapper):
 
     def __init__(
         self,
-        layer,
-        pruning_schedule=_HALF,
-        block_size=(1, 1),
-        block_pooling_type="AVG",
-        sparsity_m_by_n=None,
-        **kwargs,
-    ):
+        layer: keras.Layer,
+        pruning_schedule: Any = _HALF,
+        block_size: Sequence[int] = (1, 1),
+        block_pooling_type: str = "AVG",
+        sparsity_m_by_n: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
         if block_pooling_type not in ("AVG", "MAX"):
             raise OptionError(
                 f"block_pooling_type: expected 'AVG' or 'MAX', received: {block_pooling_type!r}"
@@ -76,22 +77,24 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         self.pruning_schedule = schedules.get(pruning_schedule)
         self.block_size = pruning_utils.convert_to_tuple_of_two_int(block_size, "block_size")
         self.block_pooling_type = block_pooling_type
-        self.sparsity_m_by_n = sparsity_m_by_n and pruning_utils.convert_to_tuple_of_two_int(
-            sparsity_m_by_n, "sparsity_m_by_n"
+        self.sparsity_m_by_n = (
+            pruning_utils.convert_to_tuple_of_two_int(sparsity_m_by_n, "sparsity_m_by_n")
+            if sparsity_m_by_n
+            else None
         )
-        self.driver = None  # the `UpdatePruningStep` of the training that is going on
-        self.pruning_obj = None
+        self.driver: Any = None  # the `UpdatePruningStep` of the training that is going on
+        self.pruning_obj: Any = None
         self._masks: list[Any] = []
         self._thresholds: list[Any] = []
 
     # -- as a layer --
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self.layer.built and not private.builds_from_one_shape(self.layer):
             _build(self.layer, args, kwargs)
         return super().__call__(*args, **kwargs)
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)
         for i, weight in enumerate(self._masked_weights()):
             dtype, number = private.stored_dtype(weight), f"_{i}" if i else ""
@@ -106,7 +109,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
             self.block_pooling_type, self.sparsity_m_by_n,
         )  # fmt: skip
 
-    def call(self, *args, training=None, **kwargs):
+    def call(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         if training and self.driver is None and not private.is_symbolic(args, kwargs):
             private.rescue_state()
             raise OptionError(
@@ -118,30 +121,30 @@ class PruneLowMagnitude(keras.layers.Wrapper):
             kwargs["training"] = training
         return self.layer(*args, **kwargs)
 
-    def compute_output_spec(self, *args, **kwargs):
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         if "training" not in self.layer.call_signature_parameters:
             kwargs.pop("training", None)
         return self.layer.compute_output_spec(*args, **kwargs)
 
-    def compute_output_shape(self, *args, **kwargs):
+    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
         return self.layer.compute_output_shape(*args, **kwargs)
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, previous_mask)
 
     # -- what is pruned --
 
     @property
-    def prunable_weights(self):
+    def prunable_weights(self) -> list[Any]:
         """The weights of the layer that can be pruned."""
         return prune_registry.prunable_weights(self.layer)
 
     @property
-    def pruning_vars(self):
+    def pruning_vars(self) -> list[tuple[Any, Any, Any]]:
         weights = self._masked_weights() if self._masks else []
         return list(zip(weights, self._masks, self._thresholds, strict=True))
 
-    def _masked_weights(self):
+    def _masked_weights(self) -> list[Any]:
         weights = self.prunable_weights
         for weight in weights:
             if not isinstance(weight, keras.Variable):
@@ -153,33 +156,33 @@ class PruneLowMagnitude(keras.layers.Wrapper):
             weights = [weight for weight in weights if len(weight.shape) in (2, 4)]
         return weights
 
-    def steps_taken(self):
+    def steps_taken(self) -> int:
         """The number of the last step: that of the training that is going on, if there is one."""
         counted = None if self.driver is None else self.driver.step
         return int(numbers_of(self.pruning_step)) if counted is None else counted
 
     # -- saving --
 
-    def get_weights(self):
+    def get_weights(self) -> list[np.ndarray]:
         return self.layer.get_weights()
 
-    def set_weights(self, weights):
+    def set_weights(self, weights: Sequence[Any]) -> None:
         self.layer.set_weights(weights)
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         for i, variable in enumerate(private.own_variables(self)):
             counts = variable is self.pruning_step
             store[f"{i}"] = np.int32(self.steps_taken()) if counts else variable
 
-    def get_build_config(self):
+    def get_build_config(self) -> Any:
         return self.layer.get_build_config()
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: Any) -> None:
         if not self.layer.built:
             self.layer.build_from_config(config)
         self.build()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "pruning_schedule": _config_of(self.pruning_schedule),
@@ -189,14 +192,16 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "PruneLowMagnitude":
         config, known = dict(config), {**_OURS, **(custom_objects or {})}
         for name in ("layer", "pruning_schedule"):
             config[name] = keras.saving.deserialize_keras_object(config[name], known)
         return cls(**config)
 
 
-def collect_prunable_layers(model):
+def collect_prunable_layers(model: keras.Model) -> list[PruneLowMagnitude]:
     """The `PruneLowMagnitude` layers of a model, those deep inside it as well.
 
     Args:
@@ -218,16 +223,16 @@ def collect_prunable_layers(model):
 _OURS = {kind.__name__: kind for kind in (schedules.ConstantSparsity, schedules.PolynomialDecay)}
 
 
-def _config_of(schedule):
+def _config_of(schedule: Any) -> dict[str, Any]:
     """What tfmot writes, and the name that a schedule is registered by, if it is."""
     name, kind = keras.saving.get_registered_name(type(schedule)), type(schedule).__name__
     return {**schedule.get_config(), **({} if name == kind else {"registered_name": name})}
 
 
-def _build(layer, args, kwargs):
+def _build(layer: keras.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Lets a layer build itself as it sees fit, on symbolic tensors like those it will get."""
 
-    def like(x):
+    def like(x: Any) -> Any:
         is_tensor = hasattr(x, "shape") and hasattr(x, "dtype")
         return keras.KerasTensor(tuple(x.shape), x.dtype) if is_tensor else x
 
@@ -235,14 +240,14 @@ def _build(layer, args, kwargs):
         layer(*keras.tree.map_structure(like, args), **keras.tree.map_structure(like, kwargs))
 
 
-def _with_arguments_of(other, call):
+def _with_arguments_of(other: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
     """`call`, to Keras with the arguments of another, which it goes by, and `training`."""
     parameters = dict(inspect.signature(other).parameters)
     training = inspect.Parameter("training", inspect.Parameter.KEYWORD_ONLY, default=None)
     parameters.setdefault("training", training)
 
     @functools.wraps(call)
-    def same(*args, **kwargs):
+    def same(*args: Any, **kwargs: Any) -> Any:
         return call(*args, **kwargs)
 
     in_order = sorted(parameters.values(), key=lambda parameter: parameter.kind)
