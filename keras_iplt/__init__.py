@@ -13,25 +13,13 @@ Importing this package imports keras and numpy, neither TensorFlow (unless it is
 nor tensorflow-model-optimization.
 """
 
-from keras_iplt import baselines, criteria, plots, schedules, sparsity
+from keras_iplt import baselines, criteria, errors, plots, schedules, sparsity
 from keras_iplt.analysis.comparison import Comparison, compare
 from keras_iplt.analysis.guided import Guided, prune_guided
 from keras_iplt.analysis.profiles import Profile, profile
 from keras_iplt.analysis.sensitivities import Sensitivity, sensitivity
 from keras_iplt.callbacks import Guard, IPLTCallback
-from keras_iplt.errors import (
-    BackupError,
-    CriterionError,
-    DataError,
-    ExportError,
-    MissingExtraError,
-    ModelError,
-    NothingToPruneError,
-    OptionError,
-    PlanMismatchError,
-    PruningError,
-    WeightsError,
-)
+from keras_iplt.errors import PruningError
 from keras_iplt.exporting import Export, export
 from keras_iplt.graph.channels import Frozen, Graph, Group
 from keras_iplt.graph.rules import register_rule
@@ -86,17 +74,8 @@ __all__ = [
     "Export",
     "export",
     # errors
-    "BackupError",
-    "CriterionError",
-    "DataError",
-    "ExportError",
-    "MissingExtraError",
-    "ModelError",
-    "NothingToPruneError",
-    "OptionError",
-    "PlanMismatchError",
     "PruningError",
-    "WeightsError",
+    "errors",
 ]
 
 __version__ = "0.2.0"

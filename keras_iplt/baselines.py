@@ -20,8 +20,8 @@ from typing import Any
 
 from keras_iplt import schedules
 from keras_iplt.callbacks import IPLTCallback
+from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError
-from keras_iplt.planning.options import AnyCriterion
 from keras_iplt.surgery.full_width import full_width
 
 __all__ = ["full_width", "iplt_soft", "one_shot", "pmt", "soft"]

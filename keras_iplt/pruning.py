@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.planning.decide import plan
 from keras_iplt.planning.measures import Measure
-from keras_iplt.planning.options import AnyCriterion, MoreKeywords
+from keras_iplt.planning.options import MoreKeywords
 from keras_iplt.surgery.rewriting import rewrite
 
 if TYPE_CHECKING:

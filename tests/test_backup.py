@@ -266,7 +266,7 @@ def test_damaged_backups_are_refused(whole, small, tmp_path, data):
     try:
         state = kept.load()
         kept.restore(small)
-    except iplt.BackupError as error:
+    except iplt.errors.BackupError as error:
         assert str(path) in str(error)
         assert "damaged" in str(error) or "another training" in str(error)
     else:
@@ -293,7 +293,7 @@ def test_files_that_are_no_backups_are_refused(content, tmp_path):
     """Whatever lies there, the training does not begin, and the file is left alone."""
     (tmp_path / "training.npz").write_bytes(content)
     error = refused(tmp_path)
-    assert isinstance(error, iplt.BackupError) and "Remove it" in str(error)
+    assert isinstance(error, iplt.errors.BackupError) and "Remove it" in str(error)
 
 
 def wider():
@@ -314,14 +314,16 @@ def test_foreign_backups_are_refused(whole, options, named, tmp_path):
     """A backup of another model, schedule, mode, criterion or optimizer: the error names it."""
     (tmp_path / "training.npz").write_bytes(whole)
     error = refused(tmp_path, **options)
-    assert isinstance(error, iplt.BackupError)
+    assert isinstance(error, iplt.errors.BackupError)
     assert "another training" in str(error) and named in str(error)
 
 
 def test_a_directory_that_cannot_be_written_to(tmp_path):
     """Is found out before training."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(iplt.BackupError, match="expected a directory that can be written to"):
+    with pytest.raises(
+        iplt.errors.BackupError, match="expected a directory that can be written to"
+    ):
         resumed(tmp_path / "file" / "inside")
 
 

@@ -106,7 +106,7 @@ class Owner(Unbuilt):
 @pytest.mark.parametrize("make", [keras.Sequential, Unbuilt], ids=["sequential", "subclassed"])
 def test_an_unbuilt_model_is_refused(make, use):
     model = make([layers.Dense(4)], name="victim") if make is keras.Sequential else make()
-    with refused(iplt.ModelError, "'victim' is not built", "keras.Input"):
+    with refused(iplt.errors.ModelError, "'victim' is not built", "keras.Input"):
         use(model)
     model(np.ones((1, 3), "float32"))
     assert model.count_params() == 16
@@ -120,7 +120,9 @@ def test_a_subclassed_model_that_cannot_be_followed_is_refused(use):
     model.dense.build((None, 3))
     model.built = True
     before = [ops.convert_to_numpy(w) for w in model.weights]
-    with refused(iplt.ModelError, "'victim' (Numeric)", "symbolic tensors", "functional API"):
+    with refused(
+        iplt.errors.ModelError, "'victim' (Numeric)", "symbolic tensors", "functional API"
+    ):
         use(model)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.weights, strict=True))
 
@@ -129,7 +131,9 @@ def test_a_subclassed_model_that_cannot_be_followed_is_refused(use):
 def test_a_subclassed_model_with_variables_of_its_own_is_refused(use):
     model = Owner()
     model(np.ones((1, 3), "float32"))
-    with refused(iplt.ModelError, "'victim' (Owner)", "(scale)", "into a layer", model=model):
+    with refused(
+        iplt.errors.ModelError, "'victim' (Owner)", "(scale)", "into a layer", model=model
+    ):
         use(model)
 
 
@@ -138,7 +142,7 @@ def test_a_subclassed_model_with_variables_of_its_own_is_refused(use):
 )
 def test_what_is_no_model_is_refused(thing):
     for use in (iplt.trace, iplt.plan, iplt.prune, lambda x: iplt.mask(x, plan_of_spare())):
-        with refused(iplt.ModelError, "expected a keras.Model", f"received: {thing!r}"):
+        with refused(iplt.errors.ModelError, "expected a keras.Model", f"received: {thing!r}"):
             use(thing)
 
 
@@ -151,19 +155,22 @@ def test_a_model_with_nothing_to_prune_is_refused_with_the_reason():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="only")], name="victim")
     for use in (iplt.plan, iplt.prune):
         with refused(
-            iplt.NothingToPruneError, "'victim'", "only: it is an output of the model", model=model
+            iplt.errors.NothingToPruneError,
+            "'victim'",
+            "only: it is an output of the model",
+            model=model,
         ):
             use(model)
 
 
 def test_a_model_without_weights_is_refused():
     model = keras.Sequential([keras.Input((4,)), layers.ReLU()], name="victim")
-    with refused(iplt.NothingToPruneError, "'victim' has no channel that may be pruned"):
+    with refused(iplt.errors.NothingToPruneError, "'victim' has no channel that may be pruned"):
         iplt.plan(model)
 
 
 def test_ignoring_everything_leaves_nothing_to_prune():
-    with refused(iplt.NothingToPruneError, "2 groups", "left out by ignore", model=spare()):
+    with refused(iplt.errors.NothingToPruneError, "2 groups", "left out by ignore", model=spare()):
         iplt.plan(spare(), ignore=["first", "second"])
 
 
@@ -180,7 +187,11 @@ def test_weights_that_are_not_finite_are_refused(bad, layer, weight):
     variable.assign(value)
     for use, criterion in ((iplt.plan, "random"), (iplt.prune, "l2")):
         with refused(
-            iplt.WeightsError, repr(layer), "1 NaN or infinite", "restore weights", model=model
+            iplt.errors.WeightsError,
+            repr(layer),
+            "1 NaN or infinite",
+            "restore weights",
+            model=model,
         ):
             use(model, criterion=criterion)
 
@@ -201,7 +212,10 @@ def test_huge_finite_weights_are_not_mistaken_for_infinite_ones():
 def test_a_ratio_that_is_no_share_is_refused(ratio):
     for use in (iplt.plan, iplt.prune):
         with refused(
-            iplt.OptionError, "ratio: expected a number in [0, 1)", repr(ratio), model=spare()
+            iplt.errors.OptionError,
+            "ratio: expected a number in [0, 1)",
+            repr(ratio),
+            model=spare(),
         ):
             use(spare(), ratio)
 
@@ -229,7 +243,7 @@ def test_an_option_of_the_wrong_kind_is_refused_by_name_and_value(name, value):
         received = share if isinstance(key, str) else key
     elif isinstance(value, list) and name == "ignore":
         (received,) = value
-    error = iplt.CriterionError if name == "criterion" else iplt.OptionError
+    error = iplt.errors.CriterionError if name == "criterion" else iplt.errors.OptionError
     with refused(error, name, "expected", f"received: {received!r}", model=spare()):
         iplt.plan(spare(), **{name: value})
 
@@ -241,20 +255,24 @@ def test_an_unknown_option_is_refused_before_anything_happens():
 
 @pytest.mark.parametrize("option", [{"ignore": "frist"}, {"per_layer": {"frist": 0.5}}])
 def test_an_unknown_name_is_refused_with_names_close_to_it(option):
-    with refused(iplt.OptionError, "no layer 'frist'", "Close to it: 'first'", model=spare()):
+    with refused(
+        iplt.errors.OptionError, "no layer 'frist'", "Close to it: 'first'", model=spare()
+    ):
         iplt.plan(spare(), **option)
 
 
 def test_names_inside_a_nested_model_are_suggested_too():
     inner = keras.Sequential([keras.Input((4,)), layers.Dense(5, name="hidden")], name="inner")
     model = keras.Sequential([keras.Input((4,)), inner, layers.Dense(2)])
-    with refused(iplt.OptionError, "no layer 'hiden'", "'hidden'"):
+    with refused(iplt.errors.OptionError, "no layer 'hiden'", "'hidden'"):
         iplt.plan(model, ignore="hiden")
 
 
 def test_a_layer_of_another_model_is_refused_though_its_name_is_known():
     other = small_model().get_layer("first")
-    with refused(iplt.OptionError, "no layer 'first' that is this very object", model=spare()):
+    with refused(
+        iplt.errors.OptionError, "no layer 'first' that is this very object", model=spare()
+    ):
         iplt.plan(spare(), ignore=[other])
 
 
@@ -262,7 +280,7 @@ def test_flops_cannot_be_shared_out_where_they_are_unknown():
     i = keras.Input((None, None, 3))
     x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, name="conv")(i))
     model = keras.Model(i, layers.Dense(2)(x))
-    with refused(iplt.OptionError, "'conv'", "no fixed size", "of='params'", model=model):
+    with refused(iplt.errors.OptionError, "'conv'", "no fixed size", "of='params'", model=model):
         iplt.plan(model, of="flops")
     assert iplt.plan(model, 0.5, of="params").fpr == 0.5
 
@@ -274,7 +292,7 @@ def test_flops_cannot_be_shared_out_where_they_are_unknown():
 @pytest.mark.parametrize("carry_out", [iplt.mask, iplt.rewrite])
 def test_what_is_no_plan_is_refused(carry_out, thing):
     with refused(
-        iplt.OptionError,
+        iplt.errors.OptionError,
         "keras_iplt.Plan",
         f"received: {thing!r}",
         "keras_iplt.plan",
@@ -294,7 +312,7 @@ def test_the_plan_of_another_model_is_refused(carry_out):
     other = keras.Model(i, layers.Dense(2)(layers.Dense(8, name="hidden")(i)), name="other")
     plan = iplt.plan(other, 0.5)
     with refused(
-        iplt.PlanMismatchError,
+        iplt.errors.PlanMismatchError,
         "operation 0: expected Dense[(4, 8), (8,)]",
         "received Conv2D",
         "Make a plan",
@@ -306,14 +324,14 @@ def test_the_plan_of_another_model_is_refused(carry_out):
 @pytest.mark.parametrize("thing", ["first/kernel", None, 3, np.ones((3, 3, 3, 8))], ids=str)
 def test_kept_of_what_is_no_variable_is_refused(thing):
     for plan in (plan_of_spare(), iplt.plan(spare(), 0.5)):
-        with refused(iplt.OptionError, "expected a variable of the model"):
+        with refused(iplt.errors.OptionError, "expected a variable of the model"):
             plan.kept(thing)
 
 
 def test_kept_of_a_variable_of_another_model_is_refused_by_path_and_shape():
     dense = layers.Dense(5, name="stranger")
     dense.build((None, 4))
-    with refused(iplt.OptionError, "'stranger/kernel' of shape (4, 5)"):
+    with refused(iplt.errors.OptionError, "'stranger/kernel' of shape (4, 5)"):
         plan_of_spare().kept(dense.kernel)
 
 
@@ -335,7 +353,7 @@ BAD_DATA = {
 @pytest.mark.parametrize("case", BAD_DATA)
 def test_data_that_do_not_fit_are_refused(case):
     data, words = BAD_DATA[case]
-    with refused(iplt.DataError, *words, model=spare()):
+    with refused(iplt.errors.DataError, *words, model=spare()):
         iplt.prune(spare(), criterion="apoz", data=data)
 
 
@@ -393,9 +411,9 @@ def with_layer(layer):
 def test_a_custom_layer_that_its_config_does_not_bring_back_is_refused(layer, kind):
     """Whether making it again fails or silently gives another layer."""
     model = with_layer(layer())
-    with refused(iplt.ModelError, "'culprit'", kind, "get_config", model=model):
+    with refused(iplt.errors.ModelError, "'culprit'", kind, "get_config", model=model):
         iplt.prune(model, 0.5)
-    with refused(iplt.ModelError, "'culprit'", kind, model=model):
+    with refused(iplt.errors.ModelError, "'culprit'", kind, model=model):
         iplt.rewrite(model, iplt.plan(model, 0))
 
 

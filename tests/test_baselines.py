@@ -253,7 +253,9 @@ def test_iplt_soft_may_stay_soft_for_longer():
 
 def test_unknown_norms_are_refused():
     """Li et al. try two."""
-    with pytest.raises(iplt.OptionError, match="norm: expected 'l1' or 'l2', received: 'l3'"):
+    with pytest.raises(
+        iplt.errors.OptionError, match="norm: expected 'l1' or 'l2', received: 'l3'"
+    ):
         baselines.one_shot(0.5, after=1, norm="l3")
 
 
@@ -357,7 +359,7 @@ def test_a_model_without_branches_is_refused():
     i = keras.Input((6, 6, 3))
     same = layers.Add()([layers.Conv2D(4, 3)(i), layers.Conv2D(4, 3)(i)])
     for model in (plain(), keras.Model(i, layers.Dense(2)(layers.Flatten()(same)))):
-        with pytest.raises(iplt.ModelError, match="has no residual branch"):
+        with pytest.raises(iplt.errors.ModelError, match="has no residual branch"):
             baselines.full_width(model)
 
 
@@ -404,13 +406,15 @@ def test_scatter_puts_channels_where_they_were(axis, kept):
 @pytest.mark.parametrize("kept", [[], [0, 4], [1, 0], [1, 1], [-1, 2], [[0, 1]]])
 def test_scatter_refuses_positions_that_are_none(kept):
     """They ascend, below the width."""
-    with pytest.raises(iplt.OptionError, match="expected ascending positions below width=4"):
+    with pytest.raises(iplt.errors.OptionError, match="expected ascending positions below width=4"):
         Scatter(4, kept)
 
 
 def test_scatter_refuses_other_numbers_of_channels():
     """One position, one channel."""
-    with pytest.raises(iplt.OptionError, match=r"'put' expected 2 channels .* received: shape"):
+    with pytest.raises(
+        iplt.errors.OptionError, match=r"'put' expected 2 channels .* received: shape"
+    ):
         Scatter(4, [0, 1], name="put")(np.ones((1, 3)))
 
 

@@ -394,7 +394,7 @@ def test_an_unbuilt_model_is_refused():
     """There is nothing to read yet: the error says what to do."""
     net = [layers.Flatten(), layers.Dense(8), layers.Dense(2)]
     model = compiled(lambda: keras.Sequential(net))
-    with pytest.raises(iplt.ModelError, match="call it on a batch or give it"):
+    with pytest.raises(iplt.errors.ModelError, match="call it on a batch or give it"):
         fit(model, ours())
 
 

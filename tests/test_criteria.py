@@ -285,7 +285,9 @@ def test_batch_norm_scale():
 def test_batch_norm_scale_names_the_layer_without_one():
     """Unless the groups in question all have one."""
     graph = iplt.trace(convolutional())
-    with pytest.raises(iplt.CriterionError, match=r"'bn_scale'.*'second'.*no BatchNormalization"):
+    with pytest.raises(
+        iplt.errors.CriterionError, match=r"'bn_scale'.*'second'.*no BatchNormalization"
+    ):
         criteria.scores(graph, "bn_scale")
     values = criteria.scores(graph, "bn_scale", groups=graph.groups[:1])
     gamma = numbers(graph.model.get_layer("norm").gamma)
@@ -293,7 +295,7 @@ def test_batch_norm_scale_names_the_layer_without_one():
     unscaled = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3, name="plain"),
                                  layers.BatchNormalization(scale=False), layers.Flatten(),
                                  layers.Dense(2)])  # fmt: skip
-    with pytest.raises(iplt.CriterionError, match="'plain'"):
+    with pytest.raises(iplt.errors.CriterionError, match="'plain'"):
         criteria.scores(iplt.trace(unscaled), "bn_scale")
 
 
@@ -465,7 +467,7 @@ def test_taylor_leaves_weight_regularisation_out():
     data = labels(40, 3), labels(40, 2, seed=5)
     found = [criteria.scores(iplt.trace(m), "taylor", data) for m in (plain, decayed)]
     np.testing.assert_allclose(*found, rtol=1e-5)
-    with pytest.raises(iplt.DataError):
+    with pytest.raises(iplt.errors.DataError):
         criteria.scores(iplt.trace(decayed), "taylor", labels(40, 3))
     assert decayed.layers[0].kernel.regularizer is regularizer
 
@@ -643,7 +645,9 @@ def test_channels_that_stay_inside_a_layer_cannot_be_observed():
     y = layers.MultiHeadAttention(2, 4, name="attention")(x, x)
     graph = iplt.trace(keras.Model(x, layers.Dense(2)(y)))
     given = labels(10, 15).reshape(10, 5, 3)
-    with pytest.raises(iplt.CriterionError, match=r"'apoz'.*'attention'.*do not leave their layer"):
+    with pytest.raises(
+        iplt.errors.CriterionError, match=r"'apoz'.*'attention'.*do not leave their layer"
+    ):
         criteria.scores(graph, "apoz", given)
 
 
@@ -802,7 +806,7 @@ def test_observe_shows_what_goes_into_each_call():
 
 def check_data(message, kind, data, model=None):
     graph = iplt.trace(model or compiled())
-    with pytest.raises(iplt.DataError, match=message):
+    with pytest.raises(iplt.errors.DataError, match=message):
         criteria.scores(graph, kind, data)
 
 
@@ -865,11 +869,13 @@ def test_weights_that_are_not_finite():
     data = images(), labels()
     for kind in (*KINDS, "taylor", "gradient", "activation", lambda w: np.zeros(len(w))):
         if kind != "random":
-            with pytest.raises(iplt.WeightsError, match=r"'second'.*second/kernel.* 2 NaN or inf"):
+            with pytest.raises(
+                iplt.errors.WeightsError, match=r"'second'.*second/kernel.* 2 NaN or inf"
+            ):
                 criteria.scores(graph, kind, data)
     model = residual()
     model.get_layer("body_norm").gamma.assign([1.0, np.nan, 1.0, 1.0])
-    with pytest.raises(iplt.WeightsError, match=r"'body_norm'.*body_norm/gamma"):
+    with pytest.raises(iplt.errors.WeightsError, match=r"'body_norm'.*body_norm/gamma"):
         criteria.scores(iplt.trace(model), "bn_scale")
 
 
@@ -893,7 +899,7 @@ def test_weights_that_no_score_depends_on_may_be_anything():
 )
 def test_functions_of_users_are_checked(function, message):
     """Shape and numbers, with the layer named."""
-    with pytest.raises(iplt.CriterionError, match=message):
+    with pytest.raises(iplt.errors.CriterionError, match=message):
         criteria.scores(iplt.trace(convolutional()), function)
 
 
@@ -950,9 +956,9 @@ def test_get_knows_all_names():
 
 def test_get_lists_what_exists():
     """When it does not know a name."""
-    with pytest.raises(iplt.CriterionError, match=r"'apoz'.*'taylor'.*received: 'l3'"):
+    with pytest.raises(iplt.errors.CriterionError, match=r"'apoz'.*'taylor'.*received: 'l3'"):
         criteria.get("l3")
-    with pytest.raises(iplt.CriterionError, match="received: None"):
+    with pytest.raises(iplt.errors.CriterionError, match="received: None"):
         criteria.get(None)
 
 
@@ -995,7 +1001,7 @@ def test_criteria_come_back_from_their_config(criterion):
 )
 def test_settings_are_checked(make, message):
     """Expected this, received that."""
-    with pytest.raises(iplt.CriterionError, match=message):
+    with pytest.raises(iplt.errors.CriterionError, match=message):
         make()
 
 

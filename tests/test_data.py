@@ -320,7 +320,7 @@ UNUSABLE = [
 def test_npz_that_cannot_be_used(tmp_path):
     """One clear error that names the file and what is wrong."""
     for arrays, says in UNUSABLE:
-        text = message(iplt.DataError, npz(tmp_path, **arrays), batch_size=4)
+        text = message(iplt.errors.DataError, npz(tmp_path, **arrays), batch_size=4)
         assert says in text and "set" in text
 
 
@@ -330,15 +330,17 @@ def test_damaged_files(tmp_path):
     whole = path.read_bytes()
     for size in (len(whole) // 2, len(whole) - 30, 3, 0):
         path.write_bytes(whole[:size])
-        assert "cannot be read" in message(iplt.DataError, path)
+        assert "cannot be read" in message(iplt.errors.DataError, path)
     np.save(tmp_path / "one.npy", X)
     (tmp_path / "one.npy").rename(path)
-    assert "a single array" in message(iplt.DataError, path)
-    assert "no such file" in message(iplt.DataError, tmp_path / "none.npz")
-    assert "no such file" in message(iplt.DataError, "none.npz")
-    assert "no such file" in message(iplt.DataError, "./none")
+    assert "a single array" in message(iplt.errors.DataError, path)
+    assert "no such file" in message(iplt.errors.DataError, tmp_path / "none.npz")
+    assert "no such file" in message(iplt.errors.DataError, "none.npz")
+    assert "no such file" in message(iplt.errors.DataError, "./none")
     (tmp_path / "notes.txt").write_text("x")
-    assert "expected an .npz file or a folder" in message(iplt.DataError, tmp_path / "notes.txt")
+    assert "expected an .npz file or a folder" in message(
+        iplt.errors.DataError, tmp_path / "notes.txt"
+    )
 
 
 # -- folders ---------------------------------------------------------------------------------------
@@ -392,15 +394,15 @@ def test_folders_that_cannot_be_used(tmp_path):
     """Without images, of one class, of images that differ or are damaged: named."""
     path = tmp_path / "pets"
     path.mkdir()
-    assert "received: no folders" in message(iplt.DataError, path)
+    assert "received: no folders" in message(iplt.errors.DataError, path)
     folder(path, 5)
     (path / "fish").mkdir()
-    assert "fish: expected images" in message(iplt.DataError, path)
+    assert "fish: expected images" in message(iplt.errors.DataError, path)
     broken = path / "fish" / "a.png"
     png(broken, X[0]).write_bytes(broken.read_bytes()[:60])
-    assert "a.png: expected an image; it cannot be read" in message(iplt.DataError, path)
+    assert "a.png: expected an image; it cannot be read" in message(iplt.errors.DataError, path)
     png(broken, X[0][:5])
-    text = message(iplt.DataError, path)
+    text = message(iplt.errors.DataError, path)
     assert "size=(rows, columns); received: (5, 8) after (8, 8)" in text
     loaded = data.load(path, size=8, batch_size=2, take=None, validation=0)
     assert loaded.classes == ("cat", "dog", "fish")
@@ -408,7 +410,7 @@ def test_folders_that_cannot_be_used(tmp_path):
     folder(tmp_path / "cut" / "test", 3)
     png(tmp_path / "cut" / "test" / "cow" / "0.png", X[0])
     assert "expected one of the classes to train on (cat, dog), received: 'cow'" in message(
-        iplt.DataError, tmp_path / "cut"
+        iplt.errors.DataError, tmp_path / "cut"
     )
 
 
@@ -443,30 +445,30 @@ REFUSED = [
 def test_options():
     """What cannot be is refused, with what was expected and received."""
     for options, says in REFUSED:
-        text = message(iplt.OptionError, "digits", **options)
+        text = message(iplt.errors.OptionError, "digits", **options)
         assert says in text and "received" in text
 
 
 def test_too_little_data():
     """Fewer examples than a batch, or than one for each class to split off."""
     assert "one batch of 128 to train on, received: 100" in message(
-        iplt.DataError, "digits", take=100
+        iplt.errors.DataError, "digits", take=100
     )
-    assert "too few to split" in message(iplt.DataError, "digits", validation=0.999)
-    assert "0 as" not in message(iplt.DataError, "digits", validation=1e-6)
+    assert "too few to split" in message(iplt.errors.DataError, "digits", validation=0.999)
+    assert "0 as" not in message(iplt.errors.DataError, "digits", validation=1e-6)
 
 
 def test_parts_that_are_not_there():
     """What there is, is said."""
     digits = data.load("digits", validation=0)
     expected = "expected one of the parts train, test, received: 'validation'"
-    with pytest.raises(iplt.OptionError, match=expected):
+    with pytest.raises(iplt.errors.OptionError, match=expected):
         digits.validation  # noqa: B018
-    with pytest.raises(iplt.OptionError, match="received: 'dev'"):
+    with pytest.raises(iplt.errors.OptionError, match="received: 'dev'"):
         digits.batches("dev")
-    with pytest.raises(iplt.OptionError, match=r"from 10 .* to 359 examples, received: 400"):
+    with pytest.raises(iplt.errors.OptionError, match=r"from 10 .* to 359 examples, received: 400"):
         digits.arrays("test", take=400)
-    with pytest.raises(iplt.OptionError, match="epoch: expected an integer from 0"):
+    with pytest.raises(iplt.errors.OptionError, match="epoch: expected an integer from 0"):
         digits.batches("train", epoch=-1)
 
 
@@ -600,7 +602,7 @@ def test_streams(tfds):
     model = net(other)
     model.fit(other.train, validation_data=other.validation, shuffle=False, verbose=0)
     assert "from 1 (one of each class) to 54" in message(
-        iplt.OptionError, "imagenet2012", take=55, batch_size=10
+        iplt.errors.OptionError, "imagenet2012", take=55, batch_size=10
     )
 
 
@@ -620,7 +622,7 @@ def test_not_prepared(tfds, monkeypatch):
     """What to do is said at once; what fails leaves nothing behind."""
     builder = Builder(tfds.place, {"train": (X, Y), "test": (X, Y)}, "abc", urls=["https://a.b/c"])
     tfds.sets["mnist"] = builder
-    text = message(iplt.DataError, "mnist")
+    text = message(iplt.errors.DataError, "mnist")
     assert "data_dir=" in text and "download=True" in text and str(builder.data_path) in text
 
     def offline(*_):
@@ -628,10 +630,12 @@ def test_not_prepared(tfds, monkeypatch):
 
     monkeypatch.setattr(named.urllib.request, "getproxies", dict)
     monkeypatch.setattr(named.socket, "getaddrinfo", offline)
-    assert "a.b cannot be reached (no network)" in message(iplt.DataError, "mnist", download=True)
+    assert "a.b cannot be reached (no network)" in message(
+        iplt.errors.DataError, "mnist", download=True
+    )
     monkeypatch.setattr(named.socket, "getaddrinfo", lambda *_: [])
     builder.fails = RuntimeError("the archive is damaged")
-    text = message(iplt.DataError, "mnist", download=True)
+    text = message(iplt.errors.DataError, "mnist", download=True)
     assert "downloading or preparing it failed: the archive is damaged" in text
     assert not builder.data_path.exists()
     builder.fails = None
@@ -642,17 +646,17 @@ def test_not_prepared(tfds, monkeypatch):
 def test_sets_of_another_kind(tfds):
     """No training split, no classes, labels that are not classes, images that differ in size."""
     tfds.sets["dev"] = prepared(Builder(tfds.place / "1", {"dev": (X, Y)}, "abc"))
-    assert "expected a split 'train', received: dev" in message(iplt.DataError, "dev")
+    assert "expected a split 'train', received: dev" in message(iplt.errors.DataError, "dev")
     tfds.sets["text"] = prepared(Builder(tfds.place / "2", {"train": (X, Y)}, "abc"))
     tfds.sets["text"].info.features = {"text": None}
-    assert "received: text" in message(iplt.DataError, "text")
+    assert "received: text" in message(iplt.errors.DataError, "text")
     tfds.sets["secret"] = prepared(Builder(tfds.place / "3", {"train": (X, Y - 1)}, "abc"))
-    assert "expected classes from 0 to 2, received: -1" in message(iplt.DataError, "secret")
+    assert "expected classes from 0 to 2, received: -1" in message(iplt.errors.DataError, "secret")
     tfds.sets["any"] = prepared(
         Builder(tfds.place / "4", {"train": (X, Y)}, "abc", (None, None, 3))
     )
     assert "size: expected (rows, columns), as the images of 'any' differ" in message(
-        iplt.OptionError, "any"
+        iplt.errors.OptionError, "any"
     )
     loaded = data.load("any", size=8, batch_size=4)
     assert loaded.counts == {"train": 43, "validation": 5, "test": 12}
@@ -661,24 +665,24 @@ def test_sets_of_another_kind(tfds):
 def test_unknown_names(tfds):
     """Names that look like it are shown."""
     tfds.sets["oxford_pets"] = None
-    assert "did you mean 'oxford_pets'?" in message(iplt.OptionError, "oxford_pet")
-    assert "did you mean 'cifar10' or 'cifar100'?" in message(iplt.OptionError, "cifar01")
+    assert "did you mean 'oxford_pets'?" in message(iplt.errors.OptionError, "oxford_pet")
+    assert "did you mean 'cifar10' or 'cifar100'?" in message(iplt.errors.OptionError, "cifar01")
     for source in ("", 7, None):
-        assert "source: expected" in message(iplt.OptionError, source)
+        assert "source: expected" in message(iplt.errors.OptionError, source)
 
 
 def test_without_tensorflow_datasets(monkeypatch):
     """The extra is named; a name that nobody knows is told from one that only needs it."""
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    assert "pip install 'keras-iplt[data]'" in message(iplt.MissingExtraError, "mnist")
-    text = message(iplt.OptionError, "minst")
+    assert "pip install 'keras-iplt[data]'" in message(iplt.errors.MissingExtraError, "mnist")
+    text = message(iplt.errors.OptionError, "minst")
     assert "did you mean 'mnist'?" in text and "pip install 'keras-iplt[data]'" in text
 
 
 def test_without_scikit_learn(monkeypatch):
     """The extra that brings the digits is named."""
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    assert "keras-iplt[demo]" in message(iplt.MissingExtraError, "digits")
+    assert "keras-iplt[demo]" in message(iplt.errors.MissingExtraError, "digits")
 
 
 @pytest.mark.filterwarnings("ignore")  # not ours
@@ -710,11 +714,11 @@ class TestTensorFlowDatasets:
 
     def test_not_prepared(self, tmp_path):
         """Said at once, without asking the network."""
-        text = message(iplt.DataError, "cifar10", data_dir=tmp_path)
+        text = message(iplt.errors.DataError, "cifar10", data_dir=tmp_path)
         assert "download=True" in text
-        assert "did you mean 'cifar10'" in message(iplt.OptionError, "cifar_10")
-        assert "ILSVRC2012" in message(iplt.DataError, "imagenet2012", data_dir=tmp_path)
-        assert "9.9.9" in message(iplt.OptionError, "cifar10:9.9.9", data_dir=tmp_path)
+        assert "did you mean 'cifar10'" in message(iplt.errors.OptionError, "cifar_10")
+        assert "ILSVRC2012" in message(iplt.errors.DataError, "imagenet2012", data_dir=tmp_path)
+        assert "9.9.9" in message(iplt.errors.OptionError, "cifar10:9.9.9", data_dir=tmp_path)
 
     @pytest.mark.any_backend
     def test_prepared(self, tmp_path, monkeypatch):
@@ -755,7 +759,7 @@ def test_labels_that_name_more_classes_than_there_are_images(tmp_path):
     """A list of their names would fill the memory."""
     x, y = np.zeros((20, 8, 8, 3), "uint8"), np.array([0, 2 * 10**7] * 10)
     np.savez(tmp_path / "set.npz", x=x, y=y)
-    with pytest.raises(iplt.DataError, match="an image for each, received: 20000000"):
+    with pytest.raises(iplt.errors.DataError, match="an image for each, received: 20000000"):
         data.load(tmp_path / "set.npz")
 
 
@@ -765,8 +769,8 @@ def test_devices_and_pipes_are_no_images(tmp_path):
         (tmp_path / "set" / name).mkdir(parents=True)
     (tmp_path / "set/a/1.png").symlink_to("/dev/zero")
     os.mkfifo(tmp_path / "set/b/1.png")
-    with pytest.raises(iplt.DataError, match="received: a device, a pipe"):
+    with pytest.raises(iplt.errors.DataError, match="received: a device, a pipe"):
         data.load(tmp_path / "set")
     os.mkfifo(tmp_path / "set.npz")
-    with pytest.raises(iplt.DataError, match="a device or a pipe"):
+    with pytest.raises(iplt.errors.DataError, match="a device or a pipe"):
         data.load(tmp_path / "set.npz")

@@ -81,7 +81,7 @@ def test_several_workers_of_tensorflow_are_refused(tmp_path):
                             lambda: iplt.shrink(model, iplt.plan(model, 0.5))):
                 try:
                     refused()
-                except iplt.ModelError as error:
+                except iplt.errors.ModelError as error:
                     assert "20585" in str(error) and "MirroredStrategy" in str(error)
                 else:
                     raise AssertionError("not refused")

@@ -169,9 +169,11 @@ def test_the_batch_size_that_a_model_was_built_with(tmp_path):
     for path in ("m.tflite", "saved", "m.keras"):
         done = iplt.export(model, tmp_path / path)
         assert {shape[0] for shape in (*done.inputs.values(), *done.outputs.values())} == {4}
-        with pytest.raises(iplt.OptionError, match=r"that of the model's inputs, 4.*received: 2"):
+        with pytest.raises(
+            iplt.errors.OptionError, match=r"that of the model's inputs, 4.*received: 2"
+        ):
             iplt.export(model, tmp_path / path, batch_size=2)
-    with pytest.raises(iplt.OptionError, match=r"inputs, None, which a \.keras file keeps"):
+    with pytest.raises(iplt.errors.OptionError, match=r"inputs, None, which a \.keras file keeps"):
         iplt.export(net(), tmp_path / "m.keras", batch_size=2)
 
 
@@ -249,7 +251,7 @@ def test_int8_of_recurrent_layers(tmp_path):
     words = np.random.default_rng(0).integers(0, 2, (20, 5))
     options = dict(precision="int8", data=words, tolerance=0.6)  # of random weights
     assert iplt.export(unrolled(), tmp_path / "m.tflite", **options).difference > 0
-    with pytest.raises(iplt.ExportError, match=r"it has a loop.*unroll=True"):
+    with pytest.raises(iplt.errors.ExportError, match=r"it has a loop.*unroll=True"):
         iplt.export(lstm(), tmp_path / "loop.tflite", precision="int8", data=words)
     for precision in ("float16", "dynamic"):
         assert iplt.export(lstm(), tmp_path / "m.tflite", precision=precision).difference < 0.1
@@ -271,7 +273,9 @@ def test_onnx(tmp_path):
     np.testing.assert_allclose(scores, model.predict(X, verbose=0), rtol=1e-4, atol=1e-5)
     assert iplt.export(model, path, batch_size=3).inputs == {"image": (3, 8, 8, 3)}
     for precision in ("float16", "dynamic", "int8"):
-        with pytest.raises(iplt.OptionError, match=r"'float32' for format 'onnx'.* only \.tflite"):
+        with pytest.raises(
+            iplt.errors.OptionError, match=r"'float32' for format 'onnx'.* only \.tflite"
+        ):
             iplt.export(model, path, precision=precision, data=X)
 
 
@@ -280,7 +284,9 @@ def test_what_onnx_lacks(tmp_path, capfd):
     able("m.onnx")
     i = keras.Input((4,))
     model = keras.Model(i, keras.ops.fft((i, i))[0])
-    with pytest.raises(iplt.ExportError, match=r"converted to 'onnx'.*Complex.* is not supported"):
+    with pytest.raises(
+        iplt.errors.ExportError, match=r"converted to 'onnx'.*Complex.* is not supported"
+    ):
         iplt.export(model, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir()) and "not supported" not in "".join(capfd.readouterr())
 
@@ -291,7 +297,7 @@ def test_without_the_extra(package, tmp_path, monkeypatch):
     """The error says what to install."""
     for name in ("tf2onnx", "onnxruntime"):
         monkeypatch.setitem(sys.modules, name, None if name == package else json)
-    with pytest.raises(iplt.MissingExtraError, match=rf"{package}.*keras-iplt\[onnx\]"):
+    with pytest.raises(iplt.errors.MissingExtraError, match=rf"{package}.*keras-iplt\[onnx\]"):
         iplt.export(net(), tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -334,7 +340,7 @@ def test_what_takes_longer_takes_longer():
     a, b = runtimes.timed([small, large], x, seconds=0.2)
     assert 0 < 2 * a < b
     assert len(runtimes.timed([small] * 3, x[0], seconds=0)) == 3
-    with pytest.raises(iplt.OptionError, match="expected a list for each of 1 runtimes"):
+    with pytest.raises(iplt.errors.OptionError, match="expected a list for each of 1 runtimes"):
         runtimes.timed([small], x)
 
 
@@ -389,7 +395,9 @@ def test_a_difference_is_an_error(before, monkeypatch):
         model.layers[-1].bias.assign_sub(np.ones(4))
 
     monkeypatch.setattr("keras_iplt.exporting.exporter.write", wrong)
-    with pytest.raises(iplt.ExportError, match=r"expected outputs within 0\.0001 .* received: "):
+    with pytest.raises(
+        iplt.errors.ExportError, match=r"expected outputs within 0\.0001 .* received: "
+    ):
         iplt.export(net(), before)
     assert content(before) == was and [p.name for p in before.parent.iterdir()] == [before.name]
     monkeypatch.setattr("keras_iplt.exporting.exporter.write", original)
@@ -427,7 +435,7 @@ def test_interrupted_between_the_old_and_the_new(before, monkeypatch):
 
             monkeypatch.setattr(os, "replace", stopped)
             with pytest.raises(
-                KeyboardInterrupt if error is KeyboardInterrupt else iplt.ExportError
+                KeyboardInterrupt if error is KeyboardInterrupt else iplt.errors.ExportError
             ):
                 iplt.export(net(), before)
             monkeypatch.undo()
@@ -461,7 +469,9 @@ def test_damage_is_seen(before, monkeypatch):
             damage(file)
 
         monkeypatch.setattr("keras_iplt.exporting.exporter.write", damaged)
-        with pytest.raises(iplt.ExportError, match=r"received: |does not run|cannot be written"):
+        with pytest.raises(
+            iplt.errors.ExportError, match=r"received: |does not run|cannot be written"
+        ):
             iplt.export(net(), before)
         assert content(before) == was
         assert [p.name for p in before.parent.iterdir()] == [before.name]
@@ -481,7 +491,9 @@ def test_a_full_disk(before, monkeypatch):
     ]  # fmt: skip
     for place in places:
         monkeypatch.setattr(place, fails)
-        with pytest.raises(iplt.ExportError, match=r"cannot be written: .*No space left") as caught:
+        with pytest.raises(
+            iplt.errors.ExportError, match=r"cannot be written: .*No space left"
+        ) as caught:
             iplt.export(net(), before)
         assert "\n" not in str(caught.value)
         monkeypatch.undo()
@@ -495,10 +507,10 @@ def test_what_is_not_a_number(where, before):
     was, model = content(before), net()
     if where == "weights":
         model.layers[0].kernel.assign(np.full((3, 3, 3, 8), np.nan))
-        error, message = iplt.WeightsError, "expected numbers, received NaN in .*kernel"
+        error, message = iplt.errors.WeightsError, "expected numbers, received NaN in .*kernel"
     else:
         model.layers[-1].bias.assign(np.full(4, np.inf))
-        error, message = iplt.ExportError, "expected outputs to compare, received only NaN"
+        error, message = iplt.errors.ExportError, "expected outputs to compare, received only NaN"
     with pytest.raises(error, match=message):
         iplt.export(model, before)
     assert content(before) == was
@@ -520,7 +532,7 @@ def test_infinite_outputs_have_to_be_the_same(tmp_path, monkeypatch):
             first.bias.assign([-np.inf, 0, 0])
 
         monkeypatch.setattr("keras_iplt.exporting.exporter.write", damaged)
-        with pytest.raises(iplt.ExportError, match="expected outputs within"):
+        with pytest.raises(iplt.errors.ExportError, match="expected outputs within"):
             iplt.export(model, tmp_path / "m.keras")
 
 
@@ -530,7 +542,7 @@ def test_models_that_remember(path, tmp_path):
     able(path)
     i = keras.Input((5, 3), batch_size=2)
     model = keras.Model(i, layers.LSTM(4, stateful=True)(i))
-    with pytest.raises(iplt.ModelError, match="expected stateful=False"):
+    with pytest.raises(iplt.errors.ModelError, match="expected stateful=False"):
         iplt.export(model, tmp_path / path)
     assert not list(tmp_path.iterdir())
 
@@ -576,7 +588,7 @@ def test_a_place_that_refuses(error, tmp_path, monkeypatch):
         raise error
 
     monkeypatch.setattr("tempfile.mkdtemp", refuses)
-    with pytest.raises(iplt.ExportError, match=f"cannot be written: .*{error.strerror}"):
+    with pytest.raises(iplt.errors.ExportError, match=f"cannot be written: .*{error.strerror}"):
         iplt.export(net(), tmp_path / "m.keras")
 
 
@@ -587,7 +599,7 @@ def test_a_directory_that_cannot_be_written_to(tmp_path):
     locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
     if os.access(locked, os.W_OK):
         pytest.skip("root may write anywhere")
-    with pytest.raises(iplt.ExportError, match="cannot be written"):
+    with pytest.raises(iplt.errors.ExportError, match="cannot be written"):
         iplt.export(net(), locked / "m.keras")
 
 
@@ -639,25 +651,31 @@ def test_random_numbers_that_the_model_cannot_take(tmp_path):
             raise ValueError("words start at 2")
 
     model = keras.Model(i, Strict()(i))
-    with pytest.raises(iplt.DataError, match=r"random numbers; give it examples .*start at 2"):
+    with pytest.raises(
+        iplt.errors.DataError, match=r"random numbers; give it examples .*start at 2"
+    ):
         iplt.export(model, tmp_path / "m.keras")
-    with pytest.raises(iplt.OptionError, match="path: expected a path, received: None"):
+    with pytest.raises(iplt.errors.OptionError, match="path: expected a path, received: None"):
         iplt.export(net(), None)
 
 
 def test_models_that_cannot_be_exported(tmp_path):
     """Layers, unbuilt models, inputs of unknown size without data, directories in the way."""
     for model in (layers.Dense(3), keras.Sequential([layers.Dense(3)])):
-        with pytest.raises(iplt.ModelError, match="expected a built Functional or Sequential"):
+        with pytest.raises(
+            iplt.errors.ModelError, match="expected a built Functional or Sequential"
+        ):
             iplt.export(model, tmp_path / "m.keras")
     open_size = keras.Sequential([keras.Input((None, 3)), layers.Conv1D(2, 3)])
-    with pytest.raises(iplt.DataError, match="has no fixed size"):
+    with pytest.raises(iplt.errors.DataError, match="has no fixed size"):
         iplt.export(open_size, tmp_path / "m.keras")
     iplt.export(open_size, tmp_path / "m.keras", data=np.ones((2, 9, 3)))
     (tmp_path / "notes").mkdir()
-    with pytest.raises(iplt.OptionError, match="expected a new directory or an earlier SavedModel"):
+    with pytest.raises(
+        iplt.errors.OptionError, match="expected a new directory or an earlier SavedModel"
+    ):
         iplt.export(net(), tmp_path / "notes")
-    with pytest.raises(iplt.OptionError, match="expected a file, received: the directory"):
+    with pytest.raises(iplt.errors.OptionError, match="expected a file, received: the directory"):
         iplt.export(net(), tmp_path / "notes", format="keras")
 
 
@@ -667,7 +685,7 @@ def test_what_the_converter_says(tmp_path):
     i = keras.Input((4,))
     strings = keras.Model(i, layers.Lambda(lambda x: __import__("tensorflow").strings.as_string(x),
                                            output_shape=(4,))(i))  # fmt: skip
-    with pytest.raises(iplt.ExportError, match="cannot be converted to 'tflite', float32"):
+    with pytest.raises(iplt.errors.ExportError, match="cannot be converted to 'tflite', float32"):
         iplt.export(strings, tmp_path / "m.tflite")
     assert not list(tmp_path.iterdir())
 
@@ -676,5 +694,5 @@ def test_what_the_converter_says(tmp_path):
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="it can")
 def test_other_backends_say_what_to_do(tmp_path):
     """A .keras file is the way over."""
-    with pytest.raises(iplt.OptionError, match="expected the TensorFlow backend"):
+    with pytest.raises(iplt.errors.OptionError, match="expected the TensorFlow backend"):
         iplt.export(net(), tmp_path / "m.tflite")

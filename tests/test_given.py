@@ -84,6 +84,6 @@ def test_layers_that_hang_together_add_up():
     ({"tow": [0]}, "no layer 'tow'"),
 ])  # fmt: skip
 def test_what_is_wrong_is_said(channels, words):
-    with pytest.raises(iplt.OptionError) as caught:
+    with pytest.raises(iplt.errors.OptionError) as caught:
         iplt.plan_channels(network(), channels)
     assert words in str(caught.value)

@@ -120,16 +120,16 @@ def test_data_sets_and_weights_are_taken():
 
 
 @pytest.mark.parametrize(("options", "error", "words"), [
-    (dict(step=0), iplt.OptionError, "step: expected a number in (0, 1), received: 0"),
-    (dict(step=1), iplt.OptionError, "step: expected"),
-    (dict(tolerance=-1), iplt.OptionError, "tolerance: expected"),
-    (dict(epochs=0), iplt.OptionError, "epochs: expected a positive integer, received: 0"),
-    (dict(metric="auc"), iplt.OptionError, "metric: expected one of 'accuracy', 'loss'"),
-    (dict(layers=["head"]), iplt.OptionError, "layers: expected some of 'wide', 'narrow'"),
-    (dict(validation=iter([])), iplt.DataError, "validation: expected (x, y) or a dataset"),
-    (dict(train=(X,)), iplt.DataError, "train: expected (x, y)"),
-    (dict(validation=(X,)), iplt.DataError, "validation: expected (x, y)"),
-    (dict(path="no/such/place.keras"), iplt.OptionError, "in a directory that exists"),
+    (dict(step=0), iplt.errors.OptionError, "step: expected a number in (0, 1), received: 0"),
+    (dict(step=1), iplt.errors.OptionError, "step: expected"),
+    (dict(tolerance=-1), iplt.errors.OptionError, "tolerance: expected"),
+    (dict(epochs=0), iplt.errors.OptionError, "epochs: expected a positive integer, received: 0"),
+    (dict(metric="auc"), iplt.errors.OptionError, "metric: expected one of 'accuracy', 'loss'"),
+    (dict(layers=["head"]), iplt.errors.OptionError, "layers: expected some of 'wide', 'narrow'"),
+    (dict(validation=iter([])), iplt.errors.DataError, "validation: expected (x, y) or a dataset"),
+    (dict(train=(X,)), iplt.errors.DataError, "train: expected (x, y)"),
+    (dict(validation=(X,)), iplt.errors.DataError, "validation: expected (x, y)"),
+    (dict(path="no/such/place.keras"), iplt.errors.OptionError, "in a directory that exists"),
 ])  # fmt: skip
 def test_what_is_wrong_is_said(options, error, words):
     """Before the first epoch where that can be known."""
@@ -141,7 +141,7 @@ def test_what_is_wrong_is_said(options, error, words):
 
 def test_a_model_that_is_not_compiled_is_refused():
     model = keras.Sequential([keras.Input((6,)), layers.Dense(4), layers.Dense(2)])
-    with pytest.raises(iplt.DataError, match=r"is not compiled: call model.compile"):
+    with pytest.raises(iplt.errors.DataError, match=r"is not compiled: call model.compile"):
         iplt.prune_guided(model, (X, Y), (X, Y))
 
 
@@ -195,14 +195,14 @@ def test_backups_that_are_of_no_use(monkeypatch, tmp_path):
         killed_after(2, patch)
         with pytest.raises(Killed):
             pruned(layers=["wide", "narrow"], backup_dir=tmp_path)
-    with pytest.raises(iplt.BackupError, match=r"expected epochs 2, received: 1"):
+    with pytest.raises(iplt.errors.BackupError, match=r"expected epochs 2, received: 1"):
         iplt.prune_guided(network(), (X, Y), (X, Y), step=0.3, tolerance=0.02, epochs=2, verbose=0,
                           backup_dir=tmp_path)  # fmt: skip
     (tmp_path / "guided.json").write_text("{")
-    with pytest.raises(iplt.BackupError, match="damaged"):
+    with pytest.raises(iplt.errors.BackupError, match="damaged"):
         pruned(backup_dir=tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(iplt.BackupError, match="directory"):
+    with pytest.raises(iplt.errors.BackupError, match="directory"):
         pruned(backup_dir=tmp_path / "file")
 
 
@@ -223,6 +223,6 @@ def test_a_backup_of_another_model_is_refused(monkeypatch, tmp_path, other, what
         killed_after(2, patch)
         with pytest.raises(Killed):
             go()
-    with pytest.raises(iplt.BackupError, match=what):
+    with pytest.raises(iplt.errors.BackupError, match=what):
         go(**other)
     go()

@@ -415,25 +415,6 @@ def test_state_of_training_on_jax(trained):
     private.synchronize(trained)
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "mixes"),
-    [
-        (lambda: keras.optimizers.Adam(), False),
-        (lambda: keras.optimizers.SGD(momentum=0.9, clipvalue=1.0), False),
-        (lambda: keras.optimizers.Adam(clipnorm=1.0), True),
-        (lambda: keras.optimizers.Lamb(), True),
-        (lambda: keras.optimizers.Adafactor(), True),
-        (
-            lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(global_clipnorm=1.0)),
-            True,
-        ),
-    ],
-)
-def test_optimizers_that_mix_weights(optimizer, mixes):
-    """With these, zeros are not the same as a smaller variable, so that no step may wait."""
-    assert private.mixes_weights(optimizer()) == mixes
-
-
 # -- nobody else reaches in --
 
 

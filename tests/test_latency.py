@@ -142,7 +142,7 @@ def test_it_survives_json(pretend):
     assert again.cost(plan.graph, plan.gone) == found.cost(plan.graph, plan.gone)
     assert str(again) == str(found) and "threads: 2" in str(found)
     for text in ("", "{}", "[]", '{"format": "keras_iplt.latency/9"}'):
-        with pytest.raises(iplt.OptionError, match=r"JSON text of a latency table"):
+        with pytest.raises(iplt.errors.OptionError, match=r"JSON text of a latency table"):
             iplt.LatencyTable.from_json(text)
 
 
@@ -228,19 +228,19 @@ def test_a_training_reaches_a_share_of_the_latency(pretend, mode):
 
 def test_what_is_wrong_is_said(pretend):
     found = measured(network())
-    with pytest.raises(iplt.OptionError, match=r"table of model 'other', received: one of"):
+    with pytest.raises(iplt.errors.OptionError, match=r"table of model 'other', received: one of"):
         i = keras.Input((8, 8, 3))
         other = keras.Model(i, layers.Dense(2)(layers.Dense(4)(i)), name="other")
         iplt.plan(other, 0.5, of=found)
     with pytest.raises(
-        iplt.OptionError, match=r"threads: expected a positive integer, received: 0"
+        iplt.errors.OptionError, match=r"threads: expected a positive integer, received: 0"
     ):
         measured(network(), threads=0)
-    with pytest.raises(iplt.OptionError, match=r"inputs have no fixed size.*of='params'"):
+    with pytest.raises(iplt.errors.OptionError, match=r"inputs have no fixed size.*of='params'"):
         measured(graphs.build("unknown_sizes"))
-    with pytest.raises(
-        iplt.OptionError, match=r"of: expected .*'latency' or an object"
-    ):
+    with pytest.raises(iplt.errors.OptionError, match=r"of: expected .*'latency' or an object"):
         iplt.plan(network(), 0.5, of="seconds")
-    with pytest.raises(iplt.OptionError, match=r"round_to: expected a positive integer, 'auto'"):
+    with pytest.raises(
+        iplt.errors.OptionError, match=r"round_to: expected a positive integer, 'auto'"
+    ):
         iplt.plan(network(), 0.5, round_to="automatic")

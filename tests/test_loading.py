@@ -82,7 +82,7 @@ def with_weights(good, path, change):
 def refused(path, *patterns, **options):
     """`load_model` raises one `ModelError` with these words, and leaves the file as it is."""
     before = path.read_bytes() if path.is_file() else None
-    with pytest.raises(iplt.ModelError) as caught:
+    with pytest.raises(iplt.errors.ModelError) as caught:
         load_model(path, **options)
     message = str(caught.value)
     assert message.startswith(str(path))
@@ -164,7 +164,7 @@ def test_weights_that_are_not_numbers_load(good, tmp_path):
         file["layers/dense/vars/1"][0] = np.nan
 
     model = load_model(with_weights(good, tmp_path / "m.keras", change))
-    with pytest.raises(iplt.WeightsError):
+    with pytest.raises(iplt.errors.WeightsError):
         iplt.plan(model)
 
 
@@ -473,7 +473,7 @@ def test_a_vocabulary_elsewhere_is_refused(good, tmp_path):
 def test_what_keras_says_comes_in_one_line(good, tmp_path):
     change = first_layer("keras.layers", "Dense", {"name": "hidden", "units": "many"})
     path = with_config(good, tmp_path / "m.keras", change)
-    with pytest.raises(iplt.ModelError, match="cannot build this model") as caught:
+    with pytest.raises(iplt.errors.ModelError, match="cannot build this model") as caught:
         load_model(path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
 
@@ -558,7 +558,7 @@ def test_weights_with_noise_in_them(good, tmp_path):
         noisy = bytearray(content)
         for at in random.integers(0, len(content), 8):
             noisy[at] = random.integers(256)
-        with contextlib.suppress(iplt.ModelError):
+        with contextlib.suppress(iplt.errors.ModelError):
             load_model(repacked(good, tmp_path / "m.keras", weights=bytes(noisy)))
 
 
@@ -596,7 +596,7 @@ def test_data_that_are_refused(tmp_path, monkeypatch, case):
     arrays, pattern = BAD_DATA[case]
     monkeypatch.chdir(tmp_path)
     np.savez(tmp_path / "a.npz", **arrays)
-    with pytest.raises(iplt.DataError, match=pattern):
+    with pytest.raises(iplt.errors.DataError, match=pattern):
         load_examples(tmp_path / "a.npz")
     assert not (tmp_path / "evil").exists()
 
@@ -605,12 +605,12 @@ def test_data_that_are_refused(tmp_path, monkeypatch, case):
 def test_data_files_that_are_none(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(iplt.DataError, match=r"expected an \.npz file"):
+    with pytest.raises(iplt.errors.DataError, match=r"expected an \.npz file"):
         load_examples(tmp_path / "a.npz")
-    with pytest.raises(iplt.DataError, match="no such file"):
+    with pytest.raises(iplt.errors.DataError, match="no such file"):
         load_examples(tmp_path / "none.npz")
     np.save(tmp_path / "b.npy", X)
-    with pytest.raises(iplt.DataError, match="a single array"):
+    with pytest.raises(iplt.errors.DataError, match="a single array"):
         load_examples(tmp_path / "b.npy")
     assert not (tmp_path / "evil").exists()
 

@@ -63,7 +63,7 @@ def check_plan(model, plan, weights, where):
         weight.assign(value)
     try:
         iplt.shrink(model, plan)
-    except iplt.ModelError:
+    except iplt.errors.ModelError:
         assert np.array_equal(outputs(model), whole, equal_nan=True), f"{where}: not as before"
         return 1
     if np.isfinite(whole).all():

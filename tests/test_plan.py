@@ -147,7 +147,9 @@ def test_parameters_and_flops_shares_show_in_the_rewritten_model():
 
 def test_a_share_out_of_reach_is_refused_with_the_share_in_reach():
     model = convolutions(8, 8)
-    with pytest.raises(iplt.OptionError, match=r"90\.0% cannot be removed, at most 50\.0% can"):
+    with pytest.raises(
+        iplt.errors.OptionError, match=r"90\.0% cannot be removed, at most 50\.0% can"
+    ):
         iplt.plan(model, 0.9, min_channels=4)
     assert filters_lost(iplt.plan(model, 0.5, min_channels=4)) == 8
 
@@ -327,14 +329,16 @@ def test_layers_pruned_together_cannot_have_two_shares():
     graph = graph_of("residual")
     first, second = (p.path for p in graph.groups[0].producers[:2])
     assert iplt.plan(graph, 0, per_layer={first: 0.5, second: 0.5}).fpr > 0
-    with pytest.raises(iplt.OptionError, match=r"pruned together.*0\.5 and 0\.25"):
+    with pytest.raises(iplt.errors.OptionError, match=r"pruned together.*0\.5 and 0\.25"):
         iplt.plan(graph, 0, per_layer={first: 0.5, second: 0.25})
 
 
 def test_a_share_for_what_cannot_be_pruned_is_refused():
-    with pytest.raises(iplt.OptionError, match=r"'head' has no channel.*output of the model"):
+    with pytest.raises(
+        iplt.errors.OptionError, match=r"'head' has no channel.*output of the model"
+    ):
         iplt.plan(chain_graph(), 0.5, per_layer={"head": 0.5})
-    with pytest.raises(iplt.OptionError, match="'c1' has no channel"):
+    with pytest.raises(iplt.errors.OptionError, match="'c1' has no channel"):
         iplt.plan(chain_graph(), 0.5, ignore="c1", per_layer={"c1": 0.5})
 
 
@@ -369,7 +373,7 @@ def test_a_nested_model_stands_for_all_its_layers():
     inside = [i for i, g in enumerate(graph.groups) if g.producers[0].path.startswith("backbone/")]
     assert inside == [0, 1]
     for key in ("backbone", backbone):
-        with pytest.raises(iplt.NothingToPruneError, match="left out by ignore"):
+        with pytest.raises(iplt.errors.NothingToPruneError, match="left out by ignore"):
             iplt.plan(graph, 0.5, ignore=key)
         plan = iplt.plan(graph, 0, per_layer={key: 0.5})
         assert [len(gone) for gone in plan.removed] == [4, 3]
@@ -384,7 +388,7 @@ def test_an_ignored_layer_need_not_have_a_score():
     x = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3, name="b")(x))
     model = keras.Model(image, layers.Dense(2)(x))
     randomize(model)
-    with pytest.raises(iplt.CriterionError, match="'b'"):
+    with pytest.raises(iplt.errors.CriterionError, match="'b'"):
         iplt.plan(model, 0.5, criterion="bn_scale")
     assert left(iplt.plan(model, 0.5, criterion="bn_scale", ignore="b")) == {"a": 3, "b": 6}
 
@@ -395,7 +399,7 @@ def test_every_group_keeps_min_channels(ratio, scope, least, name):
     graph = graph_of(name)
     try:
         plan = iplt.plan(graph, ratio, scope=scope, min_channels=least)
-    except iplt.OptionError as error:
+    except iplt.errors.OptionError as error:
         most = sum(int(np.sort(g.filters)[::-1][: max(0, g.size - least)].sum())
                    for g in graph.groups)  # fmt: skip
         assert "cannot be removed" in str(error) and most < ratio * all_filters(graph)
@@ -425,7 +429,7 @@ def test_no_group_loses_more_than_max_ratio(ratio, most, scope, name):
     graph = graph_of(name)
     try:
         plan = iplt.plan(graph, ratio, scope=scope, max_ratio=most)
-    except iplt.OptionError:
+    except iplt.errors.OptionError:
         assert ratio > 0.4  # small groups round the cap down
         return
     for group, gone in zip(graph.groups, plan.removed, strict=True):
@@ -470,7 +474,7 @@ def test_round_to_holds_in_all_groups_at_once_and_the_share_stays_near(ratio, sc
 
 
 def test_round_to_that_leaves_too_much_is_refused():
-    with pytest.raises(iplt.OptionError, match=r"at most 50\.0%"):
+    with pytest.raises(iplt.errors.OptionError, match=r"at most 50\.0%"):
         iplt.plan(convolutions(16, 16), 0.9, round_to=8)
     assert left(iplt.plan(convolutions(16, 16), 0.6, round_to=8)) == {"c0": 8, "c1": 8}
 
@@ -528,7 +532,7 @@ def test_kept_knows_variables_of_equal_path_apart():
     one, two = (m.get_layer("same").kernel for m in models)
     assert one.path == two.path
     assert [len(plan.kept(v)[1]) for v in (one, two)] == [4, 6]
-    with pytest.raises(iplt.OptionError, match="2 variables of the model are called"):
+    with pytest.raises(iplt.errors.OptionError, match="2 variables of the model are called"):
         iplt.Plan.from_json(plan.to_json()).kept(one)
 
 
@@ -578,7 +582,7 @@ def test_options_that_are_numpy_numbers_can_be_written_down(kind):
     "text", ["", "{}", "[]", "null", '{"format": "keras_iplt.plan/0"}', 5, None, "{'a': 1}"]
 )
 def test_text_that_is_no_plan_is_refused(text):
-    with pytest.raises(iplt.OptionError, match="JSON text of a keras_iplt plan"):
+    with pytest.raises(iplt.errors.OptionError, match="JSON text of a keras_iplt plan"):
         iplt.Plan.from_json(text)
 
 
@@ -589,7 +593,7 @@ def test_a_plan_whose_indices_do_not_fit_is_refused(removed):
     """All channels of a group, indices outside of it, too many groups and too few."""
     content = json.loads(iplt.plan(convolutions(8), 0.5).to_json())
     plan = iplt.Plan.from_json(json.dumps({**content, "removed": removed}))
-    with pytest.raises(iplt.PlanMismatchError, match=r"sizes \[8\]"):
+    with pytest.raises(iplt.errors.PlanMismatchError, match=r"sizes \[8\]"):
         iplt.mask(convolutions(8), plan)
 
 
@@ -643,7 +647,7 @@ def test_a_plan_is_refused_on_another_architecture_with_the_first_difference(cas
     before = values(other)
     for plan in (p := iplt.plan(model, 0.5), iplt.Plan.from_json(p.to_json())):
         for carry_out in (iplt.mask, iplt.rewrite):
-            with pytest.raises(iplt.PlanMismatchError, match=message):
+            with pytest.raises(iplt.errors.PlanMismatchError, match=message):
                 carry_out(other, plan)
     assert same(before, values(other))
 
@@ -667,7 +671,7 @@ def test_a_plan_is_refused_where_equal_weights_are_wired_otherwise():
     other = wired(1, 2)
     assert [w.shape for w in other.weights] == [w.shape for w in wired(0, 2).weights]
     before = values(other)
-    with pytest.raises(iplt.PlanMismatchError, match="First difference at"):
+    with pytest.raises(iplt.errors.PlanMismatchError, match="First difference at"):
         iplt.mask(other, iplt.Plan.from_json(plan.to_json()))
     assert same(before, values(other))
 
@@ -706,7 +710,7 @@ def test_a_plan_is_refused_once_a_layer_is_gone():
     randomize(model)
     plan = iplt.plan(model, 0.5)
     model.pop()
-    with pytest.raises(iplt.PlanMismatchError, match=r"expected Dense.*received nothing"):
+    with pytest.raises(iplt.errors.PlanMismatchError, match=r"expected Dense.*received nothing"):
         iplt.rewrite(model, plan)
 
 
@@ -716,7 +720,7 @@ def test_a_plan_is_refused_once_a_layer_without_weights_is_added():
     randomize(model)
     plan = iplt.plan(model, 0.5)
     model.add(layers.Softmax())
-    with pytest.raises(iplt.PlanMismatchError, match="expected nothing, received Softmax"):
+    with pytest.raises(iplt.errors.PlanMismatchError, match="expected nothing, received Softmax"):
         iplt.mask(model, plan)
 
 
@@ -726,7 +730,7 @@ def test_a_plan_is_refused_once_a_nested_model_has_changed():
     randomize(model)
     plan = iplt.plan(model, 0.5)
     inner.pop()
-    with pytest.raises(iplt.PlanMismatchError, match="First difference"):
+    with pytest.raises(iplt.errors.PlanMismatchError, match="First difference"):
         iplt.rewrite(model, plan)
 
 
@@ -734,7 +738,7 @@ def test_a_rewritten_model_needs_a_plan_of_its_own():
     model = convolutions(8, 8)
     plan = iplt.plan(model, 0.5, scope="layer")
     small = iplt.rewrite(model, plan)
-    with pytest.raises(iplt.PlanMismatchError, match=r"operation 0.*3, 8\).*3, 4\)"):
+    with pytest.raises(iplt.errors.PlanMismatchError, match=r"operation 0.*3, 8\).*3, 4\)"):
         iplt.rewrite(small, plan)
     assert left(iplt.plan(small, 0.5, scope="layer")) == {"c0": 2, "c1": 2}
 

@@ -121,9 +121,9 @@ def test_sensitivity_refuses(change, options, said):
     """Metrics and layers that were not measured, and results that do not fit together."""
     result = measured()
     vars(result).update(change)
-    with pytest.raises(iplt.OptionError, match=said):
+    with pytest.raises(iplt.errors.OptionError, match=said):
         plots.sensitivity(result, **options)
-    with pytest.raises(iplt.OptionError, match="expected a Sensitivity"):
+    with pytest.raises(iplt.errors.OptionError, match="expected a Sensitivity"):
         plots.sensitivity({"layers": ()})
 
 
@@ -141,9 +141,9 @@ def test_norms():
     assert list(curves(plots.norms(model, layers="inner"))) == ["inner"]
     data = np.ones((4, 8, 8, 3), "float32")
     assert len(curves(plots.norms(model, "activation", data))) == 2
-    with pytest.raises(iplt.OptionError, match="no layer 'inside'"):
+    with pytest.raises(iplt.errors.OptionError, match="no layer 'inside'"):
         plots.norms(model, layers=["inside"])
-    with pytest.raises(iplt.OptionError, match="channels that may be pruned"):
+    with pytest.raises(iplt.errors.OptionError, match="channels that may be pruned"):
         plots.norms(model, layers="head")
 
 
@@ -172,10 +172,10 @@ def test_filters():
         assert grey[0] == grey[1] != grey[2]
         assert "frozen" in [text.get_text() for text in axes.get_legend().get_texts()]
         assert axes.yaxis_inverted()  # the first layer on top
-    with pytest.raises(iplt.OptionError, match="other way round"):
+    with pytest.raises(iplt.errors.OptionError, match="other way round"):
         plots.filters(small, model)
     pool = keras.Sequential([keras.Input((4, 4, 1)), layers.DepthwiseConv2D(3)])
-    with pytest.raises(iplt.OptionError, match="layers that have filters"):
+    with pytest.raises(iplt.errors.OptionError, match="layers that have filters"):
         plots.filters(pool, pool)
 
 
@@ -196,7 +196,7 @@ def test_sparsity():
     assert [line.get_ydata().tolist() for line in lines] == [[0, 0.5, 0], [0, 0, 0]]
     assert axes.get_legend().get_texts()[0].get_text() == f"a ({table.sparsity:.1%} in all)"
     for wrong in (3, {}, {"a": 0.5}):
-        with pytest.raises(iplt.OptionError, match="tables: expected"):
+        with pytest.raises(iplt.errors.OptionError, match="tables: expected"):
             plots.sparsity(wrong)
 
 
@@ -235,7 +235,7 @@ def test_loss():
 )  # fmt: skip
 def test_runs_refused(runs):
     """What is not points by name."""
-    with pytest.raises(iplt.OptionError, match="runs: expected"):
+    with pytest.raises(iplt.errors.OptionError, match="runs: expected"):
         plots.tradeoff(runs)
 
 
@@ -254,7 +254,7 @@ def test_history():
     figure = plots.history({"loss": [1, 2], "a": [1], "b": [3]})
     assert [len(axes.lines[0].get_xdata()) for axes in figure.axes] == [2, 1, 1]
     for wrong in (None, {}, {"loss": 1.0}, {"loss": ["x"]}, {"loss": []}):
-        with pytest.raises(iplt.OptionError, match="history: expected"):
+        with pytest.raises(iplt.errors.OptionError, match="history: expected"):
             plots.history(wrong)
 
 
@@ -306,12 +306,12 @@ def test_kernels_that_went():
 def test_kernels_refused():
     """Layers that are no convolutions, and models that are not pruned versions."""
     for layer in ("head", "nothing", 3):
-        with pytest.raises(iplt.OptionError, match="layer: expected a Conv2D"):
+        with pytest.raises(iplt.errors.OptionError, match="layer: expected a Conv2D"):
             plots.kernels(net(), layer)
-    with pytest.raises(iplt.OptionError, match="expected a Keras model"):
+    with pytest.raises(iplt.errors.OptionError, match="expected a Keras model"):
         plots.kernels("net")
     small = iplt.prune(net(), 0.5, scope="layer")
-    with pytest.raises(iplt.OptionError, match=r"else a Plan.*shape \(3, 3, 4, 3\)"):
+    with pytest.raises(iplt.errors.OptionError, match=r"else a Plan.*shape \(3, 3, 4, 3\)"):
         plots.kernels(net(), "second", after=small)
 
 
@@ -435,5 +435,7 @@ def test_no_global_state(monkeypatch):
 def test_without_matplotlib(monkeypatch):
     """An error that says how to get it."""
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(iplt.MissingExtraError, match=r"plots need matplotlib.*keras-iplt\[plots\]"):
+    with pytest.raises(
+        iplt.errors.MissingExtraError, match=r"plots need matplotlib.*keras-iplt\[plots\]"
+    ):
         plots.loss({"a": [(0, 1)]})

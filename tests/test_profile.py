@@ -398,7 +398,9 @@ def test_several_inputs_take_a_list_or_a_dict():
         assert found.macs == macs
         assert {x.output_shape for x in found.layers if x.filters} == {(None, 7, 6), (None, 3, 6)}
     for wrong in ([(9, 4)], (9, 4), {"right": (9, 4)}, {"b": (9, 4), "left": (5, 4)}):
-        with pytest.raises(iplt.OptionError, match=r"expected positive whole numbers.*left.*right"):
+        with pytest.raises(
+            iplt.errors.OptionError, match=r"expected positive whole numbers.*left.*right"
+        ):
             profile(two(dict), wrong)
 
 
@@ -407,16 +409,18 @@ def test_several_inputs_take_a_list_or_a_dict():
               (True, 8, 3), (1, 2, 8, 8, 3), {"picture": (8, 8, 3)}, [(8, 8, 3), (8, 8, 3)], (), []]
 )  # fmt: skip
 def test_wrong_shapes_are_refused_with_what_was_received(wrong):
-    with pytest.raises(iplt.OptionError, match=r"input_shape: expected .* received: "):
+    with pytest.raises(iplt.errors.OptionError, match=r"input_shape: expected .* received: "):
         profile(sizeless(), input_shape=wrong)
 
 
 def test_a_size_that_the_model_cannot_take_is_refused():
-    with pytest.raises(iplt.OptionError, match=r"does not take input_shape=\(None, 9, 9, 3\)"):
+    with pytest.raises(
+        iplt.errors.OptionError, match=r"does not take input_shape=\(None, 9, 9, 3\)"
+    ):
         profile(model_of((8, 8, 3), L.Flatten(), L.Dense(3)), (9, 9, 3))
-    with pytest.raises(iplt.OptionError, match="does not take"):
+    with pytest.raises(iplt.errors.OptionError, match="does not take"):
         profile(model_of((8, 8, 3), L.Reshape((64, 3)), L.Dense(3)), (9, 9, 3))
-    with pytest.raises(iplt.OptionError, match="does not take"):
+    with pytest.raises(iplt.errors.OptionError, match="does not take"):
         profile(sizeless(), (8, 8, 4))
 
 
@@ -453,9 +457,9 @@ def test_models_that_cannot_be_read_are_refused():
 
     opaque = Opaque()
     opaque.build((None, 3))
-    with pytest.raises(iplt.ModelError, match="cannot be read"):
+    with pytest.raises(iplt.errors.ModelError, match="cannot be read"):
         profile(opaque)
-    with pytest.raises(iplt.ModelError, match="received: 'model'"):
+    with pytest.raises(iplt.errors.ModelError, match="received: 'model'"):
         profile("model")
 
 
@@ -486,7 +490,7 @@ def test_a_rewritten_graph_is_recognised_and_agrees_with_the_plan(name):
     model = build(name)
     try:
         plan = iplt.plan(model, ratio=0.3)
-    except iplt.NothingToPruneError:
+    except iplt.errors.NothingToPruneError:
         pytest.skip("nothing to prune")
     small = iplt.rewrite(model, plan)
     found = compare(model, small)
@@ -523,15 +527,15 @@ def test_comparisons_go_through_json():
 
 
 def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(iplt.OptionError, match=r"different architecture.*no counterpart"):
+    with pytest.raises(iplt.errors.OptionError, match=r"different architecture.*no counterpart"):
         compare(vgg16(), mobilenet())
-    with pytest.raises(iplt.OptionError, match="the other way round"):
+    with pytest.raises(iplt.errors.OptionError, match="the other way round"):
         compare(vgg16(VGG_A), vgg16())
-    with pytest.raises(iplt.OptionError, match="same input shapes"):
+    with pytest.raises(iplt.errors.OptionError, match="same input shapes"):
         compare(profile(vgg16()), profile(vgg16(VGG_A), (64, 64, 3)))
-    with pytest.raises(iplt.OptionError, match="expected two strings, received: 'ab'"):
+    with pytest.raises(iplt.errors.OptionError, match="expected two strings, received: 'ab'"):
         compare(vgg16(), vgg16(), names="ab")
-    with pytest.raises(iplt.ModelError):
+    with pytest.raises(iplt.errors.ModelError):
         compare(vgg16(), None)
 
 

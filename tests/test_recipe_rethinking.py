@@ -71,9 +71,11 @@ def test_weight_decay_is_that_of_the_paper():
 
 
 def test_networks_that_are_not_there():
-    with pytest.raises(iplt.OptionError, match=r"expected resnet<depth>.*received: 'alexnet'"):
+    with pytest.raises(
+        iplt.errors.OptionError, match=r"expected resnet<depth>.*received: 'alexnet'"
+    ):
         rethinking.shape("alexnet", 1.0)
-    with pytest.raises(iplt.OptionError, match="width: expected 1 for resnet50"):
+    with pytest.raises(iplt.errors.OptionError, match="width: expected 1 for resnet50"):
         rethinking.shape("resnet50", 0.5)
     assert rethinking.shape("resnet50", 1.0) == ("resnet50", {})
 

@@ -216,7 +216,7 @@ def test_phases_are_enough_for_what_is_asked():
         ({"batches": 30_000, "targets": [0.5], "probe_step": 0.05}, "--probe-sparsity"),
         ({"batches": 20_000, "targets": [0.4], "probes": False}, "--figures 7"),
     ):
-        with pytest.raises(iplt.OptionError, match=option):
+        with pytest.raises(iplt.errors.OptionError, match=option):
             runs.check_phases(given(**own))
 
 

@@ -67,7 +67,7 @@ def test_results_of_other_settings_are_refused(tmp_path):
     Study(tmp_path).do(runs([], 2))
     before = {path: path.read_text() for path in tmp_path.rglob("*.json")}
     with pytest.raises(
-        iplt.OptionError, match=r"some/run0 was run with b=None, now it is b=5.*--out"
+        iplt.errors.OptionError, match=r"some/run0 was run with b=None, now it is b=5.*--out"
     ):
         Study(tmp_path).do(runs([], b=5))
     assert {path: path.read_text() for path in tmp_path.rglob("*.json")} == before
@@ -78,7 +78,7 @@ def test_damaged_results_are_named(tmp_path):
     path = tmp_path / "some" / "run0.json"
     for text in ("{", "[]", "{}"):
         path.write_text(text)
-        with pytest.raises(iplt.DataError, match=r"run0\.json is damaged"):
+        with pytest.raises(iplt.errors.DataError, match=r"run0\.json is damaged"):
             Study(tmp_path).do(runs([], 1))
 
 
@@ -86,7 +86,9 @@ def test_a_model_that_is_gone_is_named(tmp_path):
     """With what brings it back."""
     (tmp_path / "there.keras").touch()
     assert Place(tmp_path, "next").model("there") == tmp_path / "there.keras"
-    with pytest.raises(iplt.DataError, match=r"base-0\.5\.keras is not .*remove .*base-0\.5\.json"):
+    with pytest.raises(
+        iplt.errors.DataError, match=r"base-0\.5\.keras is not .*remove .*base-0\.5\.json"
+    ):
         Place(tmp_path, "next").model("base-0.5")
 
 
@@ -157,7 +159,7 @@ def test_precision_is_put_back():
 def test_more_devices_than_there_are():
     keras.ops.ones(1)  # from now on TensorFlow's devices are what they are
     with (
-        pytest.raises(iplt.OptionError, match="--devices 64"),
+        pytest.raises(iplt.errors.OptionError, match="--devices 64"),
         Hardware(devices=64).ready(0),
     ):
         pass
@@ -189,13 +191,13 @@ def meets(place, number, of):
     raise RuntimeError("alone")
 
 def breaks(place):
-    raise iplt.OptionError("no such thing")
+    raise iplt.errors.OptionError("no such thing")
 
 study = Study(sys.argv[1], workers=2)
 print(study.do([Run(f"run{i}", meets, {"number": i, "of": 2}) for i in range(2)]))
 try:
     study.do([Run("run2", meets, {"number": 2, "of": 3}), Run("broken", breaks, {})])
-except iplt.OptionError as error:
+except iplt.errors.OptionError as error:
     print("refused:", error)
 """
 

@@ -224,7 +224,7 @@ def test_sizes_that_are_not_known(tmp_path):
 )  # fmt: skip
 def test_wrong_options(option, value, tmp_path):
     """Are refused by name, and leave nothing behind."""
-    with pytest.raises(iplt.OptionError, match=f"{option}: expected .*received: "):
+    with pytest.raises(iplt.errors.OptionError, match=f"{option}: expected .*received: "):
         report(tmp_path / "run.html", net(), **{option: value})
     assert not list(tmp_path.iterdir())
 
@@ -233,7 +233,7 @@ def test_wrong_options(option, value, tmp_path):
 def test_wrong_places(place, tmp_path):
     """A directory that does not exist, one that does, and no path at all."""
     where = None if place is None else tmp_path / place
-    with pytest.raises(iplt.OptionError, match="path: expected "):
+    with pytest.raises(iplt.errors.OptionError, match="path: expected "):
         report(where, net())
     assert not list(tmp_path.iterdir())
 
@@ -241,11 +241,11 @@ def test_wrong_places(place, tmp_path):
 def test_it_goes_on_from_a_plan_for_this_model_only(tmp_path):
     """Other plans and models are refused as everywhere."""
     other = keras.Sequential([keras.Input((4,)), layers.Dense(8), layers.Dense(2)])
-    with pytest.raises(iplt.PlanMismatchError):
+    with pytest.raises(iplt.errors.PlanMismatchError):
         report(tmp_path / "run.html", net(), plan=iplt.plan(other, 0.5))
-    with pytest.raises(iplt.OptionError, match="same input shapes"):
+    with pytest.raises(iplt.errors.OptionError, match="same input shapes"):
         report(tmp_path / "run.html", net(), other)
-    with pytest.raises(iplt.ModelError):
+    with pytest.raises(iplt.errors.ModelError):
         report(tmp_path / "run.html", "net.keras")
     assert not list(tmp_path.iterdir())
 
@@ -261,7 +261,9 @@ def test_whole_or_not_at_all(error, tmp_path, monkeypatch):
         raise error
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(KeyboardInterrupt if error is KeyboardInterrupt else iplt.OptionError):
+    with pytest.raises(
+        KeyboardInterrupt if error is KeyboardInterrupt else iplt.errors.OptionError
+    ):
         report(path, net(), title="another")
     assert path.read_bytes() == before and [*tmp_path.iterdir()] == [path]
     monkeypatch.undo()
@@ -291,7 +293,7 @@ def test_settings_of_matplotlib_do_not_show(tmp_path):
 def test_without_matplotlib(tmp_path, monkeypatch):
     """An error that says how to get it, before anything is written."""
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(iplt.MissingExtraError, match=r"keras-iplt\[plots\]"):
+    with pytest.raises(iplt.errors.MissingExtraError, match=r"keras-iplt\[plots\]"):
         report(tmp_path / "run.html", net())
     assert not list(tmp_path.iterdir())
 

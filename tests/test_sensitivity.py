@@ -201,7 +201,9 @@ def test_shares_per_layer_are_those_up_to_which_the_metric_holds():
     assert found.ranking() == ("c", "b", "a", "d")
     losses = result([[0, 0.01, 0.02], [0.02, 0, 0]], "loss", -1)
     assert losses.per_layer(0.01) == pytest.approx({"a": 0.2, "b": 0.0})
-    with pytest.raises(iplt.OptionError, match=r"metric: expected one of 'loss', received: 'auc'"):
+    with pytest.raises(
+        iplt.errors.OptionError, match=r"metric: expected one of 'loss', received: 'auc'"
+    ):
         losses.per_layer(metric="auc")
 
 
@@ -226,7 +228,7 @@ def test_it_survives_json():
     np.testing.assert_array_equal(again.values["accuracy"], found.values["accuracy"])
     assert "NaN" not in found.to_json()
     for text in ("", "{}", "[]", '{"format": "keras_iplt.sensitivity/9"}'):
-        with pytest.raises(iplt.OptionError, match=r"sensitivity analysis"):
+        with pytest.raises(iplt.errors.OptionError, match=r"sensitivity analysis"):
             iplt.Sensitivity.from_json(text)
 
 
@@ -292,7 +294,7 @@ def test_the_file_of_another_analysis_is_refused(tmp_path, change):
         arguments[change] = {"data": (X + 1, Y), "ratios": (0.4,), "criterion": "l1"}[change]
     if change == "criterion":
         arguments["criterion"] = "random"
-    with pytest.raises(iplt.OptionError, match=r"analysis of another model, of other data"):
+    with pytest.raises(iplt.errors.OptionError, match=r"analysis of another model, of other data"):
         measured(model, path=path, **arguments)
     assert path.read_bytes() == before
 
@@ -302,24 +304,26 @@ def test_another_file_is_refused(tmp_path, text):
     """It might be dear to someone."""
     path = tmp_path / "found.json"
     path.write_text(text)
-    with pytest.raises(iplt.OptionError, match=r"path: expected a new file or one of an analysis"):
+    with pytest.raises(
+        iplt.errors.OptionError, match=r"path: expected a new file or one of an analysis"
+    ):
         measured(compiled("plain"), path=path)
     assert path.read_text() == text
 
 
 @pytest.mark.parametrize(("options", "error", "words"), [
-    (dict(ratios=()), iplt.OptionError, "ratios: expected numbers in (0, 1) that rise"),
-    (dict(ratios=(0.5, 0.5)), iplt.OptionError, "that rise, received: [0.5, 0.5]"),
-    (dict(ratios=(0, 0.5)), iplt.OptionError, "in (0, 1)"),
-    (dict(ratios=(0.5, 1)), iplt.OptionError, "received: 1"),
-    (dict(ratios=0.5), iplt.OptionError, "ratios: expected several numbers, received: 0.5"),
-    (dict(metric="auc"), iplt.OptionError, "metric: expected one of 'loss', 'accuracy'"),
-    (dict(data=X), iplt.DataError, "expected labels"),
-    (dict(data=iter([(X, Y)])), iplt.DataError, "several times, received: an iterator"),
-    (dict(data=(X[:, :4], Y)), iplt.DataError, "expected shape (None, 8, 8, 3)"),
-    (dict(path="no/such/place.json"), iplt.OptionError, "in a directory that exists"),
-    (dict(path="."), iplt.OptionError, "path: expected a file, received: the directory"),
-    (dict(ignore=["nothing"]), iplt.OptionError, "no layer 'nothing'"),
+    (dict(ratios=()), iplt.errors.OptionError, "ratios: expected numbers in (0, 1) that rise"),
+    (dict(ratios=(0.5, 0.5)), iplt.errors.OptionError, "that rise, received: [0.5, 0.5]"),
+    (dict(ratios=(0, 0.5)), iplt.errors.OptionError, "in (0, 1)"),
+    (dict(ratios=(0.5, 1)), iplt.errors.OptionError, "received: 1"),
+    (dict(ratios=0.5), iplt.errors.OptionError, "ratios: expected several numbers, received: 0.5"),
+    (dict(metric="auc"), iplt.errors.OptionError, "metric: expected one of 'loss', 'accuracy'"),
+    (dict(data=X), iplt.errors.DataError, "expected labels"),
+    (dict(data=iter([(X, Y)])), iplt.errors.DataError, "several times, received: an iterator"),
+    (dict(data=(X[:, :4], Y)), iplt.errors.DataError, "expected shape (None, 8, 8, 3)"),
+    (dict(path="no/such/place.json"), iplt.errors.OptionError, "in a directory that exists"),
+    (dict(path="."), iplt.errors.OptionError, "path: expected a file, received: the directory"),
+    (dict(ignore=["nothing"]), iplt.errors.OptionError, "no layer 'nothing'"),
 ])  # fmt: skip
 def test_what_is_wrong_is_said(options, error, words):
     """In terms of what was expected."""
@@ -329,5 +333,5 @@ def test_what_is_wrong_is_said(options, error, words):
 
 
 def test_a_model_that_is_not_compiled_is_refused():
-    with pytest.raises(iplt.DataError, match=r"is not compiled: call model.compile"):
+    with pytest.raises(iplt.errors.DataError, match=r"is not compiled: call model.compile"):
         measured(graphs.build("plain"))

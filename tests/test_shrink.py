@@ -289,7 +289,9 @@ def test_failure_at_any_step(monkeypatch, step, error):
             def act(failing=failing):
                 with monkeypatch.context() as patch:
                     patch.setattr(Journal, step, failing)
-                    with pytest.raises(error if error is KeyboardInterrupt else iplt.ModelError):
+                    with pytest.raises(
+                        error if error is KeyboardInterrupt else iplt.errors.ModelError
+                    ):
                         iplt.shrink(model, plan)
 
             unchanged(model, act, [x])
@@ -316,7 +318,7 @@ def test_failure_at_the_end(monkeypatch, place):
     def act():
         with monkeypatch.context() as patch:
             patch.setattr(module, place, failing)
-            with pytest.raises(iplt.ModelError, match=r"in place.*injected"):
+            with pytest.raises(iplt.errors.ModelError, match=r"in place.*injected"):
                 iplt.shrink(model, plan)
 
     unchanged(model, act, [x])
@@ -349,7 +351,7 @@ def test_failure_in_the_middle_of_an_epoch(monkeypatch):
     def act():
         with monkeypatch.context() as patch:
             patch.setattr("keras_iplt.surgery.live.Live.carry_out", lambda *_: 1 / 0)
-            with pytest.raises(iplt.ModelError, match="ZeroDivisionError"):
+            with pytest.raises(iplt.errors.ModelError, match="ZeroDivisionError"):
                 iplt.shrink(model, plan)
 
     for one, callbacks in ((model, [AtBatch(act)]), (untouched, [])):
@@ -523,7 +525,7 @@ def test_second_head_that_needs_what_goes():
     plan, before = iplt.plan(model, ratio=0.5), outputs(other, [x])
 
     def act():
-        with pytest.raises(iplt.ModelError, match="'other' cannot follow"):
+        with pytest.raises(iplt.errors.ModelError, match="'other' cannot follow"):
             iplt.shrink(model, plan, also=[other])
 
     unchanged(model, act, [x])
@@ -578,7 +580,7 @@ def test_stale_plan():
     model, _, _ = trained()
     plan = iplt.plan(model, ratio=0.5)
     iplt.shrink(model, plan)
-    with pytest.raises(iplt.PlanMismatchError):
+    with pytest.raises(iplt.errors.PlanMismatchError):
         iplt.shrink(model, plan)
 
 
@@ -613,7 +615,7 @@ def test_unknown_state_of_an_optimizer():
     plan = iplt.plan(model, ratio=0.5)
 
     def act():
-        with pytest.raises(iplt.ModelError, match="'odd' of shape"):
+        with pytest.raises(iplt.errors.ModelError, match="'odd' of shape"):
             iplt.shrink(model, plan)
 
     unchanged(model, act, [x])
@@ -644,7 +646,7 @@ def test_a_layer_whose_parts_no_longer_fit_is_put_back(monkeypatch):
     model = keras.Model(i, keras.layers.Dense(2)(attention(i, i)))
     x = np.ones((2, 5, 6), "float32")
     before = keras.ops.convert_to_numpy(model(x))
-    with pytest.raises(iplt.ModelError, match="parts do not fit together"):
+    with pytest.raises(iplt.errors.ModelError, match="parts do not fit together"):
         iplt.shrink(model, iplt.plan(model, ratio=0.5, scope="layer"))
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(x)), before)
 
@@ -658,7 +660,7 @@ def test_an_edited_operation_that_does_not_work_is_put_back(monkeypatch):
     parts = keras.ops.split(keras.layers.Dense(6)(i), 2, axis=-1)
     model = keras.Model(i, keras.layers.Dense(2)(keras.ops.tanh(parts[0])))
     weights = model.get_weights()
-    with pytest.raises(iplt.ModelError):
+    with pytest.raises(iplt.errors.ModelError):
         iplt.shrink(model, iplt.plan(model, ratio=0.5))
     for a, b in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -441,7 +441,7 @@ SEVERAL_WORKERS = """
     with tf.distribute.MultiWorkerMirroredStrategy().scope():
         model = compiled(plain, sgd)
     before = numbers(model)
-    with pytest.raises(iplt.ModelError, match="keras#20585"):
+    with pytest.raises(iplt.errors.ModelError, match="keras#20585"):
         iplt.shrink(model, seeded_plan(model))
     assert all(map(np.array_equal, before, numbers(model)))
 """

@@ -249,7 +249,9 @@ def test_the_record_begins_with_the_unpruned_loss():
 def test_no_layer_is_left_to_take_over():
     """An error that says what was asked for and what is left."""
     pool = pool_of(spread())
-    with pytest.raises(iplt.NothingToPruneError, match=r"sparsity of 50\.0%, received: 0 of 4"):
+    with pytest.raises(
+        iplt.errors.NothingToPruneError, match=r"sparsity of 50\.0%, received: 0 of 4"
+    ):
         [*phases(allocation.Param(zeta=0.1, eta=0.1), pool, [1.0] * 9)]
 
 
@@ -272,7 +274,7 @@ def test_uniform_plus_spares_the_ends():
     shares = [row.sparsity for row in done.layers]
     assert shares[0] == 0 and shares[-1] == pytest.approx(0.8, abs=0.02)
     assert shares[1] == pytest.approx(shares[2], abs=0.01) and shares[1] > 0.9
-    with pytest.raises(iplt.OptionError, match=r"below 95\.5%.*received: 99\.0%"):
+    with pytest.raises(iplt.errors.OptionError, match=r"below 95\.5%.*received: 99\.0%"):
         sparsity.prune_weights(net(), 0.99, "uniform_plus")
 
 
@@ -355,17 +357,17 @@ def test_objects_are_checked():
         (patterns.Blocks, [(2,)]), (patterns.Blocks, [(2, 2), "MEAN"]), (patterns.MbyN, [4, 4]),
         (allocation.Depth, [False, -1]), (allocation.Param, [-1]), (allocation.UniformPlus, [1.0]),
     ):  # fmt: skip
-        with pytest.raises(iplt.OptionError, match=r"expected .* received"):
+        with pytest.raises(iplt.errors.OptionError, match=r"expected .* received"):
             kind(*arguments)
-    with pytest.raises(iplt.ModelError, match="expected a Keras model"):
+    with pytest.raises(iplt.errors.ModelError, match="expected a Keras model"):
         sparsity.measure(layers.Dense(3))
-    with pytest.raises(iplt.ModelError, match="is not built"):
+    with pytest.raises(iplt.errors.ModelError, match="is not built"):
         sparsity.measure(keras.Sequential([layers.Dense(3)]))
-    with pytest.raises(iplt.NothingToPruneError, match="expected a layer with a kernel"):
+    with pytest.raises(iplt.errors.NothingToPruneError, match="expected a layer with a kernel"):
         sparsity.measure(keras.Sequential([keras.Input((3,)), layers.ReLU()]))
     model = net()
     model.layers[0].kernel.assign(np.full((3, 3, 3, 6), np.nan))
-    with pytest.raises(iplt.WeightsError, match="layer 'one' are not finite"):
+    with pytest.raises(iplt.errors.WeightsError, match="layer 'one' are not finite"):
         sparsity.prune_weights(model, 0.5)
 
 

@@ -247,7 +247,7 @@ def test_batches_between_steps_are_fitted_to_the_training():
     fit(model, ours, epochs=4)
     assert ours.schedule.every == 4 and ours.schedule.last_epoch == 12
     endless = (item for item in [(X[:4], Y[:4])] * 100)
-    with pytest.raises(iplt.OptionError, match="every: expected the number of batches"):
+    with pytest.raises(iplt.errors.OptionError, match="every: expected the number of batches"):
         model.fit(endless, shuffle=False, callbacks=[callback(0.75, per="batch", every=None)])
 
 
@@ -427,9 +427,9 @@ def test_backups_of_others_are_refused(tmp_path):
     ours = callback(backup_dir=tmp_path)
     ours.backup.delete = lambda: None
     fit(model, ours, epochs=2)
-    with pytest.raises(iplt.BackupError, match="expected options"):
+    with pytest.raises(iplt.errors.BackupError, match="expected options"):
         fit(compiled(net), callback(backup_dir=tmp_path, pattern="filters"), epochs=2)
-    with pytest.raises(iplt.BackupError, match="expected weights"):
+    with pytest.raises(iplt.errors.BackupError, match="expected weights"):
         fit(compiled(), callback(backup_dir=tmp_path), epochs=2)
 
 
@@ -439,18 +439,22 @@ def test_backups_of_others_are_refused(tmp_path):
 def test_one_pruning_callback_in_a_fit():
     """Two would get in each other's way; in two trainings they do not."""
     model = compiled(net)
-    with pytest.raises(iplt.OptionError, match="expected one SparsityCallback in a fit, received"):
+    with pytest.raises(
+        iplt.errors.OptionError, match="expected one SparsityCallback in a fit, received"
+    ):
         fit(model, callback(), iplt.IPLTCallback(verbose=0))
-    with pytest.raises(iplt.OptionError, match="expected one IPLTCallback in a fit, received"):
+    with pytest.raises(
+        iplt.errors.OptionError, match="expected one IPLTCallback in a fit, received"
+    ):
         fit(model, iplt.IPLTCallback(verbose=0), callback())
-    with pytest.raises(iplt.OptionError, match="expected no UpdatePruningStep beside"):
+    with pytest.raises(iplt.errors.OptionError, match="expected no UpdatePruningStep beside"):
         fit(model, callback(), sparsity.UpdatePruningStep())
-    with pytest.raises(iplt.OptionError, match="BackupAndRestore"):
+    with pytest.raises(iplt.errors.OptionError, match="BackupAndRestore"):
         fit(model, callback(), keras.callbacks.BackupAndRestore("x"))
     fit(model, callback(0.5, 0.5), epochs=2)
     fit(model, iplt.IPLTCallback(0.5, 0.5, every=1, verbose=0), epochs=2)
     assert model.get_layer("conv").filters < 8
-    with pytest.raises(iplt.OptionError, match="use a new callback"):
+    with pytest.raises(iplt.errors.OptionError, match="use a new callback"):
         ours = callback(0.5, 0.5)
         fit(model, ours, epochs=2)
         iplt.shrink(model, iplt.plan(model, 0.3))
@@ -470,7 +474,7 @@ def test_one_pruning_callback_in_a_fit():
 )
 def test_bad_options(options, message):
     """They are found when the callback is made."""
-    with pytest.raises(iplt.OptionError, match=message):
+    with pytest.raises(iplt.errors.OptionError, match=message):
         callback(**options)
 
 
@@ -480,9 +484,9 @@ def test_bad_options_for_a_model():
     before = weights(model)
     for options in (dict(layers="tow"), dict(target=0.5, pattern=sparsity.patterns.MbyN(1, 4)),
                     dict(pattern=sparsity.patterns.Blocks((2, 2)))):  # fmt: skip
-        with pytest.raises(iplt.OptionError):
+        with pytest.raises(iplt.errors.OptionError):
             fit(model, callback(**options))
-    with pytest.raises(iplt.NothingToPruneError, match="expected a convolution"):
+    with pytest.raises(iplt.errors.NothingToPruneError, match="expected a convolution"):
         fit(compiled(), callback(allocation="depth"))
     assert_equal(before, weights(model))
     with pytest.warns(UserWarning, match="75% is reached at epoch 3, but training ends after 2"):

@@ -73,7 +73,7 @@ def rule(flow, layer, x):
 
 try:
     iplt.plan(model)
-except iplt.OptionError as error:
+except iplt.errors.OptionError as error:
     print(error)
 """
 

@@ -304,7 +304,7 @@ def test_weights_of_imagenet_come_through_keras(monkeypatch, tmp_path):
     zoo.mobilenet(input_shape=(160, 160, 3), alpha=0.25, weights="imagenet")
     assert asked == [f"mobilenet_2_5_{size}.h5" for size in ("224_tf_no_top", "224_tf",
                                                             "160_tf_no_top")]  # fmt: skip
-    with pytest.raises(iplt.WeightsError, match=r"'conv1' .* They are for 3 channels"):
+    with pytest.raises(iplt.errors.WeightsError, match=r"'conv1' .* They are for 3 channels"):
         zoo.mobilenet(input_shape=(32, 32, 1), alpha=0.25, weights="imagenet")
 
 
@@ -314,7 +314,7 @@ def test_offline_the_error_says_what_to_do(name, monkeypatch):
         raise Exception(f"URL fetch failure on {origin}: None -- [Errno -3] no such host")
 
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", get_file)
-    with pytest.raises(iplt.WeightsError) as caught:
+    with pytest.raises(iplt.errors.WeightsError) as caught:
         zoo.build(name, CIFAR, weights="imagenet")
     text = str(caught.value)
     assert "https://" in text and "no such host" in text
@@ -323,7 +323,9 @@ def test_offline_the_error_says_what_to_do(name, monkeypatch):
 
 def test_networks_that_imagenet_has_no_weights_of():
     for name in ("lenet_5", "vgg16", "cifar_resnet", "densenet40"):
-        with pytest.raises(iplt.OptionError, match=r"no ImageNet weights of .*only of .*mobilenet"):
+        with pytest.raises(
+            iplt.errors.OptionError, match=r"no ImageNet weights of .*only of .*mobilenet"
+        ):
             small(name, weights="imagenet")
 
 
@@ -331,25 +333,29 @@ def test_wrong_files_are_refused(tmp_path):
     path = tmp_path / "m.weights.h5"
     small("cifar_resnet", depth=14).save_weights(path)
     for wrong in ({}, {"depth": 20}, {"depth": 14, "widths": (4, 6, 10)}):
-        with pytest.raises(iplt.WeightsError, match=r"m.weights.h5' does not fit 'cifar_resnet'"):
+        with pytest.raises(
+            iplt.errors.WeightsError, match=r"m.weights.h5' does not fit 'cifar_resnet'"
+        ):
             small("cifar_resnet", **wrong, weights=path)
-    with pytest.raises(iplt.WeightsError, match="does not fit 'lenet_300_100'"):
+    with pytest.raises(iplt.errors.WeightsError, match="does not fit 'lenet_300_100'"):
         zoo.lenet_300_100(weights=path)
     keras_mobilenet(include_top=False).save_weights(path)
-    with pytest.raises(iplt.WeightsError, match="does not fit 'mobilenet'"):
+    with pytest.raises(iplt.errors.WeightsError, match="does not fit 'mobilenet'"):
         small("mobilenet", weights=path)
     for name in ("noise.weights.h5", "noise.h5", "noise.keras"):
         (tmp_path / name).write_bytes(b"noise")
-        with pytest.raises(iplt.WeightsError, match=f"{name}' does not fit"):
+        with pytest.raises(iplt.errors.WeightsError, match=f"{name}' does not fit"):
             small("lenet_300_100", weights=tmp_path / name)
-    with pytest.raises(iplt.WeightsError, match="there is no file"):
+    with pytest.raises(iplt.errors.WeightsError, match="there is no file"):
         small("lenet_300_100", weights=tmp_path / "missing.weights.h5")
-    with pytest.raises(iplt.WeightsError, match="there is no file"):
+    with pytest.raises(iplt.errors.WeightsError, match="there is no file"):
         small("lenet_300_100", weights=tmp_path)
     (tmp_path / "m.npz").write_bytes(b"noise")
-    with pytest.raises(iplt.WeightsError, match=r"expected a .weights.h5, .h5 or .keras file"):
+    with pytest.raises(
+        iplt.errors.WeightsError, match=r"expected a .weights.h5, .h5 or .keras file"
+    ):
         small("lenet_300_100", weights=tmp_path / "m.npz")
-    with pytest.raises(iplt.OptionError, match=r"expected None, 'imagenet' or a path.*: 3"):
+    with pytest.raises(iplt.errors.OptionError, match=r"expected None, 'imagenet' or a path.*: 3"):
         small("lenet_300_100", weights=3)
 
 
@@ -361,7 +367,9 @@ def test_unknown_names_are_answered_with_known_ones():
         ("lenet5", "lenet_5"), ("resnet-18", "resnet"), ("VGG", "vgg16"), ("mobilnet", "mobilenet"),
         ("xyz", "lenet_300_100"), (None, "lenet_5"), (["vgg16"], "vgg16"),
     ]:  # fmt: skip
-        with pytest.raises(iplt.OptionError, match=f"there is no network .*Close to it.*{close}"):
+        with pytest.raises(
+            iplt.errors.OptionError, match=f"there is no network .*Close to it.*{close}"
+        ):
             zoo.build(name)
 
 
@@ -380,7 +388,7 @@ LEAST = {
 def test_images_that_are_too_small_and_those_that_just_fit():
     for name, least in LEAST.items():
         for shape in ((least - 1, 100, 3), (100, least - 1, 3)):
-            with pytest.raises(iplt.OptionError, match=f"at least {least} x {least}"):
+            with pytest.raises(iplt.errors.OptionError, match=f"at least {least} x {least}"):
                 zoo.build(name, shape)
         if name not in ("googlenet", "resnet50", "inception_v3"):
             assert small(name, input_shape=(least, least, 3)).output_shape == (None, 3)
@@ -390,7 +398,7 @@ def test_what_is_no_shape():
     for shape in [32, "32", (32, 32), (32, 32, 0), (32.0, 32, 3), (32, 32, None), (True, 32, 3),
                   (1, 32, 32, 3), (-32, 32, 3), ("32", 32, 3)]:  # fmt: skip
         for name in ("resnet20", "mobilenet"):
-            with pytest.raises(iplt.OptionError, match="input_shape: expected "):
+            with pytest.raises(iplt.errors.OptionError, match="input_shape: expected "):
                 zoo.build(name, shape)
 
 
@@ -424,14 +432,14 @@ WRONG = [
 
 def test_options_that_are_wrong():
     for name, options, words in WRONG:
-        with pytest.raises(iplt.OptionError, match=words):
+        with pytest.raises(iplt.errors.OptionError, match=words):
             zoo.build(name, **options)
 
 
 def test_channels_have_to_be_last():
     keras.config.set_image_data_format("channels_first")
     try:
-        with pytest.raises(iplt.OptionError, match="set_image_data_format"):
+        with pytest.raises(iplt.errors.OptionError, match="set_image_data_format"):
             zoo.resnet20()
     finally:
         keras.config.set_image_data_format("channels_last")

@@ -16,7 +16,6 @@ __all__ = [
     "key_of",
     "keyed_by_variable",
     "lend_state",
-    "mixes_weights",
     "optimizer_of",
     "own_state",
     "slots",
@@ -132,18 +131,6 @@ def steps_taken(optimizer: keras.optimizers.Optimizer | None) -> int:
         return 0
     counted = getattr(inner_optimizers(optimizer)[-1], "_iterations", 0)
     return int(keras.ops.convert_to_numpy(counted))
-
-
-def mixes_weights(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Whether an update of one weight depends on others beside it, by their number (Adafactor,
-    Muon) or by the norm of all gradients (clipping, Lamb): training a model with zeros is then not
-    always training the smaller one."""
-    return any(
-        type(one).__name__ in ("Adafactor", "Lamb", "Muon")
-        or getattr(one, "clipnorm", None)
-        or getattr(one, "global_clipnorm", None)
-        for one in inner_optimizers(optimizer)
-    )
 
 
 _KEYED = (

@@ -33,7 +33,7 @@ class Backup:
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.path = pathlib.Path(directory) / "training.npz"
-        self._values: list = []  # of variables, between `load` and `restore`
+        self._values: list[np.ndarray] = []  # of variables, between `load` and `restore`
 
     def prepare(self) -> None:
         """Makes the directory, so that a wrong one is found out before training."""

@@ -7,12 +7,15 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import keras
+
 from keras_iplt import _keras as private
 from keras_iplt.callbacks.options import IPLTKeywords, RunOptions
 from keras_iplt.callbacks.progress import Progress, WayBack
 from keras_iplt.callbacks.scheduled import Logs, ScheduledCallback
+from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError, WeightsError
-from keras_iplt.planning.options import AnyCriterion, PlanOptions
+from keras_iplt.planning.options import PlanOptions
 from keras_iplt.surgery.shrinking import rehearse
 
 if TYPE_CHECKING:
@@ -94,7 +97,9 @@ class IPLTCallback(ScheduledCallback):
             )
         self.mode, self.soft_epochs, self.also, self.data = mode, run.soft_epochs, run.also, data
         self.options = PlanOptions.of_keywords({"criterion": criterion, "scope": scope, **others})
-        self._drifting: list = []  # masked variables that training moves away from zero
+        self._drifting: list[
+            keras.Variable
+        ] = []  # masked variables that training moves away from zero
         self._soft_share = 0.0  # the share that is at zero and goes on learning
         self._softened = False  # whether this epoch's filters have been zeroed
         self._batches_begun = 0  # in this epoch

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_iplt import _keras as private
-from keras_iplt.criteria.base import Criterion
+from keras_iplt.criteria.base import AnyCriterion, Criterion
 from keras_iplt.errors import DataError, OptionError
 from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.costs import flops, parameters
@@ -17,7 +17,7 @@ from keras_iplt.graph.slices import kept_axes, numbers_of, take, zeroed
 from keras_iplt.graph.trace import trace
 from keras_iplt.planning.decide import Past, countable, decide
 from keras_iplt.planning.measures import FILTERS, resolved
-from keras_iplt.planning.options import AnyCriterion, PlanOptions
+from keras_iplt.planning.options import PlanOptions
 from keras_iplt.planning.plan import Plan, bound
 from keras_iplt.surgery.masking import mask
 from keras_iplt.surgery.rewriter import Rewriter

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_iplt.criteria import check_finite, scores
-from keras_iplt.criteria.base import Criterion
+from keras_iplt.criteria.base import AnyCriterion, Criterion
 from keras_iplt.errors import NothingToPruneError
 from keras_iplt.graph.channels import Graph, Group
 from keras_iplt.graph.costs import parameters, share_removed
@@ -19,7 +19,7 @@ from keras_iplt.graph.names import groups_of, own_shares
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import graph_for
 from keras_iplt.planning.measures import FILTERS, Measure, Rounding, resolved
-from keras_iplt.planning.options import AnyCriterion, MoreKeywords, PlanOptions
+from keras_iplt.planning.options import MoreKeywords, PlanOptions
 from keras_iplt.planning.plan import Plan, finished
 from keras_iplt.planning.ranking import Candidate, Queue
 from keras_iplt.support.arguments import check_share
@@ -130,10 +130,10 @@ def decide(
         Queue(shared, values, options.scope).cut(
             ratio, *amount(of, graph, candidates, shared, past)
         )
-    removed: list = [()] * len(graph.groups)
+    removed: list[tuple[int, ...]] = [()] * len(graph.groups)
     counted = [np.zeros(group.size, np.int64) for group in graph.groups]
     for candidate in candidates:
-        removed[candidate.index] = tuple(candidate.chosen)
+        removed[candidate.index] = tuple(candidate.chosen.tolist())
         counted[candidate.index] = candidate.filters
     asked = {"ratio": ratio, **options.plain()}
     return finished(graph, removed, counted, asked, share_removed(parameters, graph))

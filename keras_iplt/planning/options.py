@@ -7,16 +7,15 @@ its entries as keywords.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypedDict
 
-import keras
 import numpy as np
 
 from keras_iplt.criteria import get as get_criterion
-from keras_iplt.criteria.base import Criterion
+from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError
-from keras_iplt.graph.names import as_dict, as_list, name_of
+from keras_iplt.graph.names import Layers, as_dict, as_list, name_of
 from keras_iplt.planning.measures import (
     Measure,
     Rounding,
@@ -30,16 +29,13 @@ from keras_iplt.support.arguments import check_count, check_share
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["AnyCriterion", "Keywords", "MoreKeywords", "PlanOptions"]
-
-AnyCriterion: TypeAlias = "str | Criterion | type[Criterion] | Callable[[np.ndarray], np.ndarray]"
-Layer: TypeAlias = "str | keras.Layer"
+__all__ = ["Keywords", "MoreKeywords", "PlanOptions"]
 
 
 class MoreKeywords(TypedDict, total=False):
     """The options of `keras_iplt.plan` that are not spelled out in its signature."""
 
-    ignore: Layer | Iterable[Layer]
+    ignore: Layers
     min_channels: int
     round_to: int | str | Rounding | None
     max_ratio: float | None

@@ -42,9 +42,9 @@ class Plan:
     removed: tuple[tuple[int, ...], ...]
     fpr: float
     ppr: float
-    options: types.MappingProxyType
+    options: types.MappingProxyType[str, Any]
     architecture: tuple[str, ...]
-    variables: tuple[dict, ...] = dataclasses.field(repr=False)
+    variables: tuple[dict[str, Any], ...] = dataclasses.field(repr=False)
     graph: Graph | None = dataclasses.field(default=None, repr=False)
 
     @functools.cached_property
