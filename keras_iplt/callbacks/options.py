@@ -33,7 +33,6 @@ class IPLTKeywords(RunKeywords, MoreKeywords, total=False):
     also: keras.Model | Iterable[keras.Model]
     of: Any
     per_layer: Mapping[Any, float] | None
-    approximate: bool
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,12 +12,12 @@ import numpy as np
 
 from keras_iplt.criteria import check_finite, scores
 from keras_iplt.criteria.base import AnyCriterion, Criterion
-from keras_iplt.errors import NothingToPruneError
+from keras_iplt.errors import NothingToPruneError, OptionError
 from keras_iplt.graph.channels import Graph, Group
 from keras_iplt.graph.costs import parameters, share_removed
 from keras_iplt.graph.names import groups_of, own_shares
 from keras_iplt.graph.slices import numbers_of
-from keras_iplt.graph.trace import graph_for
+from keras_iplt.graph.trace import trace
 from keras_iplt.planning.measures import FILTERS, Measure, Rounding, resolved
 from keras_iplt.planning.options import MoreKeywords, PlanOptions
 from keras_iplt.planning.plan import Plan, finished
@@ -73,6 +73,7 @@ def plan(
             processor computes at once in layers of that kind.
         max_ratio: no group loses more than this share, so that a global ranking cannot empty it.
         convolutions_only: prune and count the filters of convolutions only, as the papers do.
+        approximate: of a model, read it as `keras_iplt.trace(model, approximate=True)` does.
 
     Returns:
         A `Plan`.
@@ -88,7 +89,14 @@ def plan(
     6
     """
     given = dict(of=of, criterion=criterion, scope=scope, per_layer=per_layer, **more)
-    return decide(graph_for(model), ratio, PlanOptions.of_keywords(given), data)
+    options = PlanOptions.of_keywords(given)
+    graph = model if isinstance(model, Graph) else trace(model, options.approximate)
+    if options.approximate and not graph.approximate:
+        raise OptionError(
+            "approximate: expected a model, or the graph of iplt.trace(model, approximate=True), "
+            "received: a graph that was read without it"
+        )
+    return decide(graph, ratio, options, data)
 
 
 @dataclasses.dataclass

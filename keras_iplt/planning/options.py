@@ -40,6 +40,7 @@ class MoreKeywords(TypedDict, total=False):
     round_to: int | str | Rounding | None
     max_ratio: float | None
     convolutions_only: bool
+    approximate: bool
 
 
 class Keywords(MoreKeywords, total=False):
@@ -49,7 +50,6 @@ class Keywords(MoreKeywords, total=False):
     criterion: AnyCriterion
     scope: str
     per_layer: Mapping[Any, float] | None
-    approximate: bool
 
 
 @dataclasses.dataclass(frozen=True)
