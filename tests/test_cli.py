@@ -516,7 +516,9 @@ def test_names_in_messages(hostile, call):
         (HOSTILE,),
     ):
         code, out, err = call(*command)
-        assert code in (1, 2) and is_text(out + err)
+        # TensorFlow takes such a name for a scope, or refuses it, as it happens to compile or not.
+        expected = (0, 1) if command[0] == "sensitivity" else (1, 2)
+        assert code in expected and is_text(out + err)
         lines = err.splitlines()
         assert "keras-iplt: fine" not in lines and not any(x.startswith("written") for x in lines)
 
