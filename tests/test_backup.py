@@ -30,6 +30,8 @@ import keras_iplt as iplt
 from keras_iplt.callbacks import backup
 from keras_iplt.surgery.journal import Journal
 
+pytestmark = pytest.mark.slow
+
 
 def everything(model):
     return [np.asarray(keras.ops.convert_to_numpy(v)) for v in backup.variables_of(model)]
@@ -160,7 +162,6 @@ SCRIPT = """
 """
 
 
-@pytest.mark.slow
 def test_sigkill(tmp_path):
     """The same script is run until it comes to its end, killed by SIGKILL in between: in
     writing the second backup, and in the middle of a shrink."""

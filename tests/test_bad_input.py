@@ -11,6 +11,8 @@ from support.law import randomize
 
 import keras_iplt as iplt
 
+pytestmark = pytest.mark.quick
+
 layers, ops = keras.layers, keras.ops
 
 

@@ -16,6 +16,8 @@ from support.training import BACKEND, QUIET, X, Y, callback, compiled, dense, fi
 import keras_iplt as iplt
 from keras_iplt.callbacks.backup import variables_of
 
+pytestmark = pytest.mark.slow
+
 STEPS = dict(target=0.5, step=0.25, every=1)  # 20, 15, 10 hidden units
 
 

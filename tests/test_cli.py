@@ -29,6 +29,8 @@ from keras_iplt_cli.commands import export
 from keras_iplt_cli.commands.recipe import RECIPES, Recipe
 from keras_iplt_cli.work.models import compiled
 
+pytestmark = pytest.mark.slow
+
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(40, 8, 8, 3)).astype("float32")
 Y = RANDOM.integers(0, 4, 40)

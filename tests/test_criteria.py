@@ -12,6 +12,8 @@ import keras_iplt as iplt
 from keras_iplt import criteria
 from keras_iplt.running.observe import batches, consumers, marked, observe
 
+pytestmark = pytest.mark.quick
+
 layers = keras.layers
 KINDS = ["l1", "l2", "lp", "l1_mean", "l2_mean", "lp_mean", "fpgm", "lamp", "random"]
 

@@ -8,6 +8,8 @@ from support.training import BACKEND
 
 import keras_iplt as iplt
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("sklearn")
 demo = pytest.importorskip("keras_iplt_recipes.demo")
 

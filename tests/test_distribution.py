@@ -11,6 +11,8 @@ import textwrap
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TESTS = pathlib.Path(__file__).parent
 
 # Batches are of twelve, so that they divide by two devices. Under MirroredStrategy batch norms see
@@ -60,7 +62,6 @@ def assert_alike(directory, *names):
             np.testing.assert_allclose(value, other[key], rtol=2e-4, atol=2e-5, err_msg=key)
 
 
-@pytest.mark.slow
 def test_several_workers_of_tensorflow_are_refused(tmp_path):
     """Keras's own `fit` does not work there: `shrink`, and with it the callback before the first
     epoch, says so and what to use."""
@@ -100,7 +101,6 @@ def needs(backend):
         pytest.skip(f"{backend} is not installed")
 
 
-@pytest.mark.slow
 def test_mirrored_strategy(tmp_path):
     """TensorFlow over two logical devices: what is on them is equal to the bit, and equal to what
     one device computes."""
@@ -130,7 +130,6 @@ def test_mirrored_strategy(tmp_path):
     finished(started(code, tmp_path))
 
 
-@pytest.mark.slow
 def test_jax_over_two_devices_and_two_processes(tmp_path):
     """`keras.distribution.DataParallel` over two devices of one process, and over two processes:
     every process ends with the weights that one device computes."""

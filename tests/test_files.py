@@ -9,6 +9,8 @@ import pytest
 
 from keras_iplt.support.files import replacing
 
+pytestmark = pytest.mark.quick
+
 KILLED = """
 import os, pathlib, sys
 from keras_iplt.support.files import replacing

@@ -10,6 +10,8 @@ from support import graphs, law
 
 import keras_iplt as iplt
 
+pytestmark = pytest.mark.quick
+
 GRAPHS = ["plain", "residual", "nested_in_nested", "u_net", "dense_to_image", "grouped"]
 
 

@@ -8,6 +8,8 @@ from keras import layers
 import keras_iplt as iplt
 from keras_iplt.analysis import guided
 
+pytestmark = pytest.mark.slow
+
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(64, 6)).astype("float32")
 Y = (X[:, 0] > 0).astype("int64")

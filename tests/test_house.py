@@ -18,6 +18,8 @@ import pytest
 
 import keras_iplt as iplt
 
+pytestmark = pytest.mark.quick
+
 HOUSE = pathlib.Path(iplt.__file__).parent
 COMMAND = HOUSE.parent / "keras_iplt_cli"
 

@@ -17,6 +17,8 @@ import keras_iplt
 import keras_iplt_cli
 from keras_iplt import _keras as private
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def model():

@@ -9,6 +9,8 @@ from support.law import check_law, random_inputs, random_plan, randomize
 import keras_iplt as iplt
 from keras_iplt.graph.slices import kept_axes
 
+pytestmark = pytest.mark.quick
+
 # Keras on JAX attends with keys and values of one length only; PyTorch has no reversed slices.
 UNSUPPORTED = {
     "jax": {"multi_head_attention_of_two_widths"},

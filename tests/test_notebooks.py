@@ -9,6 +9,8 @@ import sys
 import keras
 import pytest
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOKS = sorted(pathlib.Path(__file__).resolve().parents[1].glob("notebooks/*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -32,7 +34,6 @@ def test_no_output_is_kept(path):
     assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code_cells(path))
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one of them writes .tflite")
 @each_notebook
 def test_it_runs_from_top_to_bottom(path, tmp_path):

@@ -10,6 +10,7 @@ from support.operations import ENDS, IMAGES, OPERATIONS, SOURCES, build
 import keras_iplt as iplt
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:You are using a softmax over axis"),
     pytest.mark.filterwarnings("ignore:.*was passed an input with a mask attached"),
 ]

@@ -17,6 +17,8 @@ import keras_iplt as iplt
 from keras_iplt.graph.costs import flops, parameters
 from keras_iplt.graph.trace import trace
 
+pytestmark = pytest.mark.quick
+
 layers = keras.layers
 
 # Coupled, grouped, depthwise, shared, nested, sliced, attending and custom: all with fixed sizes.

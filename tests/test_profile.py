@@ -13,6 +13,8 @@ from support.graphs import GRAPHS, build
 import keras_iplt as iplt
 from keras_iplt.analysis import Comparison, compare, profile
 
+pytestmark = pytest.mark.quick
+
 
 def model_of(shape, *of, **options):
     """The layers (or functions) in a row."""

@@ -9,6 +9,8 @@ import pytest
 import keras_iplt as iplt
 from keras_iplt.errors import OptionError
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("sklearn")
 recipe = pytest.importorskip("keras_iplt_recipes.incremental_weights")
 from keras_iplt_recipes.common.command import parsed  # noqa: E402

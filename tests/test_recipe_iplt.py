@@ -15,6 +15,8 @@ from keras_iplt_recipes.common.grid import Grid
 from keras_iplt_recipes.common.hardware import Hardware
 from keras_iplt_recipes.common.study import Place
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("gone", [10, 20, 30])
 def test_the_formula_gives_what_is_published(gone):
@@ -57,7 +59,6 @@ SMALL_CNN = ("mnist_cnn", {"filters": [8, 8, 8], "units": 16})
 SMALL_RESNET = ("cifar_resnet", {"depth": 8})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "net", "pruning", "gone"),
     [

@@ -5,8 +5,9 @@ import pytest
 pytest.importorskip("sklearn")
 from keras_iplt_recipes import pretraining as recipe
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 @pytest.mark.parametrize("network", ["vgg16_hubens", "mobilenet"])
 def test_printed_filters_amount_to_what_the_paper_prints(network):
     """Parameters and operations to the printed digit, files within 0.03 MiB."""

@@ -10,6 +10,8 @@ from keras_iplt_recipes import zoo
 import keras_iplt as iplt
 from keras_iplt import sparsity
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("sklearn")
 rethinking = pytest.importorskip("keras_iplt_recipes.rethinking")
 

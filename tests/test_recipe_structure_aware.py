@@ -18,6 +18,8 @@ from support.training import BACKEND
 import keras_iplt as iplt
 from keras_iplt import sparsity
 
+pytestmark = pytest.mark.slow
+
 needs_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.data")
 
 

@@ -25,6 +25,8 @@ from keras_iplt_recipes.common.published import published
 from keras_iplt_recipes.common.spread import Spread, paired, quotient, spread
 from keras_iplt_recipes.common.study import Place, Run, Study
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[1]
 RECIPES = ["iplt", "incremental_weights", "rethinking", "structure_aware", "pretraining"]
 
@@ -202,7 +204,6 @@ except iplt.errors.OptionError as error:
 """
 
 
-@pytest.mark.slow
 def test_two_workers(tmp_path):
     """Runs that wait for each other, and one that breaks: the others' results are kept."""
     pytest.importorskip("ray")
@@ -218,7 +219,6 @@ def test_two_workers(tmp_path):
 ONE_TABLE = ["--quick", "--tables", "1", "--ratios-1", "0.7"]
 
 
-@pytest.mark.slow
 def test_a_recipe_with_two_workers_finds_the_same(tmp_path, capsys):
     """As one after another."""
     pytest.importorskip("ray")
@@ -238,7 +238,6 @@ def test_a_recipe_with_two_workers_finds_the_same(tmp_path, capsys):
             assert two[name]["result"][figure] == run["result"][figure]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_two_devices(backend, tmp_path):
     """Each batch spread over two logical CPUs, the network shrinking meanwhile."""
@@ -251,7 +250,6 @@ def test_two_devices(backend, tmp_path):
     assert runs["table1/iplt-0.7-seed0"]["result"]["fpr"] > 69
 
 
-@pytest.mark.slow
 def test_other_dtypes_and_xla(tmp_path, capsys):
     """The models that are left compute as they were trained."""
     recipe = importlib.import_module("keras_iplt_recipes.iplt")
@@ -489,7 +487,6 @@ def test_these_are_the_recipes():
     assert set(recipe.RECIPES) == {"demo", *RECIPES}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_quick(name, tmp_path, capsys, monkeypatch):
     """All of a recipe; then again, when all is there."""

@@ -9,6 +9,8 @@ import sys
 import keras
 import pytest
 
+pytestmark = pytest.mark.quick
+
 TOOLS = pathlib.Path(__file__).resolve().parents[1] / "tools"
 
 # Public modules; `keras_iplt.tfmot_bridge` wants TensorFlow as the backend.
@@ -16,6 +18,7 @@ MODULES = [
     "keras_iplt",
     "keras_iplt.baselines",
     "keras_iplt.criteria",
+    "keras_iplt.errors",
     "keras_iplt.exporting",
     "keras_iplt.layers",
     "keras_iplt.plots",

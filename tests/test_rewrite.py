@@ -9,6 +9,8 @@ from support.law import random_inputs, randomize
 
 import keras_iplt as iplt
 
+pytestmark = pytest.mark.quick
+
 SAVED = [n for n in GRAPHS if n not in {
     "multi_head_attention_of_two_widths",  # Keras on JAX cannot run it
     "uneven_splits_and_slices",  # reversed slices do not run on PyTorch

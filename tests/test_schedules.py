@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from keras_iplt import schedules
 from keras_iplt.errors import OptionError
 
+pytestmark = pytest.mark.quick
+
 shares = st.floats(0, 0.999)
 counts = st.integers(1, 7)
 spans = st.tuples(st.integers(0, 9), st.integers(1, 30)).map(lambda s: (s[0], s[0] + s[1]))

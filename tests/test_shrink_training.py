@@ -17,6 +17,8 @@ import keras_iplt as iplt
 from keras_iplt import _keras as private
 from keras_iplt.graph.slices import kept_axes, take
 
+pytestmark = pytest.mark.slow
+
 BACKEND = keras.backend.backend()
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(16, 6, 6, 2)).astype("float32")

@@ -22,6 +22,8 @@ from keras_iplt.callbacks import backup
 from keras_iplt.sparsity import allocation
 from keras_iplt.sparsity.pool import pool_of
 
+pytestmark = pytest.mark.slow
+
 
 def net():
     """Two kernels, fast to trace."""
@@ -536,7 +538,6 @@ np.savez(sys.argv[2], *[np.asarray(keras.ops.convert_to_numpy(v)) for v in model
 """
 
 
-@pytest.mark.slow
 @pytest.mark.any_backend
 def test_two_devices_prune_like_one(tmp_path):
     """MirroredStrategy on TensorFlow, data parallel on JAX: same zeros, same weights."""
@@ -595,7 +596,6 @@ def apart(model, other):
     return max(difference(a, b) for a, b in pairs)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
 def test_what_nothing_reads_goes_from_any_graph():
     """Random graphs in which random channels are multiplied with zeros only: outputs stay."""

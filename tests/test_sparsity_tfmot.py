@@ -27,6 +27,8 @@ from keras_iplt.sparsity.tfmot_api.pruning_schedule import (
 )
 from keras_iplt.sparsity.tfmot_api.pruning_wrapper import PruneLowMagnitude, collect_prunable_layers
 
+pytestmark = pytest.mark.slow
+
 BACKEND = keras.backend.backend()
 any_backend = pytest.mark.any_backend
 on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="for the TensorFlow backend")
@@ -1124,7 +1126,6 @@ def test_policies_of_ones_own():
 
 
 @on_tensorflow
-@pytest.mark.slow
 def test_tfmot_prunes_as_many_weights(tfmot, tmp_path):
     """The same training with tfmot on tf_keras: as many zeros in each layer after each epoch, as
     many steps, and the same weights where masks are found once."""
@@ -1151,7 +1152,6 @@ def test_tfmot_prunes_as_many_weights(tfmot, tmp_path):
 
 
 @on_tensorflow
-@pytest.mark.slow
 def test_mirrored_strategy(tmp_path):
     """Replicas hold the same zeros, and train to what one device does."""
     process = started(tmp_path, MIRRORED.format(tests=str(TESTS)))

@@ -6,6 +6,8 @@ import pathlib
 import keras
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 

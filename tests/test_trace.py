@@ -11,6 +11,8 @@ from support.graphs import build
 import keras_iplt as iplt
 from keras_iplt.graph.partition import Partition
 
+pytestmark = pytest.mark.quick
+
 
 def sizes(graph):
     return [group.size for group in graph.groups]

@@ -11,6 +11,8 @@ import pytest
 
 import keras_iplt
 
+pytestmark = pytest.mark.slow
+
 HOUSE = pathlib.Path(keras_iplt.__file__).parent
 
 RIGHT = """
@@ -130,7 +132,6 @@ iplt.prunee(model)
 """
 
 
-@pytest.mark.slow
 def test_wrong_calls_are_found_before_they_run(tmp_path):
     """Each of them, at its line; and nothing in calls that are right."""
     if importlib.util.find_spec("mypy") is None:

@@ -13,6 +13,8 @@ from support.law import check_law
 
 import keras_iplt as iplt
 
+pytestmark = pytest.mark.slow
+
 CIFAR, IMAGENET = (32, 32, 3), (224, 224, 3)
 
 
