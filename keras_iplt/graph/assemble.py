@@ -85,6 +85,8 @@ def _groups(
     flow: Flow, producers: list[Producer], classes: np.ndarray, filters: np.ndarray
 ) -> tuple[Group, ...]:
     """Classes that appear in the same tensors and variables, in the order of the graph."""
+    # Every tensor and variable draws a random number, and a class combines those of all that hold
+    # it. Equal marks mean equal holders: a set of holders per class, at the price of a number.
     random = np.random.default_rng(0)
     marks = np.zeros(len(classes), np.uint64)
     holders: list[Channels | Slice] = [*flow.seen, *flow.slices.values()]
