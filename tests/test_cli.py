@@ -1,6 +1,7 @@
 """The command line: what it prints where, how it ends, and what it leaves behind."""
 
 import ast
+import functools
 import importlib.util
 import io
 import json
@@ -714,11 +715,13 @@ COMMAND = pathlib.Path(sysconfig.get_path("scripts"), "keras-iplt")
 
 
 def started(*arguments, **options):
-    """The installed command, in an environment that says nothing of what is to be said."""
+    """The installed command, in an environment that says nothing of what is to be said. It hears
+    of Ctrl-C even where the tests run in the background and do not."""
     quiet = {"TF_CPP_MIN_LOG_LEVEL", "PYTHONWARNINGS"}
     environment = {name: value for name, value in os.environ.items() if name not in quiet}
     return subprocess.Popen(
         [COMMAND, *map(str, arguments)], env=environment, text=True, stderr=subprocess.PIPE,
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         **{"stdout": subprocess.PIPE, **options},
     )  # fmt: skip
 
