@@ -9,48 +9,15 @@ stays as it was:
 What is run again and again can be compiled, where the backend does that fast (TensorFlow).
 """
 
-import dataclasses
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
 
 from keras_iplt import _keras as private
-from keras_iplt.graph.walk import accepts, is_graph_model, walk
+from keras_iplt.running.steps import Step, filled, last_uses, places, recorded
 
 __all__ = ["Replay"]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Slot:
-    """Stands for a tensor: the place of its value."""
-
-    place: int
-
-
-class _Step(NamedTuple):
-    """An operation, its arguments with slots for tensors, and the places of its outputs."""
-
-    operation: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    outputs: list[int]
-
-    @property
-    def inputs(self) -> list[int]:
-        return _places((self.args, self.kwargs))
-
-    def uses(self, variables: set[int]) -> bool:
-        """Whether it computes with one of these variables, given by their ids."""
-        own = getattr(self.operation, "weights", ())
-        return any(
-            id(v) in variables for v in (*own, *keras.tree.flatten((self.args, self.kwargs)))
-        )
-
-    def run(self, values: dict[int, Any]) -> None:
-        args, kwargs = _filled((self.args, self.kwargs), values)
-        outputs = keras.tree.flatten(self.operation(*args, **kwargs))
-        values.update(zip(self.outputs, outputs, strict=True))
 
 
 class Begun(NamedTuple):
@@ -75,16 +42,15 @@ class Replay:
 
     def __init__(self, function: keras.Function, variables: Sequence[keras.Variable]) -> None:
         self.variables = list(variables)
-        self._steps: list[_Step] = []
-        self._count = 0
-        inputs = self._slots(function.inputs)
-        self._inputs = _places(inputs)
-        self._outputs = walk(function, inputs, self._record)
-        self.once, self.again = self._divided({id(v) for v in variables})
-        ends = _places(self._outputs)
+        program = recorded(function)
+        self._inputs, self._outputs = program.inputs, program.outputs
+        reached = program.reached({id(v) for v in variables})
+        self.once = [s for s, again in zip(program.steps, reached, strict=True) if not again]
+        self.again = [s for s, again in zip(program.steps, reached, strict=True) if again]
+        ends = places(self._outputs)
         self._kept = {*ends, *(place for step in self.again for place in step.inputs)}
-        self._drop_once = _last_uses(self.once, self._kept)
-        self._drop_again = _last_uses(self.again, ends)
+        self._drop_once = last_uses(self.once, self._kept)
+        self._drop_again = last_uses(self.again, ends)
         self._start, self._end = self._begin, self._finish
 
     def begin(self, inputs: Sequence[Any]) -> Begun:
@@ -127,66 +93,15 @@ class Replay:
         pairs = zip(self.variables, numbers, strict=True)
         with keras.StatelessScope(pairs, collect_losses=True) as scope:
             self._run(self.again, self._drop_again, values)
-        return _filled(self._outputs, values), scope.losses
-
-    def _slots(self, tensors: Sequence[Any]) -> list[_Slot]:
-        self._count += len(tensors)
-        return [_Slot(self._count - i) for i in range(len(tensors), 0, -1)]
-
-    def _record(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        operation = node.operation
-        if is_graph_model(operation):
-            inputs = keras.tree.flatten(args[0] if args else kwargs["inputs"])
-            return walk(private.known_function(operation), inputs, self._record)
-        if isinstance(operation, keras.Layer) and accepts(operation.call, "training"):
-            kwargs = {**kwargs, "training": False}
-        outputs = self._slots(node.outputs)
-        self._steps.append(_Step(operation, args, kwargs, _places(outputs)))
-        return outputs
-
-    def _divided(self, changed: set[int]) -> tuple[list[_Step], list[_Step]]:
-        """The steps that the variables do not reach, and those that they do."""
-        once, again = [], []
-        reached: set[int] = set()
-        for step in self._steps:
-            if step.uses(changed) or not reached.isdisjoint(step.inputs):
-                reached.update(step.outputs)
-                again.append(step)
-            else:
-                once.append(step)
-        return once, again
+        return filled(self._outputs, values), scope.losses
 
     def _run(
-        self, steps: Sequence[_Step], drop: dict[int, list[int]], values: dict[int, Any]
+        self, steps: Sequence[Step], drop: dict[int, list[int]], values: dict[int, Any]
     ) -> None:
         for index, step in enumerate(steps):
             step.run(values)
             for place in drop.get(index, ()):
                 del values[place]
-
-
-def _places(structure: Any) -> list[int]:
-    return [x.place for x in keras.tree.flatten(structure) if isinstance(x, _Slot)]
-
-
-def _filled(structure: Any, values: dict[int, Any]) -> Any:
-    """The structure with values in place of slots."""
-    return keras.tree.map_structure(
-        lambda x: values[x.place] if isinstance(x, _Slot) else x, structure
-    )
-
-
-def _last_uses(steps: Sequence[_Step], kept: Container[int]) -> dict[int, list[int]]:
-    """index of a step -> the places that nobody needs after it, so that memory holds no more than
-    it has to."""
-    last: dict[int, int] = {}
-    for index, step in enumerate(steps):
-        last.update(dict.fromkeys((*step.inputs, *step.outputs), index))
-    found: dict[int, list[int]] = {}
-    for place, index in last.items():
-        if place not in kept:
-            found.setdefault(index, []).append(place)
-    return found
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,7 +5,7 @@ symbolic tensors, and this one real numbers.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -17,7 +17,8 @@ from keras_iplt.graph.channels import SOLID, Call, Channels, Graph
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import graph_of
-from keras_iplt.graph.walk import accepts, is_graph_model, walk
+from keras_iplt.graph.walk import is_graph_model
+from keras_iplt.running.steps import Step, last_uses, recorded
 
 __all__ = ["Batch", "batches", "consumers", "marked", "observe", "without_gradients"]
 
@@ -195,54 +196,24 @@ def observe(
         wanted: `wanted(call)` says whether to visit a call; without it all are visited. Numbers
             are only taken out of the backend for those visited.
     """
-    runner = _Runner(graph, visit, wanted)
+    program = recorded(graph.function, graph.calls)
+    drop = last_uses(program.steps, ())
     with keras.StatelessScope(), without_gradients():
         for batch in given:
-            runner.run(runner.function, batch.inputs)
+            values = dict(zip(program.inputs, batch.inputs, strict=True))
+            for index, step in enumerate(program.steps):
+                if step.call is not None and (wanted is None or wanted(step.call)):
+                    visit(step.call, _given(step, step.call, values))
+                step.run(values)
+                for place in drop.get(index, ()):
+                    values.pop(place, None)
 
 
-class _Runner:
-    def __init__(self, graph: Graph, visit: Visit, wanted: Wanted | None) -> None:
-        self.function, self.calls = graph.function, graph.calls
-        self.visit, self.wanted = visit, wanted
-
-    def run(self, function: keras.Function, inputs: Sequence[Any]) -> Any:
-        return walk(function, inputs, self._apply)
-
-    def _apply(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self._perform(self.calls[id(node)], node.operation, args, kwargs)
-
-    def _perform(
-        self, call: Call, operation: keras.Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        given = [
-            (x, value)
-            for x, value in zip(
-                keras.tree.flatten((call.args, call.kwargs)),
-                keras.tree.flatten((args, kwargs)),
-                strict=True,
-            )
-            if isinstance(x, Channels)
-        ]
-        if is_graph_model(operation):
-            inputs = keras.tree.flatten(args[0] if args else kwargs["inputs"])
-            return self.run(private.known_function(operation), inputs)
-        if call.inner is not None:
-            return self.run(call.inner, [value for _, value in given])
-        if self.wanted is None or self.wanted(call):
-            self.visit(call, [(x, numbers_of(value)) for x, value in given])
-        if isinstance(operation, keras.layers.TimeDistributed):
-            inner = self.calls.get((id(operation.layer), "inner"))
-            if inner is not None and (is_graph_model(operation.layer) or inner.inner is not None):
-                return self._on_each_step(inner, operation.layer, given[0][1])
-        if isinstance(operation, keras.Layer) and accepts(operation.call, "training"):
-            kwargs = {**kwargs, "training": False}
-        return operation(*args, **kwargs)
-
-    def _on_each_step(self, call: Call, layer: keras.Layer, x: Any) -> Any:
-        steps = keras.ops.shape(x)[:2]
-        y = self._perform(call, layer, (keras.ops.reshape(x, (-1, *x.shape[2:])),), {})
-        return keras.ops.reshape(y, (*steps, *y.shape[1:]))
+def _given(step: Step, call: Call, values: dict[int, Any]) -> list[tuple[Channels, np.ndarray]]:
+    """What goes into a step: channels and numbers."""
+    channels = channels_in((call.args, call.kwargs))
+    numbers = [numbers_of(values[place]) for place in step.inputs]
+    return list(zip(channels, numbers, strict=True))
 
 
 def without_gradients() -> contextlib.AbstractContextManager[Any]:
