@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from keras_iplt.criteria.base import AnyCriterion
+from keras_iplt.planning.budgets import HALF
 from keras_iplt.planning.decide import plan
 from keras_iplt.planning.measures import Measure
 from keras_iplt.planning.options import MoreKeywords
@@ -21,7 +22,7 @@ __all__ = ["prune"]
 
 def prune(
     model: keras.Model,
-    ratio: float = 0.5,
+    ratio: float = HALF,
     of: str | Measure = "filters",
     criterion: AnyCriterion = "l2",
     scope: str = "global",
@@ -34,10 +35,12 @@ def prune(
 
     Args:
         model: a Keras model; it stays as it is.
-        ratio: the share to remove.
+        ratio: the share to remove; 0.5 unless a budget says how much is left.
         of, criterion, scope, per_layer, data: see `keras_iplt.plan`.
         compensate: see `keras_iplt.rewrite`.
         ignore, min_channels, round_to, max_ratio, convolutions_only: see `keras_iplt.plan`.
+        params, macs, flops, size, latency, at_most: a budget in place of `ratio`: see
+            `keras_iplt.plan`.
 
     Returns:
         A new, smaller `keras.Model`.
@@ -50,6 +53,8 @@ def prune(
     ...     keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(2)])
     >>> iplt.prune(model, ratio=0.5).layers[0].units
     4
+    >>> iplt.prune(model, params=40).count_params()
+    37
     """
     decided = plan(model, ratio, of, criterion, scope, per_layer, data, **more)
     return rewrite(model, decided, compensate)

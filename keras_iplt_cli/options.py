@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeAlias
 
@@ -18,6 +19,7 @@ __all__ = [
     "add_loading",
     "add_output",
     "add_ranking",
+    "amount",
     "count",
     "named_share",
     "share",
@@ -134,6 +136,13 @@ def share(text: str) -> float:
     if not 0 <= number < 1:
         raise argparse.ArgumentTypeError(f"expected a number in [0, 1), received: {text!r}")
     return number
+
+
+def amount(text: str) -> str:
+    """A number with a unit."""
+    if not re.fullmatch(r"\d[\d_,]*(\.\d*)?\s*[a-zA-Zµ]*(\s+\w+)?", text):
+        raise argparse.ArgumentTypeError(f"expected an amount such as 20k, received: {text!r}")
+    return text
 
 
 def named_share(text: str) -> tuple[str, float]:

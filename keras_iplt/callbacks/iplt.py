@@ -15,6 +15,7 @@ from keras_iplt.callbacks.progress import Progress, WayBack
 from keras_iplt.callbacks.scheduled import Logs, ScheduledCallback
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError, WeightsError
+from keras_iplt.planning.budgets import Unsaid, check_one
 from keras_iplt.planning.options import PlanOptions
 from keras_iplt.surgery.shrinking import rehearse
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["IPLTCallback"]
 
 _MODES = ("shrink", "mask", "soft")
+_TARGET = Unsaid(0.7)
 
 
 class IPLTCallback(ScheduledCallback):
@@ -32,9 +34,9 @@ class IPLTCallback(ScheduledCallback):
     training").
 
     Args:
-        target: the share of the filters that goes in the end; or a list of ratios, a mapping of
-            epochs to ratios, an object of `keras_iplt.schedules`, or any `PruningSchedule` of
-            tensorflow-model-optimization.
+        target: the share of the filters that goes in the end, 0.7 unless a budget says how much is
+            left; or a list of ratios, a mapping of epochs to ratios, an object of
+            `keras_iplt.schedules`, or any `PruningSchedule` of tensorflow-model-optimization.
         step: the share of the original filters that goes at each step.
         every: the epochs between steps (the paper's k), at most 5 by default: as many as let the
             last step fall in the first half of the training.
@@ -55,6 +57,8 @@ class IPLTCallback(ScheduledCallback):
         ignore, min_channels, round_to, of, per_layer, max_ratio, convolutions_only: see
             `keras_iplt.plan`.
         approximate: see `keras_iplt.trace`.
+        params, macs, flops, size, latency, at_most: a budget, in place of `target`: what the last
+            step leaves is within it. See `keras_iplt.plan`.
 
     The logs of every epoch hold `ratio` (the share that is gone; with `"soft"`, that is at zero),
     `params` and `flops` (of what is left; `flops` only if the model's input has a fixed size).
@@ -78,7 +82,7 @@ class IPLTCallback(ScheduledCallback):
 
     def __init__(
         self,
-        target: Any = 0.7,
+        target: Any = _TARGET,
         step: float = 0.1,
         every: int | None = None,
         criterion: AnyCriterion = "l2",
@@ -97,6 +101,7 @@ class IPLTCallback(ScheduledCallback):
             )
         self.mode, self.soft_epochs, self.also, self.data = mode, run.soft_epochs, run.also, data
         self.options = PlanOptions.of_keywords({"criterion": criterion, "scope": scope, **others})
+        check_one("target", target, self.options.at_most)
         self._drifting: list[
             keras.Variable
         ] = []  # masked variables that training moves away from zero
@@ -107,8 +112,10 @@ class IPLTCallback(ScheduledCallback):
 
     def _begin(self) -> Any:
         self._drifting, self._soft_share = [], 0.0
-        target = self.schedule.target
-        progress = Progress(self.model, target, self.options, self.data)
+        progress = Progress(self.model, self.schedule.target, self.options, self.data)
+        if self.options.at_most is not None:
+            self.target = progress.target
+        target = progress.target
         if target:  # whatever cannot work is found out now, not after hours
             rehearse(self.model, progress.plan(target, criterion="l2"), self.also)
         return progress
@@ -250,9 +257,12 @@ class IPLTCallback(ScheduledCallback):
     # -- after a training was killed --
 
     def _made_for(self) -> dict[str, Any]:
+        made = super()._made_for()
+        if self.options.at_most is not None:  # of which the share may be measured anew
+            made["schedule"] = [self.step, self.every]
         return {
             "model": list(self.progress.architecture),
-            **super()._made_for(),
+            **made,
             "mode": [self.mode, self.soft_epochs],
             "options": self.progress.options.plain(),
         }

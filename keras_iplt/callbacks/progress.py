@@ -37,11 +37,12 @@ class Progress:
 
     Args:
         model: the model, at full size.
-        target: the share that goes in the end.
+        target: the share that goes in the end; a budget among the options takes its place.
         options: `PlanOptions`.
         data: what data-driven criteria look at.
 
     Attributes:
+        target: the share that goes in the end.
         graph: the model as it is now, read as channels.
         masked: the `Plan` whose channels are zero but still there, or None.
         plans: those carried out, in order.
@@ -70,7 +71,9 @@ class Progress:
             for group in self.graph.groups
         ]
         self._flops = _flops(self.graph)
-        self._whole = 0.0 if self._of == FILTERS else self._of.cost(self.graph)
+        self._whole = sum(self._filters) if self._of == FILTERS else self._of.cost(self.graph)
+        if options.at_most is not None:
+            self.target = max(0.0, 1 - options.at_most / self._whole)
 
     def _counts(self) -> dict[int, np.ndarray]:
         options = self.options
@@ -135,6 +138,9 @@ class Progress:
         share = min(1.0, ratio / self.target) if self.target else 0.0
         own = {key: part * share for key, part in self.options.per_layer.items()}
         options = self.options.replace(per_layer=own, criterion=criterion or self.criterion)
+        if options.at_most is not None:
+            over = self._whole - options.at_most
+            options = options.replace(at_most=self._whole - share * over)
         past = Past(
             sizes=self._sizes,
             filters=self._filters,

@@ -135,8 +135,8 @@ class ScheduledCallback(keras.callbacks.Callback):
         if self.progress is None or self.progress.model is not self.model:
             self._course = Course()
             self._way_back = None
-            self._fit_schedule()
             self.progress = self._begin()
+            self._fit_schedule()
             if self.backup is not None:
                 self._resume(self.backup)
             self._warn_about_reach()
@@ -145,10 +145,11 @@ class ScheduledCallback(keras.callbacks.Callback):
 
     def _fit_schedule(self) -> None:
         """The paper's k, fitted to the number of epochs."""
-        if self.every is not None or isinstance(self.target, (schedules.Schedule, Mapping)):
+        if isinstance(self.target, (schedules.Schedule, Mapping)):
             return
-        steps = schedules.get(self.target, self.step, 1).last_epoch
-        if steps is None:
+        self.schedule = schedules.get(self.target, self.step, self.every or 1)
+        steps = self.schedule.last_epoch
+        if self.every is not None or steps is None:
             return  # of tfmot, which counts in batches
         epochs = self.params["epochs"]
         every = schedules.spacing(steps, epochs)

@@ -18,7 +18,8 @@ from keras_iplt.graph.costs import parameters, share_removed
 from keras_iplt.graph.names import groups_of, own_shares
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import trace
-from keras_iplt.planning.measures import FILTERS, Measure, Rounding, resolved
+from keras_iplt.planning.budgets import HALF, check_one, shown
+from keras_iplt.planning.measures import FILTERS, Measure, Rounding, name_of_measure, resolved
 from keras_iplt.planning.options import MoreKeywords, PlanOptions
 from keras_iplt.planning.plan import Plan, finished
 from keras_iplt.planning.ranking import Candidate, Queue
@@ -40,7 +41,7 @@ __all__ = [
 
 def plan(
     model: keras.Model | Graph,
-    ratio: float = 0.5,
+    ratio: float = HALF,
     of: str | Measure = "filters",
     criterion: AnyCriterion = "l2",
     scope: str = "global",
@@ -52,8 +53,8 @@ def plan(
 
     Args:
         model: a Keras model, or its `Graph` from `keras_iplt.trace`.
-        ratio: the share to remove, in [0, 1).
-        of: what `ratio` is a share of: `"filters"` (all prunable filters), `"params"` or
+        ratio: the share to remove, in [0, 1); 0.5 unless a budget says how much is left.
+        of: what `ratio` is a share of: `"filters"` (all prunable filters), `"params"`, `"macs"` or
             `"flops"` of the whole model, or `"latency"`: the time that it takes in TFLite on this
             machine, on one thread. For more threads, or not to measure each time, give a table
             made by `keras_iplt.latency_table`; or any object with a `name` and a method
@@ -74,6 +75,11 @@ def plan(
         max_ratio: no group loses more than this share, so that a global ranking cannot empty it.
         convolutions_only: prune and count the filters of convolutions only, as the papers do.
         approximate: of a model, read it as `keras_iplt.trace(model, approximate=True)` does.
+        params, macs, flops, size, latency: a budget, in place of `ratio`: at most so many
+            parameters, multiply-adds or FLOPs are left (`20_000`, `"20k"`), bytes of the .tflite
+            file (`"200KB"`, `"200KB int8"`), or seconds (`"5ms"`). Of a model that is within its
+            budget nothing goes.
+        at_most: the same for whatever `of` measures.
 
     Returns:
         A `Plan`.
@@ -90,6 +96,7 @@ def plan(
     """
     given = dict(of=of, criterion=criterion, scope=scope, per_layer=per_layer, **more)
     options = PlanOptions.of_keywords(given)
+    check_one("ratio", ratio, options.at_most)
     graph = model if isinstance(model, Graph) else trace(model, options.approximate)
     if options.approximate and not graph.approximate:
         raise OptionError(
@@ -134,7 +141,16 @@ def decide(
     shared = [c for c in candidates if c.index not in own]
     for candidate in candidates:
         candidate.take_share(own.get(candidate.index, 0.0))
-    if ratio and shared:
+    if options.at_most is not None:
+        whole, left = amount(of, graph, candidates, shared, past)
+        if not Queue(shared, values, options.scope).cut_within(options.at_most, left):
+            raise OptionError(
+                f"{name_of_measure(of)}: expected at least {shown(of, left())}, which is left when "
+                "all goes that may, or less of ignore, per_layer, min_channels, round_to and "
+                f"max_ratio; received: {shown(of, options.at_most)}"
+            )
+        ratio = max(0.0, 1 - options.at_most / whole)
+    elif ratio and shared:
         Queue(shared, values, options.scope).cut(
             ratio, *amount(of, graph, candidates, shared, past)
         )
@@ -229,21 +245,18 @@ def amount(
     shared: list[Candidate],
     past: Past | None = None,
 ) -> tuple[float, Callable[[], float]]:
-    """What `ratio` is a share of: how much there is, and a function that tells how much goes,
-    what has gone before included."""
+    """What `ratio` is a share of: how much there was at first, and a function that tells how much
+    is left of what has not been taken."""
     if of == FILTERS:
         before = sum(c.filters_before for c in shared)
-        return (
-            before + sum(int(c.filters.sum()) for c in shared),
-            lambda: before + sum(int(c.filters[c.chosen].sum()) for c in shared),
-        )
+        now = sum(int(c.filters.sum()) for c in shared)
+        return before + now, lambda: now - sum(int(c.filters[c.chosen].sum()) for c in shared)
     measure = of.cost
-    whole = measure(graph) if past is None else past.whole
 
-    def lost() -> float:
-        return whole - measure(graph, graph.gone([c.classes[c.chosen] for c in candidates]))
+    def left() -> float:
+        return measure(graph, graph.gone([c.classes[c.chosen] for c in candidates]))
 
-    return whole, lost
+    return measure(graph) if past is None else past.whole, left
 
 
 def nothing_to_prune(graph: Graph) -> str:

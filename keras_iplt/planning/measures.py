@@ -2,7 +2,8 @@
 
 A measure says what a model costs with some of its channels gone, a rounding what the width of a
 group is best a multiple of. Planning knows no more of them than that: whoever can measure
-something else registers a name for it, as `keras_iplt.latency` does for "latency" and "auto".
+something else registers a name for it, as `keras_iplt.latency` does for "latency" and "auto". A
+name may have variants, "size:int8".
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ import numpy as np
 
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Graph, Group
-from keras_iplt.graph.costs import flops, parameters
+from keras_iplt.graph.costs import flops, macs, parameters
 from keras_iplt.support.arguments import check_count
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Rounding",
     "check_measure",
     "check_rounding",
+    "is_registered",
     "name_of_measure",
     "name_of_rounding",
     "register_measure",
@@ -64,6 +66,7 @@ class _Counted:
 
 _MEASURES: dict[str, Callable[[Graph], Any]] = {
     "params": lambda graph: _Counted("params", parameters),
+    "macs": lambda graph: _Counted("macs", macs),
     "flops": lambda graph: _Counted("flops", flops),
 }
 _ROUNDINGS: dict[str, Callable[[Graph], Any]] = {}
@@ -80,9 +83,14 @@ def register_rounding(name: str, make: Callable[[Graph], Any]) -> None:
     _ROUNDINGS[name] = make
 
 
+def is_registered(name: str) -> bool:
+    """Whether something is measured by that name."""
+    return name in _MEASURES
+
+
 def check_measure(of: Any) -> Any:
     """`of` if it is a name or a measure."""
-    known = isinstance(of, str) and (of == FILTERS or of in _MEASURES)
+    known = isinstance(of, str) and (of == FILTERS or is_registered(of))
     if not known and (isinstance(of, (str, type)) or not isinstance(of, Measure)):
         names = ", ".join(map(repr, [FILTERS, *_MEASURES]))
         raise OptionError(

@@ -16,6 +16,7 @@ from keras_iplt.criteria import get as get_criterion
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.names import Layers, as_dict, as_list, name_of
+from keras_iplt.planning.budgets import amount_of, spelled_out
 from keras_iplt.planning.measures import (
     Measure,
     Rounding,
@@ -32,19 +33,28 @@ if TYPE_CHECKING:
 __all__ = ["Keywords", "MoreKeywords", "PlanOptions"]
 
 
-class MoreKeywords(TypedDict, total=False):
-    """The options of `keras_iplt.plan` that are not spelled out in its signature."""
-
+class _Limits(TypedDict, total=False):
     ignore: Layers
     min_channels: int
     round_to: int | str | Rounding | None
     max_ratio: float | None
     convolutions_only: bool
     approximate: bool
+    at_most: float | str | None
 
 
-class Keywords(MoreKeywords, total=False):
-    """All of them."""
+class MoreKeywords(_Limits, total=False):
+    """The options of `keras_iplt.plan` that are not spelled out in its signature."""
+
+    params: int | str | None
+    macs: int | str | None
+    flops: int | str | None
+    size: int | str | None
+    latency: float | str | None
+
+
+class Keywords(_Limits, total=False):
+    """The entries of `PlanOptions`."""
 
     of: str | Measure
     criterion: AnyCriterion
@@ -60,6 +70,7 @@ class PlanOptions:
         of, criterion, scope, per_layer, ignore, min_channels, round_to, max_ratio,
             convolutions_only: as for `keras_iplt.plan`.
         approximate: as for `keras_iplt.trace`.
+        at_most: how much of what `of` measures may be left, whatever the share that goes.
     """
 
     of: Any = "filters"
@@ -72,6 +83,7 @@ class PlanOptions:
     max_ratio: float | None = None
     convolutions_only: bool = False
     approximate: bool = False
+    at_most: Any = None
 
     def __post_init__(self) -> None:
         if self.scope not in ("global", "layer"):
@@ -91,6 +103,7 @@ class PlanOptions:
             "max_ratio": None if most is None else check_share("max_ratio", most),
             "convolutions_only": bool(self.convolutions_only),
             "approximate": bool(self.approximate),
+            "at_most": None if self.at_most is None else amount_of(self.of, self.at_most),
         }
         for name, value in normalised.items():
             object.__setattr__(self, name, value)
@@ -98,6 +111,7 @@ class PlanOptions:
     @classmethod
     def of_keywords(cls, keywords: Mapping[str, Any]) -> PlanOptions:
         """From what somebody gave by name."""
+        keywords = spelled_out(keywords)
         names = [field.name for field in dataclasses.fields(cls)]
         if unknown := sorted(set(keywords) - set(names)):
             hint = ". The share that goes is called target here" if "ratio" in unknown else ""

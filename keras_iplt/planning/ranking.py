@@ -85,7 +85,7 @@ class Queue:
 
     def __init__(self, candidates: list[Candidate], values: np.ndarray, scope: str) -> None:
         self.candidates = candidates
-        owner, rank = [], []
+        owner, rank = [np.zeros(0, np.int64)], [np.zeros(0)]
         for place, candidate in enumerate(candidates):
             ranked = candidate.order[: candidate.most]
             owner.append(np.full(len(ranked), place))
@@ -102,18 +102,18 @@ class Queue:
         for candidate, number in zip(self.candidates, taken, strict=True):
             candidate.taken = candidate.rounded(number) if rounded else number
 
-    def cut(self, share: float, whole: float, lost: Callable[[], float]) -> None:
+    def cut(self, share: float, whole: float, left: Callable[[], float]) -> None:
         """Takes as many channels as bring what goes nearest to what is asked for.
 
         Args:
             share: the share of `whole` that is asked for.
             whole: the amount that there is, in filters, parameters or FLOPs.
-            lost: a function that tells how much of it goes with the channels taken.
+            left: a function that tells how much of it is left of the channels not taken.
         """
 
         def after(count: int, rounded: bool = True) -> float:
             self.take(count, rounded)
-            return lost()
+            return whole - left()
 
         every = len(self.owner)
         most = after(every)
@@ -129,3 +129,24 @@ class Queue:
         enough = bisect.bisect_left(range(every), share * whole, key=after)
         nearest = min(enough, max(0, enough - 1), key=lambda n: abs(after(n) - share * whole))
         self.take(nearest)
+
+    def cut_within(self, at_most: float, left: Callable[[], float]) -> bool:
+        """Takes no more channels than it needs for what is left to be within a budget.
+
+        Args:
+            at_most: the budget.
+            left: a function that tells how much is left of the channels not taken.
+
+        Returns:
+            Whether it is enough if all go that may.
+        """
+
+        def enough(count: int) -> bool:
+            self.take(count)
+            return left() <= at_most
+
+        every = len(self.owner)
+        if not enough(every):
+            return False
+        self.take(bisect.bisect_left(range(every), True, key=enough))
+        return True

@@ -13,6 +13,7 @@ from keras_iplt_cli.options import (
     add_loading,
     add_output,
     add_ranking,
+    amount,
     count,
     named_share,
     share,
@@ -23,7 +24,7 @@ __all__ = ["add"]
 
 _OF_THE_PLAN = (  # arguments of `keras_iplt.plan`
     *("ratio", "of", "criterion", "scope", "per_layer", "ignore", "min_channels", "round_to"),
-    *("max_ratio", "convolutions_only"),
+    *("max_ratio", "convolutions_only", "params", "macs", "flops", "size", "latency"),
 )
 
 
@@ -33,6 +34,7 @@ def add(commands: Commands) -> None:
         "Removes filters of a model and writes the smaller one. Train it a little afterwards.",
         ["keras-iplt prune model.keras -o small.keras --ratio 0.5",
          "keras-iplt prune model.keras -o small.keras --ratio 0.3 --of flops --ignore stem",
+         "keras-iplt prune model.keras -o small.keras --size '200KB int8'",
          "keras-iplt prune model.keras -o small.keras --per-layer conv1=0.2 --plan-out plan.json",
          "keras-iplt prune model.keras -o small.keras --plan plan.json",
          "keras-iplt prune model.keras -o small.keras --criterion taylor --data test.npz"],
@@ -52,9 +54,18 @@ def add(commands: Commands) -> None:
 
 def _add_planning(parser: Parser) -> None:
     group = parser.add_argument_group("planning", argument_default=argparse.SUPPRESS)
-    group.add_argument("--ratio", type=share, help="share of the filters that go (default: 0.5)")
+    much = group.add_mutually_exclusive_group()
+    much.add_argument("--ratio", type=share, help="share of the filters that go (default: 0.5)")
+    for name, what, example in (
+        ("--params", "parameters", "20k"), ("--macs", "multiply-adds", "3M"),
+        ("--flops", "FLOPs", "6M"), ("--size", "bytes of the .tflite", "'200KB int8'"),
+        ("--latency", "time for an example in TFLite", "5ms"),
+    ):  # fmt: skip
+        much.add_argument(
+            name, type=amount, metavar="MOST", help=f"so much is left at most: {what} ({example})"
+        )
     group.add_argument(
-        "--of", choices=("filters", "params", "flops", "latency"),
+        "--of", choices=("filters", "params", "macs", "flops", "size", "latency"),
         help="what the ratio is a share of (default: filters)",
     )  # fmt: skip
     group.add_argument(
