@@ -1,1 +1,1 @@
-"""Experiments from the literature, one module per paper, on the public names of keras_iplt."""
+"""Experiments from the literature, a package per paper, on the public names of keras_iplt."""

@@ -11,7 +11,8 @@ import keras_iplt as iplt
 pytestmark = pytest.mark.slow
 
 pytest.importorskip("sklearn")
-demo = pytest.importorskip("keras_iplt_recipes.demo")
+demo = pytest.importorskip("keras_iplt_recipes.demo.training")
+from keras_iplt_recipes.demo import main  # noqa: E402
 
 TABLE = [
     "accuracy on test digits",
@@ -50,7 +51,7 @@ def test_the_demo(quick, pages, tmp_path, capsys):
     """A table on standard output, progress beside it, and files."""
     pytest.importorskip("matplotlib")
     folder = tmp_path / "some" / "where"
-    result = demo.main(["--epochs", "10", "--ratio", "0.5", "--out", str(folder)])
+    result = main(["--epochs", "10", "--ratio", "0.5", "--out", str(folder)])
     out, err = capsys.readouterr()
     assert {p.name for p in folder.iterdir()} == FILES | {"report.html"}
     assert json.loads((folder / "result.json").read_text()) == result
@@ -88,12 +89,12 @@ def test_what_goes_wrong_is_one_line(arguments, message, tmp_path):
     (tmp_path / "file").touch()
     given = [a.format(file=tmp_path / "file") for a in arguments]
     with pytest.raises(SystemExit, match=f"^error: .*{message}"):
-        demo.main(["--out", str(tmp_path), *given])
+        main(["--out", str(tmp_path), *given])
 
 
 def test_options_that_are_wrong(capsys):
     for arguments in (["--epochs", "0"], ["--epochs", "few"], ["--speed", "9"]):
         with pytest.raises(SystemExit) as stop:
-            demo.main(arguments)
+            main(arguments)
         assert stop.value.code == 2
     assert "--epochs: expected a positive number" in capsys.readouterr().err

@@ -21,7 +21,7 @@ import keras_iplt as iplt
 pytestmark = pytest.mark.quick
 
 HOUSE = pathlib.Path(iplt.__file__).parent
-COMMAND = HOUSE.parent / "keras_iplt_cli"
+COMMAND, RECIPES = HOUSE.parent / "keras_iplt_cli", HOUSE.parent / "recipes"
 
 # Imports go down only: a module may import from lower levels, and inside its own package.
 LEVELS = [
@@ -88,20 +88,20 @@ def test_the_command_line_stands_above_the_library():
 
 
 def test_arguments_are_read_without_the_library():
-    """What reads them imports Python's own modules, and the work only in the function that does
-    it."""
-    light = {"keras_iplt_cli", *sys.stdlib_module_names}
+    """What reads them, of recipes too, imports Python's own modules, and the work only in the
+    function that does it."""
+    light = {"keras_iplt_cli", "keras_iplt_recipes", *sys.stdlib_module_names}
     heavy = ("keras_iplt_cli.work", "keras_iplt_cli.loading")
     wrong = []
-    for path in COMMAND.rglob("*.py"):
-        if path.relative_to(COMMAND).parts[0] in ("work", "loading"):
+    recipes = [path.with_name("__init__.py") for path in RECIPES.glob("*/__main__.py")]
+    for path in [*COMMAND.rglob("*.py"), *recipes, RECIPES / "common" / "command.py"]:
+        if path.parent.name in ("work", "loading"):
             continue
         for node in ast.parse(path.read_text()).body:
-            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
             names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
             for name in names:
-                known = name.split(".")[0] in light or name == "keras_iplt_recipes.demo_options"
-                if not known or name.startswith(heavy):
+                if name.split(".")[0] not in light or name.startswith(heavy):
                     wrong.append(f"{path} imports {name}")
     assert not wrong
 
@@ -172,7 +172,7 @@ def test_all_packages_are_installed():
     config.read(HOUSE.parent / "setup.cfg")
     named = set(config["options"]["packages"].split())
     folders = {name: HOUSE.parent / name for name in named if "." not in name}
-    folders["keras_iplt_recipes"] = HOUSE.parent / "recipes"
+    folders["keras_iplt_recipes"] = RECIPES
     found = {
         ".".join([name, *path.parent.relative_to(folder).parts])
         for name, folder in folders.items()

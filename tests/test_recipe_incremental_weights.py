@@ -12,17 +12,18 @@ from keras_iplt.errors import OptionError
 pytestmark = pytest.mark.slow
 
 pytest.importorskip("sklearn")
-recipe = pytest.importorskip("keras_iplt_recipes.incremental_weights")
+incremental_weights = pytest.importorskip("keras_iplt_recipes.incremental_weights")
 from keras_iplt_recipes.common.command import parsed  # noqa: E402
 from keras_iplt_recipes.common.hardware import Hardware  # noqa: E402
 from keras_iplt_recipes.common.study import Place  # noqa: E402
 from keras_iplt_recipes.common.training import Workbench, percent  # noqa: E402
+from keras_iplt_recipes.incremental_weights import runs, tables  # noqa: E402
 
 SHAPE = {"batch_norm": True, "dropout": 0.2, "l2": 1e-4}
 
 
 def options(**own):
-    return types.SimpleNamespace(**vars(parsed(recipe.parser(), [])) | own)
+    return types.SimpleNamespace(**vars(parsed(incremental_weights.parser(), [])) | own)
 
 
 def run(test, train=99.0, seconds=10.0, sparsity=(0.0, 0.9), **own):
@@ -41,75 +42,75 @@ def run(test, train=99.0, seconds=10.0, sparsity=(0.0, 0.9), **own):
 
 def test_all_tables_train_every_network_in_three_ways():
     """LeNets on MNIST only, VGG-Lite on all; nothing twice."""
-    found = recipe.wanted([1, 2, 3, 4, 5])
+    found = runs.wanted([1, 2, 3, 4, 5])
     assert len(found) == len(set(found)) == 3 * (3 + 1 + 1)
     assert {data for data, network, _ in found if network == "LeNet-5"} == {"mnist"}
-    assert recipe.wanted([5]) == found
+    assert runs.wanted([5]) == found
 
 
 @pytest.mark.parametrize(
     ("tables", "data", "methods"),
     [
         ([1], {"mnist"}, {"unpruned"}),
-        ([2], {"mnist"}, set(recipe.METHODS)),
-        ([1, 5], {"mnist"}, set(recipe.METHODS)),
-        ([3, 5], {"cifar10"}, set(recipe.METHODS)),
-        ([4], {"cifar100"}, set(recipe.METHODS)),
+        ([2], {"mnist"}, set(runs.METHODS)),
+        ([1, 5], {"mnist"}, set(runs.METHODS)),
+        ([3, 5], {"cifar10"}, set(runs.METHODS)),
+        ([4], {"cifar100"}, set(runs.METHODS)),
     ],
 )
 def test_a_table_trains_what_it_shows(tables, data, methods):
-    found = recipe.wanted(tables)
+    found = runs.wanted(tables)
     assert {one for one, *_ in found} == data
     assert {method for *_, method in found} == methods
 
 
 def test_unpruned_is_enough_for_table_1_beside_another():
-    found = recipe.wanted([1, 3])
+    found = runs.wanted([1, 3])
     assert {method for data, _, method in found if data == "mnist"} == {"unpruned"}
-    assert {method for data, _, method in found if data == "cifar10"} == set(recipe.METHODS)
+    assert {method for data, _, method in found if data == "cifar10"} == set(runs.METHODS)
 
 
 def test_only_some_networks():
-    assert {n for _, n, _ in recipe.wanted([1, 2, 3, 4, 5], ["LeNet-5"])} == {"LeNet-5"}
+    assert {n for _, n, _ in runs.wanted([1, 2, 3, 4, 5], ["LeNet-5"])} == {"LeNet-5"}
     with pytest.raises(OptionError, match="--only LeNet-5"):
-        recipe.cases(options(only=["LeNet-5"], tables=[3]))
+        runs.cases(options(only=["LeNet-5"], tables=[3]))
 
 
 def test_networks_are_built_as_told():
     """Chosen rates, unless the command says otherwise, of that network only."""
-    assert recipe.built(options(), "LeNet-5") == ("lenet_5", SHAPE)
-    assert recipe.built(options(lenet_5="1998"), "LeNet-5") == ("lenet_5_1998", SHAPE)
-    name, shape = recipe.built(options(vgg_width=0.125, l2=0.0), "VGG-Lite")
+    assert runs.built(options(), "LeNet-5") == ("lenet_5", SHAPE)
+    assert runs.built(options(lenet_5="1998"), "LeNet-5") == ("lenet_5_1998", SHAPE)
+    name, shape = runs.built(options(vgg_width=0.125, l2=0.0), "VGG-Lite")
     assert name == "vgg_lite"
     assert shape == {"dropout": 0.3, "l2": 0.0, "filters": [8, 8, 16, 16, 32, 32, 32, 32]}
-    assert recipe.built(options(), "LeNet-300-100") == ("lenet_300_100", SHAPE)
+    assert runs.built(options(), "LeNet-300-100") == ("lenet_300_100", SHAPE)
 
 
 def test_the_page_says_what_was_chosen():
     """And of no network but those that were trained; that VGG-Lite is a reconstruction, always."""
-    told = recipe.setting(options(dropout=0.25), "mnist", "unpruned")
+    told = tables.setting(options(dropout=0.25), "mnist", "unpruned")
     assert told.count("dropout of 0.25") == 3 and told.count("reconstruction") == 1
     assert "weights went" not in told
-    assert "another 10 % of the weights went, to 90 %" in recipe.setting(
+    assert "another 10 % of the weights went, to 90 %" in tables.setting(
         options(), "mnist", "pruned"
     )
-    told = recipe.setting(options(only=["LeNet-5"], lenet_5="1998"), "mnist", "unpruned")
+    told = tables.setting(options(only=["LeNet-5"], lenet_5="1998"), "mnist", "unpruned")
     assert "`lenet_5_1998`" in told and "VGG" not in told and "300" not in told
 
 
 def test_unpruned_runs_do_not_depend_on_how_others_are_pruned():
-    assert recipe.pruning(options(), "unpruned") is None
-    assert recipe.pruning(options(), "filters")["ignore"] == ["head"]
-    assert recipe.pruning(options(), "weights_per_filter")["ignore"] == []
+    assert runs.pruning(options(), "unpruned") is None
+    assert runs.pruning(options(), "filters")["ignore"] == ["head"]
+    assert runs.pruning(options(), "weights_per_filter")["ignore"] == []
 
 
 def test_the_paper_s_steps_fit_its_epochs():
     """10 to 90 % in nine steps of two epochs each: two epochs of twenty are left."""
-    told = recipe.pruning(options(), "weights_per_filter")
+    told = runs.pruning(options(), "weights_per_filter")
     schedule = iplt.schedules.get(told["target"], told["step"], told["every"])
     shares = [schedule(epoch) for epoch in range(options().epochs)]
     assert shares[::2] == pytest.approx([i / 10 for i in range(10)])
-    assert recipe.reached(shares) == 18
+    assert tables.reached(shares) == 18
 
 
 # -- one run --
@@ -118,7 +119,7 @@ def test_the_paper_s_steps_fit_its_epochs():
 def test_a_run(tmp_path):
     """The model that is kept has the zeros and the accuracy that are told."""
     place, data = Place(tmp_path, "some/run"), {"source": "digits", "take": 32, "take_test": 64}
-    found = recipe.train(
+    found = runs.train(
         place, network="lenet_300_100", shape=SHAPE, seed=0, batch=32, epochs=2, pruning={
             "target": 0.8, "step": 0.8, "every": 1, "pattern": "filters", "ignore": ["head"]},
         hardware={"eager": keras.backend.backend() == "tensorflow"}, **data,
@@ -148,32 +149,32 @@ def test_rows_of_others_are_as_published():
         ("mnist", "LeNet-5", "weights_per_filter"): [run(98.0), run(99.0)],
         ("mnist", "LeNet-5", "filters"): [run(90.0), run(90.0)],
     }
-    rows = recipe.rows(found, 2)
-    assert len(rows) == len(recipe.PUBLISHED["table 2"].rows) + 3
+    rows = tables.rows(found, 2)
+    assert len(rows) == len(tables.PUBLISHED["table 2"].rows) + 3
     assert all(list(row) == list(rows[0]) for row in rows)
-    others = [row for row in rows if row["of"] != recipe.OURS]
+    others = [row for row in rows if row["of"] != tables.OURS]
     assert all(row["test accuracy, % (obtained)"] is None for row in others)
-    ours = [row for row in rows if row["of"] == recipe.OURS and row["network"] == "LeNet-5"]
-    assert [row["what goes"] for row in ours] == list(recipe.READINGS)
+    ours = [row for row in rows if row["of"] == tables.OURS and row["network"] == "LeNet-5"]
+    assert [row["what goes"] for row in ours] == list(runs.READINGS)
     assert [row["test accuracy, % (obtained)"].mean for row in ours] == [98.5, 90.0]
     assert [row["accuracy, % (published)"] for row in ours] == [99.45, 99.45]
     assert [row["epochs (obtained)"] for row in ours] == [2, 2]
 
 
 def test_table_1_has_no_columns_about_pruning():
-    rows = recipe.rows({("mnist", "LeNet-5", "unpruned"): [run(99.0)]}, 1)
-    assert "zeros, %" not in rows[0] and len(rows) == len(recipe.PUBLISHED["table 1"].rows)
+    rows = tables.rows({("mnist", "LeNet-5", "unpruned"): [run(99.0)]}, 1)
+    assert "zeros, %" not in rows[0] and len(rows) == len(tables.PUBLISHED["table 1"].rows)
     assert rows[3]["training accuracy, % (obtained)"].mean == 99.0
 
 
 def test_distances_from_published_figures():
-    said = recipe.distances(99.94, [run(98.0, 99.5), run(98.4, 99.7)])
+    said = tables.distances(99.94, [run(98.0, 99.5), run(98.4, 99.7)])
     assert said == "99.94 is training accuracy +0.34, test accuracy +1.74."
 
 
 def test_both_accuracies_have_to_be_above_99():
-    assert recipe.above_99([run(99.1, 99.2)]).endswith("99.10 %: holds.")
-    assert recipe.above_99([run(98.9, 99.2)]).endswith("does not hold.")
+    assert tables.above_99([run(99.1, 99.2)]).endswith("99.10 %: holds.")
+    assert tables.above_99([run(98.9, 99.2)]).endswith("does not hold.")
 
 
 def test_time_is_that_of_the_same_seed():
@@ -182,7 +183,7 @@ def test_time_is_that_of_the_same_seed():
         ("mnist", "LeNet-5", "unpruned"): [run(99.0, seconds=10), run(99.0, seconds=40)],
         ("mnist", "LeNet-5", "filters"): [run(99.0, seconds=20), run(99.0, seconds=80)],
     }
-    whole, pruned = recipe.savings(found)
+    whole, pruned = tables.savings(found)
     assert list(whole) == list(pruned)
     assert whole["time, wall"] is None and whole["s an epoch"].mean == 12.5
     assert pruned["time, wall"].values == pruned["time, CPU"].values == (2.0, 2.0)
@@ -191,8 +192,8 @@ def test_time_is_that_of_the_same_seed():
 
 def test_table_5_has_what_the_paper_left_out():
     found = {("mnist", "VGG-Lite", "weights_per_filter"): [run(99.0, sparsity=(0, 0.1, 0.9))]}
-    rows = recipe.epoch_rows(found)
-    assert len(rows) == len(recipe.PUBLISHED["table 5"].rows) + 1
+    rows = tables.epoch_rows(found)
+    assert len(rows) == len(tables.PUBLISHED["table 5"].rows) + 1
     last = rows[-1]
     assert (last["network"], last["this method (published)"]) == ("VGG-Lite", None)
     assert (last["epochs (obtained)"], last["of them before the last weights go"]) == (2, 2)
@@ -202,7 +203,7 @@ def test_table_5_has_what_the_paper_left_out():
 def test_curves_are_means_of_the_seeds():
     other = run(99.0)
     other["history"]["val_loss"] = [5.0, 1.0]
-    drawn = recipe.curves({"unpruned": [run(99.0), other], "filters": [run(99.0)]})
+    drawn = tables.curves({"unpruned": [run(99.0), other], "filters": [run(99.0)]})
     assert drawn["val_loss, unpruned"] == [4.0, 1.5]
     assert drawn["loss, filters"] == [2.0, 1.0]
     assert len(drawn) == 8

@@ -10,10 +10,9 @@ from keras_iplt_recipes import zoo
 import keras_iplt as iplt
 
 pytest.importorskip("sklearn")
-from keras_iplt_recipes import iplt as recipe
 from keras_iplt_recipes.common.grid import Grid
-from keras_iplt_recipes.common.hardware import Hardware
 from keras_iplt_recipes.common.study import Place
+from keras_iplt_recipes.iplt import runs, soft_pruning, tables
 
 pytestmark = pytest.mark.slow
 
@@ -22,35 +21,35 @@ pytestmark = pytest.mark.slow
 def test_the_formula_gives_what_is_published(gone):
     """Table 3, of ResNet-110 by soft filter pruning; coupled streams would lose more."""
     sfp, iplt_form = (
-        recipe.PUBLISHED["table 3"].row(method, gone)["multiply-adds gone, %"]
+        tables.PUBLISHED["table 3"].row(method, gone)["multiply-adds gone, %"]
         for method in ("SFP", "IPLT")
     )
-    assert round(100 * recipe.sfp_share(gone / 100), 1) == sfp == iplt_form
-    assert recipe.sfp_share(gone / 100) < 1 - (1 - gone / 100) ** 2
+    assert round(100 * soft_pruning.sfp_share(gone / 100), 1) == sfp == iplt_form
+    assert soft_pruning.sfp_share(gone / 100) < 1 - (1 - gone / 100) ** 2
 
 
 def test_the_formula_counts_the_whole_network():
     """With all filters gone nothing is left, and with none gone all."""
-    assert recipe.sfp_share(1.0) == 1 and recipe.sfp_share(0.0) == 0
+    assert soft_pruning.sfp_share(1.0) == 1 and soft_pruning.sfp_share(0.0) == 0
 
 
 def test_half_of_these_layers_is_what_pruning_filters_takes():
     """34.2 % of VGG-16's multiply-adds, as "Pruning filters for efficient ConvNets" prints."""
     model = zoo.vgg16()
-    kept = [name for name in recipe.LAYERS if name not in recipe.HALVED]
-    assert [layer.name for layer in model.layers if "_conv" in layer.name[-6:]] == recipe.LAYERS
+    kept = [name for name in runs.LAYERS if name not in runs.HALVED]
+    assert [layer.name for layer in model.layers if "_conv" in layer.name[-6:]] == runs.LAYERS
     small = iplt.prune(model, 0.5, scope="layer", ignore=kept, convolutions_only=True)
     macs = [iplt.profile(one).macs for one in (model, small)]
     share = 100 * (1 - macs[1] / macs[0])
-    published = recipe.PUBLISHED["table 2"].row("norms", None)["multiply-adds gone, %"]
+    published = tables.PUBLISHED["table 2"].row("norms", None)["multiply-adds gone, %"]
     assert share == pytest.approx(published, abs=0.05)
 
 
 def test_times_are_those_of_the_same_seed():
     """And of tuning, what has been trained before as well."""
     found = {("baseline", 0): [{"seconds": 10.0, "cpu": 20.0}, {"seconds": 40.0, "cpu": 80.0}]}
-    runs = [{"seconds": 5.0, "cpu": 5.0}, {"seconds": 20.0, "cpu": 20.0}]
-    said = {method: recipe.times(found, runs, method) for method in ("IPLT", "PMT")}
+    own = [{"seconds": 5.0, "cpu": 5.0}, {"seconds": 20.0, "cpu": 20.0}]
+    said = {method: tables.times(found, own, method) for method in ("IPLT", "PMT")}
     assert said["IPLT"]["time, wall"].values == (0.5, 0.5)
     assert said["PMT"]["time, CPU"].values == (1.25, 1.25)
 
@@ -73,7 +72,7 @@ SMALL_RESNET = ("cifar_resnet", {"depth": 8})
 def test_a_run_of_each_method(method, net, pruning, gone, tmp_path):
     """What is left is what the method was told to leave, and the model that is kept has it."""
     place, (network, shape) = Place(tmp_path, "run"), net
-    found = recipe.train(
+    found = runs.train(
         place, network=network, shape=shape, method=method, seed=0, batch=16,
         hardware={"eager": True}, epochs=3, rate=0.01, pruning=pruning, source="digits", take=32,
         take_test=16,
@@ -85,29 +84,33 @@ def test_a_run_of_each_method(method, net, pruning, gone, tmp_path):
 
 def test_runs_of_a_table(tmp_path):
     """PMT tunes the baseline of its own seed; IPLT begins anew and has all the epochs."""
-    runs = {}
+    asked = {}
 
     class Asked:
         results = collections.defaultdict(dict)
 
         def do(self, wanted):
-            runs.update({run.name: run.settings for run in wanted})
+            asked.update({run.name: run.settings for run in wanted})
             return []
 
     grid = Grid(
-        types.SimpleNamespace(seeds=2, batch=1, data_dir=None, download=False, hardware=Hardware(),
-                              out=tmp_path, workers=1, recipe="iplt")
+        types.SimpleNamespace(
+            seeds=2, batch=1, data_dir=None, download=False, precision="float32", xla=False,
+            devices=1, eager=False, out=tmp_path, workers=1, recipe="iplt",
+        )
     )  # fmt: skip
     grid.study = Asked()
-    recipe.against_pmt(
+    runs.against_pmt(
         grid, "t", {"network": "x", "epochs": 10}, 4, [0.6], {"min_channels": 1},
         {"every": 2, "step": 0.1},
     )  # fmt: skip
-    assert len(runs) == 6
-    dense, tuned, pruned = (runs[f"t/{name}-seed1"] for name in ("baseline", "pmt-0.6", "iplt-0.6"))
+    assert len(asked) == 6
+    dense, tuned, pruned = (
+        asked[f"t/{name}-seed1"] for name in ("baseline", "pmt-0.6", "iplt-0.6")
+    )
     assert [run["epochs"] for run in (dense, tuned, pruned)] == [10, 4, 10]
     assert tuned["start"] == "t/baseline-seed1" and "start" not in dense and "start" not in pruned
     assert tuned["pruning"] == {"target": 0.6, "min_channels": 1}
     assert pruned["pruning"] == {"target": 0.6, "every": 2, "step": 0.1, "min_channels": 1}
     assert {run["seed"] for run in (dense, tuned, pruned)} == {1}
-    assert {run["network"] for run in runs.values()} == {"x"}
+    assert {run["network"] for run in asked.values()} == {"x"}

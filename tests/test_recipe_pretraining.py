@@ -3,7 +3,8 @@
 import pytest
 
 pytest.importorskip("sklearn")
-from keras_iplt_recipes import pretraining as recipe
+from keras_iplt_recipes.pretraining import arithmetic, tables
+from keras_iplt_recipes.pretraining import runs as recipe
 
 pytestmark = pytest.mark.slow
 
@@ -11,25 +12,25 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("network", ["vgg16_hubens", "mobilenet"])
 def test_printed_filters_amount_to_what_the_paper_prints(network):
     """Parameters and operations to the printed digit, files within 0.03 MiB."""
-    for which in ("baseline", *recipe.NETWORKS):
-        counted = recipe.counted(recipe.published_network(network, which))
-        params, flops, size = recipe.NETWORK_COSTS.row(network, "cifar10", which).values()
-        assert round(counted["params"], 2) == params
-        assert round(counted["flops"], 2) == flops
-        assert counted["size"] == pytest.approx(size, abs=0.03)
+    for which in ("baseline", *recipe.WAYS):
+        found = arithmetic.counted(arithmetic.published_network(network, which))
+        params, flops, size = arithmetic.NETWORK_COSTS.row(network, "cifar10", which).values()
+        assert round(found["params"], 2) == params
+        assert round(found["flops"], 2) == flops
+        assert found["size"] == pytest.approx(size, abs=0.03)
 
 
 def test_printed_parameters_of_single_layers():
     """Table 3 prints 567 of the first convolution and 32,768 of the last, for Network-A."""
-    model = recipe.published_network("mobilenet", "A")
+    model = arithmetic.published_network("mobilenet", "A")
     assert model.get_layer("conv1").count_params() == 567
     assert model.get_layer("conv_pw_13").count_params() == 32_768
     assert model.get_layer("hidden").count_params() == 66_048
 
 
 def test_first_and_pointwise_convolutions_are_pruned():
-    model = recipe.published_network("mobilenet")
-    assert recipe.pruned_layers(model) == ["conv1", *(f"conv_pw_{i}" for i in range(1, 14))]
+    model = arithmetic.published_network("mobilenet")
+    assert arithmetic.pruned_layers(model) == ["conv1", *(f"conv_pw_{i}" for i in range(1, 14))]
 
 
 def runs(*shares):
@@ -38,10 +39,10 @@ def runs(*shares):
 
 
 def test_who_is_pruned_further():
-    said = recipe.pruned_further({"A": runs(0.7, 0.72), "B": runs(0.5, 0.52)})
+    said = tables.pruned_further({"A": runs(0.7, 0.72), "B": runs(0.5, 0.52)})
     assert "Network-A 71.00 ± 1.41 % go, of Network-B's 51.00 ± 1.41 %: +20.00 points" in said
     assert "noise 2.83" in said
-    assert "-20.00 points (one seed" in recipe.pruned_further({"A": runs(0.5), "B": runs(0.7)})
+    assert "-20.00 points (one seed" in tables.pruned_further({"A": runs(0.5), "B": runs(0.7)})
 
 
 @pytest.mark.parametrize("weights", [None, "imagenet", "file.weights.h5"])

@@ -1,5 +1,6 @@
 """Fine-tuned against from scratch: what is begun anew, what is counted, and what is concluded."""
 
+import argparse
 import dataclasses
 
 import keras
@@ -19,6 +20,8 @@ from keras_iplt_recipes.common.claims import COMPARED  # noqa: E402
 from keras_iplt_recipes.common.hardware import Hardware  # noqa: E402
 from keras_iplt_recipes.common.spread import Spread  # noqa: E402
 from keras_iplt_recipes.common.study import Place  # noqa: E402
+from keras_iplt_recipes.rethinking import names, networks, tables  # noqa: E402
+from keras_iplt_recipes.rethinking import runs as recipe  # noqa: E402
 
 TRAINING = {
     "seed": 0, "batch": 16, "hardware": dataclasses.asdict(Hardware(eager=True)),
@@ -27,7 +30,7 @@ TRAINING = {
 
 
 def network(name="resnet8", width=0.25):
-    name, options = rethinking.shape(name, width)
+    name, options = networks.shape(name, width)
     return zoo.build(name, (8, 8, 1), 10, **options)
 
 
@@ -62,7 +65,7 @@ def randomised(model):
 )
 def test_a_share_of_the_filters(name, width, expected):
     kind, options = expected
-    assert rethinking.shape(name, width) == (kind, {**options, "l2": 5e-5})
+    assert networks.shape(name, width) == (kind, {**options, "l2": 5e-5})
 
 
 def test_weight_decay_is_that_of_the_paper():
@@ -74,12 +77,13 @@ def test_weight_decay_is_that_of_the_paper():
 
 def test_networks_that_are_not_there():
     with pytest.raises(
-        iplt.errors.OptionError, match=r"expected resnet<depth>.*received: 'alexnet'"
+        argparse.ArgumentTypeError, match=r"expected resnet<depth>.*received: 'alexnet'"
     ):
-        rethinking.shape("alexnet", 1.0)
+        names.network("alexnet")
+    assert [names.network(one) for one in ("resnet8", "vgg19")] == ["resnet8", "vgg19"]
     with pytest.raises(iplt.errors.OptionError, match="width: expected 1 for resnet50"):
-        rethinking.shape("resnet50", 0.5)
-    assert rethinking.shape("resnet50", 1.0) == ("resnet50", {})
+        networks.shape("resnet50", 0.5)
+    assert networks.shape("resnet50", 1.0) == ("resnet50", {})
 
 
 @pytest.mark.parametrize("method", ["thinet", "channel", "sss"])
@@ -88,7 +92,7 @@ def test_methods_that_are_refused(method, capsys):
     with pytest.raises(SystemExit) as exit:
         rethinking.main(["--methods", method])
     assert exit.value.code == 2
-    assert f"{method} is not here: {rethinking.REFUSED[method]}" in capsys.readouterr().err
+    assert f"{method} is not here: {names.REFUSED[method]}" in capsys.readouterr().err
 
 
 def test_methods_that_nobody_knows(capsys):
@@ -104,8 +108,8 @@ def test_methods_that_nobody_knows(capsys):
 def test_the_pruned_architecture_anew(method):
     """Shapes are those of the pruned network, values are new, and of the layers' initializers."""
     whole = randomised(network(width=1))
-    small = rethinking.pruned(whole, method, 0.4, "depth")
-    new = rethinking.anew(small)
+    small = networks.pruned(whole, method, 0.4, "depth")
+    new = networks.anew(small)
     assert [w.shape for w in new.weights] == [w.shape for w in small.weights]
     assert new.count_params() < whole.count_params()
     for old, fresh, layer in zip(kernels(small), kernels(new), convolutions(new), strict=True):
@@ -119,12 +123,12 @@ def test_the_pruned_architecture_anew(method):
 
 
 def test_the_penalty_on_scales_comes_and_goes():
-    model = rethinking.anew(network(), 0.01)
+    model = networks.anew(network(), 0.01)
     norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     channels = sum(int(x.gamma.shape[0]) for x in norms)
     with_it = sum(float(loss) for x in norms for loss in x.losses)
     assert with_it == pytest.approx(0.01 * channels)
-    again = rethinking.anew(model)
+    again = networks.anew(model)
     assert not any(x.losses for x in again.layers if isinstance(x, type(norms[0])))
     assert again.get_layer("stem").kernel.regularizer is not None
 
@@ -132,8 +136,8 @@ def test_the_penalty_on_scales_comes_and_goes():
 def test_masked_anew():
     """The same zeros, other values."""
     model = network()
-    rethinking.pruned(model, "weights", 0.7, "depth")
-    new = rethinking.masked_anew(model)
+    networks.pruned(model, "weights", 0.7, "depth")
+    new = networks.masked_anew(model)
     for old, fresh in zip(kernels(model), kernels(new), strict=True):
         np.testing.assert_array_equal(old == 0, fresh == 0)
         assert not np.isclose(old, fresh)[old != 0].any()
@@ -148,12 +152,12 @@ def test_a_run_of_each_kind(tmp_path):
         model = keras.models.load_model(tmp_path / f"{name}.keras", compile=False)
         return result, kernels(model)
 
-    whole, first = run(rethinking.large, "large", network="densenet7", width=0.25, kind="plain")
+    whole, first = run(recipe.large, "large", network="densenet7", width=0.25, kind="plain")
     small, tuned = run(
-        rethinking.tuned, "tuned", start="large", method="weights", ratio=0.6,
+        recipe.tuned, "tuned", start="large", method="weights", ratio=0.6,
         allocation="uniform",
     )  # fmt: skip
-    _, new = run(rethinking.scratch, "new", start="tuned", method="weights")
+    _, new = run(recipe.scratch, "new", start="tuned", method="weights")
     zeros = sum(int((kernel == 0).sum()) for kernel in tuned)
     assert whole["params"] - small["params"] == zeros
     assert zeros == pytest.approx(0.6 * sum(kernel.size for kernel in tuned), abs=1)
@@ -172,12 +176,12 @@ def test_scratch_does_not_begin_as_the_large_network_did(tmp_path, monkeypatch):
         seen[bench.place.name] = kernels(model)
         bench.save(model)
 
-    monkeypatch.setattr(rethinking, "trained", look)
-    rethinking.large(
+    monkeypatch.setattr(recipe, "trained", look)
+    recipe.large(
         Place(tmp_path, "large"), network="densenet7", width=0.25, kind="plain", **TRAINING
     )
-    rethinking.scratch(Place(tmp_path, "new"), start="large", method="weights", **TRAINING)
-    rethinking.scratch(Place(tmp_path, "again"), start="large", method="weights", **TRAINING)
+    recipe.scratch(Place(tmp_path, "new"), start="large", method="weights", **TRAINING)
+    recipe.scratch(Place(tmp_path, "again"), start="large", method="weights", **TRAINING)
     for before, fresh, same in zip(*(seen[n] for n in ("large", "new", "again")), strict=True):
         assert not np.isclose(before, fresh).any()
         np.testing.assert_array_equal(fresh, same)  # Scratch-E and Scratch-B begin alike
@@ -187,7 +191,7 @@ def test_scratch_does_not_begin_as_the_large_network_did(tmp_path, monkeypatch):
 
 
 def test_norms_leave_residual_streams_alone():
-    small = rethinking.pruned(network(width=1), "norms", 0.5, "depth")
+    small = networks.pruned(network(width=1), "norms", 0.5, "depth")
     filters = {layer.name: layer.filters for layer in convolutions(small)}
     assert filters == {
         "stem": 16, "stage1_block1_conv1": 8, "stage1_block1_conv2": 16,
@@ -198,8 +202,8 @@ def test_norms_leave_residual_streams_alone():
 
 def test_norms_take_the_same_share_of_each_layer_elsewhere():
     model = zoo.vgg19(input_shape=(16, 16, 1), filters=[8] * 16)
-    assert rethinking.streams(model) == []
-    small = rethinking.pruned(model, "norms", 0.5, "depth")
+    assert networks.streams(model) == []
+    small = networks.pruned(model, "norms", 0.5, "depth")
     assert {layer.filters for layer in convolutions(small)} == {4}
 
 
@@ -208,7 +212,7 @@ def test_slimming_removes_the_smallest_scales_of_all_layers():
     for i, layer in enumerate(convolutions(model)):
         norm = model.get_layer(f"{layer.name}_norm")
         norm.gamma.assign(np.full(4, 0.9) if i % 2 else [0.9, 0.1, 0.1, 0.1])
-    small = rethinking.pruned(model, "slimming", 24 / 64, "depth")
+    small = networks.pruned(model, "slimming", 24 / 64, "depth")
     assert [layer.filters for layer in convolutions(small)] == [1, 4] * 8
 
 
@@ -216,7 +220,7 @@ def test_weights_together_or_each_alike():
     shares = {}
     for allocation in ("depth", "uniform"):
         model = network()
-        rethinking.pruned(model, "weights", 0.5, allocation)
+        networks.pruned(model, "weights", 0.5, allocation)
         table = sparsity.measure(model, convolutions_only=True)
         assert table.sparsity == pytest.approx(0.5, abs=1e-3)
         shares[allocation] = [row.sparsity for row in table.layers]
@@ -230,7 +234,7 @@ def test_weights_together_or_each_alike():
 def test_costs():
     """Zeros count as if multiplications with them were left out."""
     model = network()
-    whole = rethinking.costs(model)
+    whole = networks.costs(model)
     profile = iplt.profile(model)
     assert whole == {"macs": profile.macs, "params": profile.params}
     layer = model.get_layer("stage2_block1_conv2")
@@ -238,7 +242,7 @@ def test_costs():
     kernel.reshape(-1)[: kernel.size // 2] = 0
     layer.kernel.assign(kernel)
     (row,) = [row for row in profile.layers if row.name == layer.name]
-    assert rethinking.costs(model) == {
+    assert networks.costs(model) == {
         "macs": whole["macs"] - row.macs // 2, "params": whole["params"] - kernel.size // 2
     }  # fmt: skip
 
@@ -249,7 +253,7 @@ def test_costs():
 )
 def test_epochs_of_scratch_b(epochs, before, after, expected):
     """Half of the FLOPs, twice the epochs; there is no limit."""
-    assert rethinking.budget(epochs, before, after) == expected
+    assert recipe.budget(epochs, before, after) == expected
 
 
 @pytest.mark.parametrize(
@@ -268,11 +272,11 @@ def test_verdicts(values, expected):
 
 def test_differences_are_taken_seed_by_seed():
     runs, others = ([{"accuracy": x} for x in values] for values in ([90, 80, 70], [89, 79, 69]))
-    found = rethinking.points_above(runs, others)
+    found = tables.points_above(runs, others)
     assert found == (1.0, 0.0) and found.verdict(COMPARED) == "better"
 
 
 def test_tally():
     found = [Spread.of(values).difference for values in ([1.0, 1.1], [2.0, 2.0], [-1.0, 1.0])]
-    assert rethinking.tally(found) == ("2 better, 1 within the noise (points: +1.05, +2.00, +0.00)")
-    assert rethinking.tally([]) == "not run"
+    assert tables.tally(found) == ("2 better, 1 within the noise (points: +1.05, +2.00, +0.00)")
+    assert tables.tally([]) == "not run"

@@ -18,6 +18,7 @@ import pytest
 import keras_iplt as iplt
 
 pytest.importorskip("sklearn")
+from keras_iplt_recipes import zoo
 from keras_iplt_recipes.common import claims, command, page, training
 from keras_iplt_recipes.common.grid import Case, Grid
 from keras_iplt_recipes.common.hardware import Hardware
@@ -271,7 +272,8 @@ def noted(place, seed, batch, hardware, data_dir, download, **own):
 
 def a_grid(tmp_path, seeds=2):
     options = {"seeds": seeds, "batch": 8, "out": tmp_path, "workers": 1, "recipe": "some",
-               "hardware": Hardware(), "data_dir": None, "download": False}  # fmt: skip
+               "precision": "float32", "xla": False, "devices": 1, "eager": False,
+               "data_dir": None, "download": False}  # fmt: skip
     return Grid(types.SimpleNamespace(**options))
 
 
@@ -342,7 +344,7 @@ def test_figures_of_two_runs_are_compared_seed_by_seed():
     runs, others = [{"s": 1.0}, {"s": 9.0}], [{"s": 2.0}, {"s": 3.0}]
     assert quotient(runs, others, "s").values == (0.5, 3.0)
     assert paired(runs, others, lambda a, b: a["s"] - b["s"]).difference.points == 2.5
-    assert spread(runs, "s", 1) == Spread((1.0, 9.0), 1) and spread([], "s") is None
+    assert spread(runs, "s", 1) == Spread((1.0, 9.0), 1)
 
 
 @pytest.mark.parametrize(
@@ -412,7 +414,34 @@ def test_options_come_from_presets():
         "-quick"
     )
     assert quick.command == "python -m recipes.some --quick"
-    assert quick.hardware.eager and not full.hardware.eager
+    assert quick.eager and not full.eager
+
+
+def test_networks_are_known_without_the_zoo():
+    assert list(command.NETWORKS) == zoo.names()
+
+
+@pytest.mark.parametrize(
+    ("error", "folder_goes_on", "said"),
+    [
+        (iplt.errors.OptionError("no"), True, "error: no"),
+        (OSError("full"), True, "error: there: full"),
+        (KeyboardInterrupt(), True, "interrupted. What is done is kept in there: the same command"),
+        (KeyboardInterrupt(), False, "interrupted\n"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(error, folder_goes_on, said, capsys):
+    """Ctrl-C ends a recipe as it ends a command."""
+    with pytest.raises(SystemExit) as stop, command.failing_in_a_line("there", folder_goes_on):
+        raise error
+    interrupted = isinstance(error, KeyboardInterrupt)
+    assert (stop.value.code == 130) == interrupted
+    assert (capsys.readouterr().err if interrupted else stop.value.code).startswith(said)
+
+
+def test_mistakes_in_a_recipe_are_not_hidden():
+    with pytest.raises(ZeroDivisionError), command.failing_in_a_line("there"):
+        1 / 0  # noqa: B018
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "x", "1.5"])

@@ -13,7 +13,7 @@ import time
 
 import keras
 import PIL.Image
-from keras_iplt_recipes import demo
+from keras_iplt_recipes.demo import training as demo
 
 import keras_iplt as iplt
 

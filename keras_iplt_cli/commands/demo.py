@@ -1,8 +1,8 @@
-"""`keras-iplt demo`: the recipe of that name, whose options are known without it."""
+"""`keras-iplt demo`: the recipe of that name."""
 
 import argparse
 
-from keras_iplt_recipes.demo_options import add_options
+from keras_iplt_recipes import demo
 
 from keras_iplt_cli.options import Commands, add_command
 from keras_iplt_cli.talk import Answer
@@ -17,10 +17,8 @@ def add(commands: Commands) -> None:
         ["keras-iplt demo", "keras-iplt demo --ratio 0.7"],
         own_output=True,
     )  # fmt: skip
-    add_options(parser)
+    demo.add_options(parser)
 
 
 def run(options: argparse.Namespace) -> Answer:
-    from keras_iplt_recipes.demo import run as train
-
-    return Answer("", train(options.ratio, options.epochs, options.seed, options.out))
+    return Answer("", demo.run(options))

@@ -1,17 +1,24 @@
-"""The command line that all recipes share."""
+"""The command line that all recipes share; it is read without Keras."""
 
 import argparse
+import contextlib
 import pathlib
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from keras_iplt.errors import PruningError
+__all__ = [
+    "NETWORKS", "RecipeParser", "add_data", "command_parser", "data_settings", "failing_in_a_line",
+    "parsed", "positive", "share",
+]  # fmt: skip
 
-from .hardware import PRECISIONS, Hardware
-
-__all__ = ["add_data", "command_parser", "data_settings", "parsed", "positive", "share", "start"]
+# The networks of the zoo, known here so that a mistyped one is found out at once.
+NETWORKS = (
+    *("lenet_300_100", "lenet_5", "lenet_5_1998", "mnist_cnn", "vgg16", "vgg16_hubens"),
+    *("vgg16_imagenet", "vgg19", "vgg_lite", "cifar_resnet", "resnet20", "resnet56", "resnet110"),
+    *("resnet50", "googlenet", "inception_v3", "densenet40", "densenet121", "mobilenet"),
+)
 
 
 class RecipeParser(argparse.ArgumentParser):
@@ -58,7 +65,8 @@ def command_parser(
     group.add_argument("--data-dir", metavar="DIR", help="where they are prepared")
     group.add_argument("--download", action="store_true", help="download what is not there")
     group = parser.add_argument_group("the machine")
-    group.add_argument("--precision", choices=PRECISIONS, default="float32",
+    group.add_argument("--precision", default="float32",
+                       choices=("float32", "mixed_float16", "mixed_bfloat16"),
                        help="dtypes (float32)")  # fmt: skip
     group.add_argument("--xla", action="store_true", help="compile TensorFlow's steps with XLA")
     group.add_argument("--eager", action="store_true",
@@ -100,7 +108,7 @@ def parsed(parser: RecipeParser, arguments: Sequence[Any] | None) -> argparse.Na
     """Reads a command, by default that of this process.
 
     Returns:
-        The options, with `hardware` and the `command` itself among them.
+        The options, with the `command` itself among them.
     """
     arguments = sys.argv[1:] if arguments is None else [str(word) for word in arguments]
     options = parser.parse_args(arguments)
@@ -109,27 +117,33 @@ def parsed(parser: RecipeParser, arguments: Sequence[Any] | None) -> argparse.Na
         options = parser.parse_args(arguments)
     if options.out is None:
         options.out = pathlib.Path(f"saved_models/{options.recipe}{'-quick' * options.quick}")
-    options.hardware = Hardware(options.precision, options.xla, options.devices, options.eager)
     options.command = shlex.join(["python", "-m", f"recipes.{options.recipe}", *arguments])
     return options
 
 
-def start(
-    parser: RecipeParser, arguments: Sequence[Any] | None,
-    reproduce: Callable[[argparse.Namespace], dict[str, Any]],
-) -> dict[str, Any]:  # fmt: skip
-    """Carries a command out; what goes wrong, and what remains then, is said in one line."""
-    options = parsed(parser, arguments)
+@contextlib.contextmanager
+def failing_in_a_line(folder: pathlib.Path, goes_on: bool = True) -> Iterator[None]:
+    """Within it, what goes wrong is said in one line.
+
+    Args:
+        folder: where results go.
+        goes_on: whether the same command goes on after an interruption.
+    """
     try:
-        return reproduce(options)
-    except PruningError as error:
-        raise SystemExit(f"error: {error}") from error
+        yield
     except OSError as error:
-        raise SystemExit(f"error: {options.out}: {error}") from error
+        raise SystemExit(f"error: {folder}: {error}") from error
     except KeyboardInterrupt:
-        raise SystemExit(
-            f"error: interrupted. What is done is kept in {options.out}: the same command goes on"
-        ) from None
+        kept = f". What is done is kept in {folder}: the same command goes on" if goes_on else ""
+        print(f"interrupted{kept}", file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        # An error of the library, which is loaded by now, or a mistake in it.
+        from keras_iplt.errors import PruningError
+
+        if isinstance(error, PruningError):
+            raise SystemExit(f"error: {error}") from error
+        raise
 
 
 def positive(text: str) -> int:

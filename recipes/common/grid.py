@@ -11,6 +11,8 @@ import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from .hardware import Hardware
+from .spread import Runs
 from .study import Run, Study
 
 __all__ = ["Case", "Grid", "seeded"]
@@ -61,12 +63,12 @@ class Grid:
     def __init__(self, options: argparse.Namespace) -> None:
         self.study = Study(options.out, options.workers, options.recipe)
         self.seeds = range(options.seeds)
-        self._shared = {
-            "batch": options.batch, "hardware": dataclasses.asdict(options.hardware)
-        }  # fmt: skip
+        names = [field.name for field in dataclasses.fields(Hardware)]
+        hardware = {name: getattr(options, name) for name in names}
+        self._shared = {"batch": options.batch, "hardware": hardware}
         self._where = {"data_dir": options.data_dir, "download": options.download}
 
-    def run(self, cases: Mapping[Key, Case]) -> dict[Key, list[dict[str, Any]]]:
+    def run(self, cases: Mapping[Key, Case]) -> dict[Key, Runs]:
         """Runs cases that do not depend on each other: for each key a result per seed."""
         runs = {
             key: [

@@ -10,9 +10,7 @@ import keras
 
 from keras_iplt.errors import OptionError
 
-__all__ = ["PRECISIONS", "Hardware"]
-
-PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+__all__ = ["Hardware"]
 
 
 @dataclasses.dataclass(frozen=True)

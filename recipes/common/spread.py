@@ -2,14 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from .claims import Difference
 
-__all__ = ["Spread", "paired", "quotient", "spread"]
+__all__ = ["Runs", "Spread", "accuracy_at", "paired", "quotient", "spread"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +66,18 @@ class Spread:
 
 
 Result = dict[str, Any]  # what a run returned
-Runs = Sequence[Result]  # what runs returned that differ by their seeds
+Runs = list[Result]  # what runs returned that differ by their seeds
 
 
-def spread(runs: Runs, key: str, digits: int = 2) -> Spread | None:
-    """The spread of what runs returned under a key; None where there are no runs."""
-    return Spread.of([run[key] for run in runs], digits) if runs else None
+def spread(runs: Runs, key: str, digits: int = 2) -> Spread:
+    """The spread of what runs returned under a key."""
+    return Spread.of([run[key] for run in runs], digits)
+
+
+def accuracy_at(place: float, runs: Runs) -> tuple[float, float, float]:
+    """A point of a plot: where it is, the mean accuracy of runs and its deviation."""
+    accuracy = spread(runs, "accuracy")
+    return place, accuracy.mean, accuracy.deviation
 
 
 def paired(

@@ -18,8 +18,8 @@ from .phases import Phases
 from .study import Place, say
 
 __all__ = [
-    "Lines", "Trained", "Workbench", "at_workbench", "check_data", "cosine", "falling",
-    "milestones", "percent",
+    "Lines", "RunFunction", "Trained", "Workbench", "at_workbench", "check_data", "cosine",
+    "falling", "milestones", "percent",
 ]  # fmt: skip
 
 DATA = (  # what settings say of the data

@@ -37,43 +37,38 @@ little to learn anything: it shows that all of it runs.
 
 import argparse
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
-from .. import zoo
-from ..common.command import add_data, command_parser, positive, share, start
-from ..common.grid import Grid
-from ..common.page import Page
-from .figures import FIGURES, figure_7, pictures
-from .runs import check_phases, weights_of
-from .tables import ERRORS, tables_1_2, tables_3_4
+from ..common.command import (
+    NETWORKS,
+    RecipeParser,
+    add_data,
+    command_parser,
+    failing_in_a_line,
+    parsed,
+    positive,
+    share,
+)
 
+__all__ = ["main"]
 
-def reproduce(options):
-    if options.model is not None:
-        options.networks = options.probe_networks = options.typical = [options.model.stem]
-    check_phases(options)
-    grid = Grid(options)
-    page = Page("Structure characteristic-aware pruning", grid.study, options.command)
-    page.text(ERRORS.remarks["all"])
-    new = [name for name in options.networks if weights_of(options, name) is None]
-    if new and options.model is None:
-        page.text(
-            f"**Accuracies mean nothing here: untrained are {', '.join(new)}.** For the paper's it "
-            "takes ImageNet and its weights. This run shows that all of it works."
-        )
-    for network in options.networks:
-        pictures(options, page, network, *tables_3_4(options, grid, page, network))
-    if options.probes:
-        for network in options.probe_networks:
-            tables_1_2(options, grid, page, network)
-    if 7 in options.figures:
-        figure_7(options, grid, page)
-    return page.write()
+FIGURES = (3, 4, 5, 6, 7, 9, 10, 11)
 
 
-def parser(prog=None):
+def main(arguments: Sequence[Any] | None = None, prog: str | None = None) -> dict[str, Any]:
+    """Does what a command says; help is given, and mistakes are found, without Keras."""
+    options = parsed(parser(prog), arguments)
+    with failing_in_a_line(options.out):
+        from .results import reproduce
+
+        return reproduce(options)
+
+
+def parser(prog: str | None = None) -> RecipeParser:
     """What the command takes: in full, and with --quick."""
     parser = command_parser("structure_aware", __doc__, prog, seeds=(1, 1), batch=(32, 16))
-    add, names, small = parser.option, zoo.names(), ["cifar_resnet"]
+    add, small = parser.option, ["cifar_resnet"]
     add_data(parser, "", "the data", "imagenet2012", ("digits", 32, 16))
     add("--size", positive, None, None, "what images are resized to (299 for inception_v3, 224 for "
         "others that are made for ImageNet, what a --model takes)")  # fmt: skip
@@ -86,8 +81,8 @@ def parser(prog=None):
         ("probe-networks", "inception_v3 vgg16_imagenet", "for Tables I and II"),
         ("typical", "googlenet resnet50 vgg16_imagenet", "for Fig. 7"),
     ):
-        add(f"--{flag}", None, full.split(), small, f"{what} ({full})", nargs="+", choices=names,
-            metavar="NAME")  # fmt: skip
+        add(f"--{flag}", None, full.split(), small, f"{what} ({full})", nargs="+", metavar="NAME",
+            choices=NETWORKS)  # fmt: skip
     add("--depth", positive, None, 8, "of the network cifar_resnet (20)")
     add("--weights", None, ["imagenet"], ["none"], "imagenet, none, a file, or NETWORK=FILE "
         "(imagenet)", nargs="+", metavar="WHICH")  # fmt: skip
@@ -106,7 +101,3 @@ def parser(prog=None):
     add("--probe-step", share, 0.1, 0.95, "what goes of it at a time (0.1)")
     add("--figures", int, list(FIGURES), None, "which (all)", nargs="*", choices=FIGURES)
     return parser
-
-
-def main(arguments=None, prog=None):
-    return start(parser(prog), arguments, reproduce)

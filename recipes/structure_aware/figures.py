@@ -1,26 +1,31 @@
 """How sparse each layer should be: Fig. 3 to 7 and 9 to 11."""
 
+import argparse
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras_iplt as iplt
 from keras_iplt.support.extras import required
 
+from ..common.grid import Grid
+from ..common.page import Page
 from ..common.published import published
-from ..common.spread import Spread, spread
-from .runs import FIG_7, FIG_10, VARIANTS, control, in_order, variant, weights_of
+from ..common.spread import Runs, Spread, spread
+from .runs import FIG_7, FIG_10, VARIANTS, Found, Layers, control, in_order, variant, weights_of
 from .tables import worse
 
-FIGURES = (3, 4, 5, 6, 7, 9, 10, 11)
 SMALL = 100_000  # Fig. 3 counts the layers with fewer parameters than this
 PUBLISHED = published("structure_aware")
 SMALL_LAYERS = PUBLISHED["figure 3"]
 WITHOUT_IMAGENET = ("googlenet",)
 
 
-def figure_7(options, grid, page):
+def figure_7(options: argparse.Namespace, grid: Grid, page: Page) -> None:
     """Prune_fixed on typical networks."""
     page.heading("Fig. 7: Prune_fixed at 50 %")
-    names, left_out = [], []
+    names: list[str] = []
+    left_out: list[str] = []
     for network in options.typical:
         missing = network in WITHOUT_IMAGENET and weights_of(options, network) == "imagenet"
         (left_out if missing else names).append(network)
@@ -47,7 +52,14 @@ def figure_7(options, grid, page):
                   f"imagenet {network}=FILE.")  # fmt: skip
 
 
-def pictures(options, page, network, looked, unpruned, found):
+def pictures(
+    options: argparse.Namespace,
+    page: Page,
+    network: str,
+    looked: dict[str, Any],
+    unpruned: Runs,
+    found: Found,
+) -> None:
     """Fig. 3 to 6 and 9 to 11 of one network, of what `tables_3_4` returned."""
     layers, most = in_order(network, looked["layers"]), max(options.targets)
     sizes = [size for _, size, _ in layers]
@@ -57,7 +69,7 @@ def pictures(options, page, network, looked, unpruned, found):
     at = {one["how"]: shares_of(network, one["layers"]) for one in looked["cuts"]
           if one["target"] == FIG_10}  # fmt: skip
     label = "mean loss of a phase"
-    drawn = {
+    drawn: dict[int, Callable[[], Any]] = {
         3: lambda: drawn_sizes(sizes),
         4: lambda: by_depth(
             {"mean magnitude": [mean for _, _, mean in layers]}, "mean |w| of the layer"),
@@ -82,7 +94,7 @@ def pictures(options, page, network, looked, unpruned, found):
             page.picture(f"{network}-fig{number}", picture)
 
 
-def figure_3(page, network, sizes):
+def figure_3(page: Page, network: str, sizes: list[int]) -> None:
     """Fig. 3 in numbers."""
     small = [size for size in sizes if size < SMALL]
     row = {
@@ -95,12 +107,12 @@ def figure_3(page, network, sizes):
         page.text(SMALL_LAYERS.remarks[network])
 
 
-def shares_of(network, rows):
+def shares_of(network: str, rows: Layers) -> list[float]:
     """The sparsity of each layer."""
     return [value for _, _, value in in_order(network, rows)]
 
 
-def curve(runs, paced):
+def curve(runs: Runs, paced: Runs) -> list[tuple[float, float, float]]:
     """Points of losses against sparsity: one for each, from the phase after it was reached.
 
     Args:
@@ -116,7 +128,7 @@ def curve(runs, paced):
     return points
 
 
-def empty_plot():
+def empty_plot() -> tuple[Any, Any]:
     """A figure with one plot in it, without the lines that only frame it."""
     module = required("matplotlib.figure", "plots", "plots need")
     figure = module.Figure(figsize=(8, 4.5), layout="constrained")
@@ -127,7 +139,7 @@ def empty_plot():
     return figure, axes
 
 
-def by_depth(lines, ylabel):
+def by_depth(lines: dict[str, list[float]], ylabel: str) -> Any:
     """Something of each layer against its number."""
     figure, axes = empty_plot()
     for (name, values), style in zip(lines.items(), ("-o", "--s", ":^"), strict=False):
@@ -139,7 +151,7 @@ def by_depth(lines, ylabel):
     return figure
 
 
-def drawn_sizes(sizes):
+def drawn_sizes(sizes: list[int]) -> Any:
     """How many layers have how many parameters."""
     figure, axes = empty_plot()
     axes.hist(sizes, bins=range(0, max(sizes) + SMALL + 1, SMALL) if max(sizes) > SMALL else 10)
@@ -147,7 +159,7 @@ def drawn_sizes(sizes):
     return figure
 
 
-def drawn_bars(bars):
+def drawn_bars(bars: dict[str, tuple[float, float]]) -> Any:
     """Accuracy of networks before and after."""
     figure, axes = empty_plot()
     for shift, label in ((-0.2, "before"), (0.2, f"sparsity {FIG_7:g}")):

@@ -4,18 +4,21 @@ A network is trained by one of the paper's rules, or with one layer that is prob
 that loses nothing; and it is cut once, without any training.
 """
 
+import argparse
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
 import keras_iplt as iplt
 from keras_iplt.errors import OptionError
 
-from .. import zoo
-from ..common.command import data_settings
+from ..common.command import NETWORKS, data_settings
 from ..common.grid import Case
-from ..common.training import at_workbench
+from ..common.spread import Runs
+from ..common.training import Workbench, at_workbench
 
 VARIANTS = ("fixed", "param", "depth")
 FIG_7 = 0.5  # the sparsity of Fig. 7
@@ -27,12 +30,16 @@ SCALING = {
 }  # fmt: skip
 SIZES = dict.fromkeys(SCALING, 224) | {"inception_v3": 299}
 
+Found = dict[tuple[str, float], Runs]  # of a variant and a sparsity: a result per seed
+Layers = list[list[Any]]  # the name of each layer, the number of its weights, and a figure of it
+
 
 @at_workbench
 def retrain(
-    bench, method, phases, every, rate, target=None, step=None, layer=None, zeta=None, eta=None,
-    **start,
-):  # fmt: skip
+    bench: Workbench, method: str, phases: int, every: int, rate: float,
+    target: float = 0.0, step: float = 0.1, layer: str | None = None, zeta: float = 0.0,
+    eta: float | None = None, **start: Any,
+) -> dict[str, Any]:  # fmt: skip
     """Trains a network while it is pruned: what it can then, the loss of every phase, its layers.
 
     Args:
@@ -48,12 +55,18 @@ def retrain(
     bench.compile(model, keras.optimizers.SGD(rate, momentum=0.9))
     before = tested(model, bench) if method == "control" else None
     allocation = iplt.sparsity.allocation
-    how = {
+    rules: dict[str, Callable[[], Any]] = {
         "fixed": allocation.Fixed, "depth": allocation.Depth, "probe": allocation.Uniform,
-        "param": lambda: allocation.Param(zeta, eta), "control": lambda: None,
-    }[method]()  # fmt: skip
-    own = {"allocation": how, "layers": layer, "backup_dir": bench.place.backup, "verbose": 0}
-    callbacks = [] if how is None else [iplt.SparsityCallback(target, step, every=1, **own)]
+        "param": lambda: allocation.Param(zeta, eta),
+    }  # fmt: skip
+    how, callbacks = None, []
+    if method != "control":
+        how, place = rules[method](), bench.place.backup
+        callbacks = [
+            iplt.SparsityCallback(
+                target, step, every=1, allocation=how, layers=layer, backup_dir=place, verbose=0
+            )
+        ]
     trained = bench.fit(model, phases, callbacks, every=every)
     table = iplt.sparsity.measure(model, convolutions_only=True)
     accuracy, loss = tested(model, bench)
@@ -69,7 +82,7 @@ def retrain(
 
 
 @at_workbench
-def cut(bench, targets, **start):
+def cut(bench: Workbench, targets: Sequence[float], **start: Any) -> dict[str, Any]:
     """What one cut does to a network, without any training, and what its layers are like."""
     model, bench = begun(bench, **start)
     bench.compile(model, "sgd")
@@ -90,7 +103,9 @@ def cut(bench, targets, **start):
     return {"before": before, "layers": looking.layers, "cuts": found}
 
 
-def begun(bench, network, file, weights, shape):
+def begun(
+    bench: Workbench, network: str, file: str | None, weights: str | None, shape: dict[str, Any]
+) -> tuple[keras.Model, Workbench]:
     """The network to begin with, and the workbench with images as large as it takes.
 
     Args:
@@ -111,13 +126,13 @@ def begun(bench, network, file, weights, shape):
     return model, bench
 
 
-def tested(model, bench):
+def tested(model: keras.Model, bench: Workbench) -> tuple[float, float]:
     """Accuracy in percent, and the mean loss, of the test examples."""
     result = model.evaluate(bench.data.test, verbose=0, return_dict=True)
     return 100 * float(result["accuracy"]), float(result["loss"])
 
 
-def layers_of(table):
+def layers_of(table: Any) -> Layers:
     """Name, number of weights and sparsity of each layer."""
     return [[row.name, row.weights, row.sparsity] for row in table.layers]
 
@@ -131,31 +146,31 @@ class Looking(iplt.sparsity.allocation.Allocation):
 
     convolutions_only = True
 
-    def zeros(self, pool, sparsity, gone):
+    def zeros(self, pool: Any, sparsity: float, gone: Any) -> Any:
         """None; what there is is noted down."""
         self.layers = [[one.path, one.size, float(one.magnitudes().mean())] for one in pool]
         return [0] * len(pool)
 
 
-def cuts(options, network):
+def cuts(options: argparse.Namespace, network: str) -> Case:
     """The cuts of a network, which is looked at for its layers too."""
     wanted = sorted({0.3, FIG_10, *options.targets})
     return Case(f"{network}/cuts", cut, {**setting(options, network), "targets": wanted}, once=True)
 
 
-def variant(options, network, name, target):
+def variant(options: argparse.Namespace, network: str, name: str, target: float) -> Case:
     """One of the paper's rules, to a sparsity."""
     own = {"zeta": options.zeta, "eta": options.eta} if name == "param" else {}
     own |= {"target": target, "step": options.step}
     return retraining(options, network, f"{name}-{target:g}", name, **own)
 
 
-def control(options, network):
+def control(options: argparse.Namespace, network: str) -> Case:
     """As many batches without pruning."""
     return retraining(options, network, "control", "control")
 
 
-def probe(options, network, layer):
+def probe(options: argparse.Namespace, network: str, layer: str) -> Case:
     """Most of a single layer."""
     return retraining(
         options, network, f"probe-{layer.replace('/', '-')}", "probe", layer=layer,
@@ -163,14 +178,16 @@ def probe(options, network, layer):
     )  # fmt: skip
 
 
-def retraining(options, network, name, method, **own):
+def retraining(
+    options: argparse.Namespace, network: str, name: str, method: str, **own: Any
+) -> Case:
     """A case of `retrain`, with further settings of its own."""
     course = {"phases": phases(options), "every": options.every, "rate": options.rate}
     told = {**setting(options, network), **course, "method": method, **own}
     return Case(f"{network}/{name}", retrain, told)
 
 
-def setting(options, network):
+def setting(options: argparse.Namespace, network: str) -> dict[str, Any]:
     """What all runs of a network are told."""
     file = None if options.model is None else str(options.model)
     deep = network == "cifar_resnet" and options.depth is not None
@@ -183,7 +200,7 @@ def setting(options, network):
     }  # fmt: skip
 
 
-def weights_of(options, network):
+def weights_of(options: argparse.Namespace, network: str) -> str | None:
     """What a network begins with.
 
     Of words like "imagenet", "none", FILE and NETWORK=FILE it is the one that names the network, or
@@ -194,7 +211,7 @@ def weights_of(options, network):
     own, general = {}, None
     for word in options.weights:
         name, equals, file = word.partition("=")
-        if equals and name in zoo.names():
+        if equals and name in NETWORKS:
             own[name] = file
         else:
             general = word
@@ -202,7 +219,7 @@ def weights_of(options, network):
     return None if found == "none" else found
 
 
-def started(options, network):
+def started(options: argparse.Namespace, network: str) -> str:
     """How it began, in words."""
     weights = weights_of(options, network)
     if options.model is not None:
@@ -210,12 +227,12 @@ def started(options, network):
     return f"`{network}` {'anew, untrained' if weights is None else f'with weights {weights}'}"
 
 
-def phases(options):
+def phases(options: argparse.Namespace) -> int:
     """How many phases of training there are."""
     return -(-options.batches // options.every)
 
 
-def check_phases(options):
+def check_phases(options: argparse.Namespace) -> None:
     """Every sparsity has to be reached before training ends."""
     wanted = {"--targets": (max(options.targets), options.step), "--figures 7": (
         FIG_7 if 7 in options.figures else 0, options.step)}  # fmt: skip
@@ -231,7 +248,7 @@ def check_phases(options):
             )
 
 
-def in_order(network, rows):
+def in_order(network: str, rows: Layers) -> Layers:
     """Rows of layers as the paper numbers them.
 
     They follow the data, but InceptionV3's their names, branch after branch.

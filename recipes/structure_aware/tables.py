@@ -1,20 +1,26 @@
 """How sparse each layer should be: Tables I to IV, and what the paper claims by them."""
 
+import argparse
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 
 from ..common.claims import BETTER, NOISE
+from ..common.grid import Grid
+from ..common.page import Page
 from ..common.published import published
-from ..common.spread import Spread, paired, spread
-from .runs import VARIANTS, control, cuts, in_order, probe, started, variant
+from ..common.spread import Runs, Spread, paired, spread
+from .runs import VARIANTS, Found, Layers, control, cuts, in_order, probe, started, variant
 
 PUBLISHED = published("structure_aware")
 LAYERS, ERRORS = PUBLISHED["tables 1, 2"], PUBLISHED["tables 3, 4"]
 
 
-def tables_3_4(options, grid, page, network):
+def tables_3_4(
+    options: argparse.Namespace, grid: Grid, page: Page, network: str
+) -> tuple[dict[str, Any], Runs, Found]:
     """The three variants on one network.
 
     Returns:
@@ -55,7 +61,7 @@ def tables_3_4(options, grid, page, network):
     return looked, unpruned, found
 
 
-def row_of(network, name, target, runs, unpruned):
+def row_of(network: str, name: str, target: float, runs: Runs, unpruned: Runs) -> dict[str, Any]:
     """What runs of a variant found, beside their controls."""
     theirs = ERRORS.row(network, name, target)
     shares = [value for run in runs for _, _, value in run["layers"]]
@@ -72,21 +78,21 @@ def row_of(network, name, target, runs, unpruned):
     }  # fmt: skip
 
 
-def worse(runs, unpruned, than="before"):
+def worse(runs: Runs, unpruned: Runs, than: str = "before") -> Spread:
     """How many points of accuracy are lost: before the training, or in the end of the control."""
 
-    def lost(run, other):
+    def lost(run: dict[str, Any], other: dict[str, Any]) -> float:
         return (other["before"][0] if than == "before" else other[than]) - run["accuracy"]
 
     return paired(runs, unpruned, lost)
 
 
-def likely(loss):
+def likely(loss: float) -> float:
     """Eq. 1, in percent."""
     return 100 * math.exp(-loss)
 
 
-def check_claim(page, target, found):
+def check_claim(page: Page, target: float, found: dict[str, Runs]) -> None:
     """Whether depth is better than param, and that than fixed, as the paper finds."""
     page.findings(
         f"The claim that Prune_depth is better than Prune_param, and that than Prune_fixed, at "
@@ -96,12 +102,12 @@ def check_claim(page, target, found):
     )  # fmt: skip
 
 
-def judged(runs, others):
+def judged(runs: Runs, others: Runs) -> str:
     """Whether runs are better than others, beyond noise."""
     return spread(runs, "accuracy").minus(spread(others, "accuracy")).judged(BETTER)
 
 
-def equation_1(page, network, target, found):
+def equation_1(page: Page, network: str, target: float, found: Found) -> None:
     """e^-loss beside the accuracy, phase by phase, in training."""
     runs, rows = found["fixed", target], []
     for phase in range(len(runs[0]["losses"])):
@@ -119,9 +125,9 @@ def equation_1(page, network, target, found):
     )
 
 
-def after_a_cut(page, network, looked):
+def after_a_cut(page: Page, network: str, looked: dict[str, Any]) -> None:
     """Accuracy without retraining."""
-    rows: dict = {"none": {"allocation": "none"}}
+    rows: dict[str, dict[str, Any]] = {"none": {"allocation": "none"}}
     for one in looked["cuts"]:
         column = f"{one['target']:g}"
         rows["none"][column] = looked["before"][0]
@@ -133,7 +139,7 @@ def after_a_cut(page, network, looked):
     )
 
 
-def tables_1_2(options, grid, page, network):
+def tables_1_2(options: argparse.Namespace, grid: Grid, page: Page, network: str) -> None:
     """Single layers of one network."""
     results = grid.run({"cuts": cuts(options, network), "control": control(options, network)})
     layers = in_order(network, results["cuts"][0]["layers"])
@@ -168,7 +174,7 @@ def tables_1_2(options, grid, page, network):
         page.text(LAYERS.remarks[network])
 
 
-def by_difference(rows):
+def by_difference(rows: list[tuple[Any, ...]]) -> dict[str, tuple[str, ...]]:
     """What differs -> the layers that the paper probes for it, of rows' keys."""
     return {
         what: tuple(layer for *_, layer in group)
@@ -176,7 +182,9 @@ def by_difference(rows):
     }
 
 
-def loses_less(what, pair, sizes, found):
+def loses_less(
+    what: str, pair: tuple[str, ...], sizes: dict[str, int], found: dict[str, Runs]
+) -> str:
     """Whether of two layers, the deeper one last, that is better which the paper expects to be."""
     one, two = pair
     better, other = (one, two) if what == "size" and sizes[one] > sizes[two] else (two, one)
@@ -184,7 +192,7 @@ def loses_less(what, pair, sizes, found):
     return f"the {word} layer loses less: {judged(found[better], found[other])}"
 
 
-def chosen(layers):
+def chosen(layers: Layers) -> dict[str, tuple[str, ...]]:
     """Two pairs of layers to probe, in a network that the paper does not.
 
     Args:
@@ -195,12 +203,12 @@ def chosen(layers):
     """
     inner = layers[1:] if len(layers) > 2 else layers  # the first one sees the image
     pairs = [(a, b) for a, b in itertools.pairwise(inner) if a[1] != b[1]]
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     if pairs:
         one, two = max(pairs, key=lambda p: (max(p[0][1] / p[1][1], p[1][1] / p[0][1]),
                                              p[0][1] + p[1][1]))  # fmt: skip
         found["size"] = (one[0], two[0])
-    alike: dict = {}
+    alike: dict[int, list[tuple[int, str]]] = {}
     for place, (name, size, *_) in enumerate(inner):
         alike.setdefault(size, []).append((place, name))
     ends = [(p[-1][0] - p[0][0], size, p[0][1], p[-1][1]) for size, p in alike.items() if p[1:]]

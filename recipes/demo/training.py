@@ -1,18 +1,11 @@
-"""Pruning in two minutes: a small CNN on scikit-learn's handwritten digits, dense and with IPLT.
+"""The demo: the network, both trainings, and what is shown of them."""
 
-    python -m recipes.demo [--ratio 0.6] [--epochs 24] [--seed 0] [--out saved_models/demo]
-
-Trains a network of three convolutions twice, in the same plain fit but for one callback, exports
-both, and shows them side by side. Both models, their .tflite files and a report are written to
-saved_models/demo/. About a minute on two cores, no network needed. So small a network trains no
-faster when it is pruned: most of the seconds go into TensorFlow's compiling it, dense and small.
-"""
-
-import argparse
 import importlib.util
 import json
 import pathlib
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,9 +14,14 @@ from keras import layers
 import keras_iplt as iplt
 from keras_iplt.exporting import tflite_runtime, timed
 
-from .common.study import say
-from .common.training import Lines
-from .demo_options import add_options
+from ..common.study import say
+from ..common.training import Lines
+from ..data.in_memory import read_digits
+
+__all__ = ["compared", "compiled", "digits", "evaluate", "trained"]
+
+Examples = tuple[np.ndarray, np.ndarray]  # images and their labels
+Column = dict[str, Any]  # what is shown of one of the two: see `ROWS`
 
 NAMES = ("dense", "iplt")
 ROWS = [  # of the table: key, what it says, how it is written
@@ -36,25 +34,19 @@ ROWS = [  # of the table: key, what it says, how it is written
 ]
 
 
-def digits():
+def digits() -> tuple[Examples, Examples]:
     """1,797 images of 8 × 8 pixels: `(x_train, y_train), (x_test, y_test)`."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise SystemExit(
-            "error: the demo needs scikit-learn's digits: pip install 'keras-iplt[demo]'"
-        ) from error
-    x, y = load_digits(return_X_y=True)
-    x = (x.reshape(-1, 8, 8, 1) / 16).astype("float32")
+    x, y = read_digits().parts["train"]
+    x = x[..., None]
     order = np.random.default_rng(0).permutation(len(x))
     train, test = order[:1400], order[1400:]
     return (x[train], y[train]), (x[test], y[test])
 
 
-def network():
+def network() -> keras.Model:
     """Convolution, batch norm and ReLU, three times; a residual connection to make it harder."""
 
-    def block(x, filters, number):
+    def block(x: Any, filters: int, number: int) -> Any:
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv{number}")(x)
         x = layers.BatchNormalization(momentum=0.9, name=f"norm{number}")(x)
         return layers.ReLU(name=f"relu{number}")(x)
@@ -66,7 +58,7 @@ def network():
     return keras.Model(image, layers.Dense(10, name="digit")(x), name="digits")
 
 
-def compiled(seed):
+def compiled(seed: int) -> keras.Model:
     """A network as it starts: the same for the same seed."""
     keras.utils.set_random_seed(seed)
     model = network()
@@ -78,7 +70,9 @@ def compiled(seed):
     return model
 
 
-def trained(name, epochs, seed, callbacks):
+def trained(
+    name: str, epochs: int, seed: int, callbacks: list[keras.callbacks.Callback]
+) -> tuple[keras.Model, dict[str, list[float]], float]:
     """A network trained from the same start on the same batches, its history and the seconds."""
     (x, y), _ = digits()
     model = compiled(seed)
@@ -88,7 +82,7 @@ def trained(name, epochs, seed, callbacks):
     return model, history.history, time.perf_counter() - start
 
 
-def run(ratio, epochs, seed, folder):
+def compared(ratio: float, epochs: int, seed: int, folder: pathlib.Path) -> dict[str, Any]:
     """Trains twice, densely and with pruning; returns what came of it."""
     folder.mkdir(parents=True, exist_ok=True)
     say(f"what hangs together:\n{iplt.trace(network())}\n")
@@ -131,11 +125,14 @@ def run(ratio, epochs, seed, folder):
     return result
 
 
-def evaluate(model, data):
+def evaluate(model: keras.Model, data: Examples) -> float:
+    """The share of images that a model knows."""
     return float(model.evaluate(*data, verbose=0, return_dict=True)["accuracy"])
 
 
-def exported(models, columns, folder):
+def exported(
+    models: Sequence[keras.Model], columns: Sequence[Column], folder: pathlib.Path
+) -> list[iplt.Export]:
     """Writes .tflite files where that can be done, and notes their size and speed."""
     if keras.backend.backend() != "tensorflow":
         say("no .tflite files: Keras runs on another backend, and TensorFlow converts")
@@ -150,22 +147,26 @@ def exported(models, columns, folder):
     return done
 
 
-def reported(models, exports, history, columns, folder):
+def reported(
+    models: Sequence[keras.Model], exports: Sequence[iplt.Export], history: dict[str, list[float]],
+    columns: Sequence[Column], folder: pathlib.Path,
+) -> list[str]:  # fmt: skip
     """Writes the report if matplotlib, which draws its pictures, is there; the names of files."""
     if importlib.util.find_spec("matplotlib") is None:
         say("no report: it needs matplotlib, pip install 'keras-iplt[plots]'")
         return []
     say("writing the report …")
     accuracies = tuple(column["accuracy"] for column in columns)
+    dense, small = models
     iplt.report(
-        folder / "report.html", *models, exports=exports, history=history,
+        folder / "report.html", dense, small, exports=exports, history=history,
         accuracy={"test accuracy": accuracies}, command="python -m recipes.demo",
         title="Handwritten digits, dense and with IPLT",
     )  # fmt: skip
     return ["report.html"]
 
 
-def table(columns):
+def table(columns: Sequence[Column]) -> str:
     """Both side by side; the last column says how much of the first is left."""
     rows = [("", *NAMES, "iplt : dense")]
     for key, title, form in ROWS:
@@ -177,21 +178,3 @@ def table(columns):
     return "\n".join(
         "  ".join([name.ljust(names), *map(str.rjust, cells, numbers)]) for name, *cells in rows
     )
-
-
-def main(arguments=None, prog=None):
-    parser = argparse.ArgumentParser(
-        prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser)
-    options = parser.parse_args(arguments)
-    try:
-        return run(options.ratio, options.epochs, options.seed, options.out)
-    except iplt.PruningError as error:
-        raise SystemExit(f"error: {error}") from error
-    except OSError as error:
-        raise SystemExit(f"error: {options.out}: {error}") from error
-
-
-if __name__ == "__main__":
-    main()

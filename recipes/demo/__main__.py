@@ -1,0 +1,5 @@
+"""`python -m recipes.demo`."""
+
+from . import main
+
+main()

@@ -1,0 +1,5 @@
+"""`python -m recipes.incremental_weights`."""
+
+from . import main
+
+main()

@@ -1,0 +1,5 @@
+"""`python -m recipes.iplt`."""
+
+from . import main
+
+main()

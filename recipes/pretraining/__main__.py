@@ -1,0 +1,5 @@
+"""`python -m recipes.pretraining`."""
+
+from . import main
+
+main()

@@ -1,0 +1,5 @@
+"""`python -m recipes.rethinking`."""
+
+from . import main
+
+main()

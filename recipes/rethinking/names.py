@@ -1,0 +1,42 @@
+"""Pruned networks from scratch: what networks and methods are called."""
+
+import argparse
+import re
+
+from ..common.command import NETWORKS
+
+__all__ = ["METHODS", "REFUSED", "method", "network", "zoo_name"]
+
+METHODS = ("norms", "sfp", "slimming", "weights")
+REFUSED = {
+    "thinet": "ThiNet chooses channels by how well the next layer's outputs can be fitted without",
+    "channel": "channel pruning fits the outputs of layer after layer to the large network's",
+    "sss": "sparse structure selection needs scale factors of blocks and an optimizer of its own",
+}
+
+
+def network(text: str) -> str:
+    """A network of the zoo, or a ResNet or DenseNet of some depth."""
+    if zoo_name(text)[0] not in NETWORKS:
+        raise argparse.ArgumentTypeError(
+            f"expected resnet<depth>, densenet<depth> or one of {', '.join(NETWORKS)}, received: "
+            f"{text!r}"
+        )
+    return text
+
+
+def zoo_name(network: str) -> tuple[str, int | None]:
+    """Its name in the zoo, and its depth where the name that it goes by here says so."""
+    found = re.fullmatch(r"(resnet|densenet)(\d+)", network)
+    if found is None or network in ("resnet50", "densenet121"):  # those are ImageNet's
+        return network, None
+    return {"resnet": "cifar_resnet", "densenet": "densenet40"}[found[1]], int(found[2])
+
+
+def method(text: str) -> str:
+    """One of those that are here."""
+    if text in REFUSED:
+        raise argparse.ArgumentTypeError(f"{text} is not here: {REFUSED[text]}")
+    if text not in METHODS:
+        raise argparse.ArgumentTypeError(f"expected {', '.join(METHODS)}, received: {text}")
+    return text
