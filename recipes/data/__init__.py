@@ -11,7 +11,7 @@
 `fit` and `evaluate` take `digits.train`, `digits.validation` and `digits.test` on every backend.
 """
 
-from ..data.dataset import Data
-from ..data.loader import load
+from .dataset import Data
+from .loader import load
 
 __all__ = ["Data", "load"]

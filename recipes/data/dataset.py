@@ -2,18 +2,19 @@
 
 import dataclasses
 import functools
-import numbers
+from typing import Any, Protocol
 
 import numpy as np
 
 from keras_iplt.errors import OptionError
-from keras_iplt.support.arguments import check_count
+from keras_iplt.support.arguments import check_count, is_integer
 
-from ..data.batches import Batches
-from ..data.images import Scaling
-from ..data.splitting import picked, split_off
+from .batches import Batches
+from .images import Scaling
+from .source import Arrays
+from .splitting import picked, split_off
 
-__all__ = ["Data", "Handling", "Memory", "PARTS", "check_take"]
+__all__ = ["PARTS", "Data", "Handling", "Memory", "Part", "check_take"]
 
 PARTS = ("train", "validation", "test")
 
@@ -28,6 +29,27 @@ class Handling:
     seed: int
 
 
+class Part(Protocol):
+    """The examples of a part, wherever they are."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, handling: Handling, train: bool, epoch: int, drop_remainder: bool) -> Any:
+        """What `fit` takes."""
+
+    def arrays(self, handling: Handling, take: int | None) -> Arrays:
+        """Scaled images, and labels."""
+
+    def least(self) -> int:
+        """The fewest examples that can be taken from it."""
+
+    def taken(self, count: int, seed: int) -> "Part":
+        """A part of so many examples."""
+
+    def split(self, share: float, seed: int) -> tuple["Part", "Part"]:
+        """What stays, and what is split off."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Memory:
     """A part whose images are in memory, as they are stored."""
@@ -35,31 +57,31 @@ class Memory:
     images: np.ndarray
     labels: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, handling, train, epoch, drop_remainder):
+    def batches(self, handling: Handling, train: bool, epoch: int, drop_remainder: bool) -> Batches:
         return Batches(
             self.images, self.labels, handling.scaling, handling.batch_size, shuffle=train,
             augment=handling.augment if train else None, seed=handling.seed, epoch=epoch,
             drop_remainder=drop_remainder,
         )  # fmt: skip
 
-    def arrays(self, handling, take):
+    def arrays(self, handling: Handling, take: int | None) -> Arrays:
         own = slice(None) if take is None else picked(self.labels, take, handling.seed)
         return handling.scaling(self.images[own]), self.labels[own]
 
-    def least(self):
-        """The fewest examples that can be taken from it: one of each class."""
+    def least(self) -> int:
         return len(np.unique(self.labels))
 
-    def taken(self, count, seed):
+    def taken(self, count: int, seed: int) -> "Memory":
         return self._of(picked(self.labels, count, seed))
 
-    def split(self, share, seed):
-        return tuple(self._of(own) for own in split_off(self.labels, share, seed))
+    def split(self, share: float, seed: int) -> tuple["Memory", "Memory"]:
+        stays, goes = split_off(self.labels, share, seed)
+        return self._of(stays), self._of(goes)
 
-    def _of(self, own):
+    def _of(self, own: np.ndarray) -> "Memory":
         return Memory(self.images[own], self.labels[own])
 
 
@@ -90,31 +112,33 @@ class Data:
     name: str
     classes: tuple[str, ...]
     input_shape: tuple[int, int, int]
-    parts: dict
+    parts: dict[str, Part]
     handling: Handling
 
     @property
-    def counts(self):
+    def counts(self) -> dict[str, int]:
         """How many examples each part has."""
         return {name: len(part) for name, part in self.parts.items()}
 
     # Kept, so that one `fit` after another goes on with the epochs that have not been seen.
     @functools.cached_property
-    def train(self):
+    def train(self) -> Any:
         """Batches for `fit`: augmented, and in another order every epoch."""
         return self.batches("train")
 
     @functools.cached_property
-    def validation(self):
+    def validation(self) -> Any:
         """Batches for `validation_data`: in order, as they are."""
         return self.batches("validation")
 
     @functools.cached_property
-    def test(self):
+    def test(self) -> Any:
         """Batches for `evaluate`: in order, as they are."""
         return self.batches("test")
 
-    def batches(self, part, training=None, epoch=0, drop_remainder=False):
+    def batches(
+        self, part: str, training: bool | None = None, epoch: int = 0, drop_remainder: bool = False
+    ) -> Any:
         """New batches of a part.
 
         Args:
@@ -127,12 +151,12 @@ class Data:
             What `fit` and `evaluate` take: a `keras.utils.PyDataset`, or a `tf.data.Dataset` for
             data that do not fit into memory.
         """
-        if not isinstance(epoch, numbers.Integral) or isinstance(epoch, bool) or epoch < 0:
+        if not is_integer(epoch) or epoch < 0:
             raise OptionError(f"epoch: expected an integer from 0, received: {epoch!r}")
         training = part == "train" if training is None else training
         return self._part(part).batches(self.handling, training, epoch, drop_remainder)
 
-    def arrays(self, part="train", take=None):
+    def arrays(self, part: str = "train", take: int | None = None) -> Arrays:
         """A part as arrays, scaled but not augmented.
 
         Args:
@@ -148,7 +172,7 @@ class Data:
             check_take("take", take, chosen)
         return chosen.arrays(self.handling, take)
 
-    def _part(self, name):
+    def _part(self, name: str) -> Part:
         if name not in self.parts:
             raise OptionError(
                 f"{self.name}: expected one of the parts {', '.join(self.parts)}, received: "
@@ -156,12 +180,12 @@ class Data:
             )
         return self.parts[name]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         counts = ", ".join(f"{count:,} {name}" for name, count in self.counts.items())
         return f"<{self.name}: {counts}; images {self.input_shape}, {len(self.classes):,} classes>"
 
 
-def check_take(name, take, part):
+def check_take(name: str, take: int, part: Part) -> None:
     """Refuses to take more examples than a part has, or fewer than one per class."""
     least = part.least()
     if not least <= check_count(name, take) <= len(part):

@@ -1,13 +1,14 @@
 """TensorFlow as a reader of image files: it decodes and resizes, whatever computes afterwards."""
 
 import contextlib
+from typing import Any
 
 import keras
 
 __all__ = ["fitting", "tensorflow"]
 
 
-def tensorflow():
+def tensorflow() -> Any:
     """The module. Where it only reads, it leaves the GPUs' memory to the one that computes."""
     import tensorflow as tf
 
@@ -17,7 +18,7 @@ def tensorflow():
     return tf
 
 
-def fitting(image, size):
+def fitting(image: Any, size: tuple[int, int] | None) -> Any:
     """An image, uint8 before and after, of another size: its aspect may change.
 
     Args:

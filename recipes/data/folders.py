@@ -1,11 +1,14 @@
 """Images in folders: one for each class."""
 
+import pathlib
+from collections.abc import Sequence
+
 import numpy as np
 
 from keras_iplt.errors import DataError
 
-from ..data.decoding import fitting, tensorflow
-from ..data.source import Source
+from .decoding import fitting, tensorflow
+from .source import Source
 
 __all__ = ["read_folder"]
 
@@ -15,7 +18,7 @@ _LIMIT = 16 * 2**30  # bytes of memory for all images
 _LARGEST = 2**28  # bytes of one file
 
 
-def read_folder(path, size):
+def read_folder(path: pathlib.Path, size: tuple[int, int] | None) -> Source:
     """Images of a folder, as RGB.
 
     Args:
@@ -46,20 +49,20 @@ def read_folder(path, size):
     for part, own in files.items():
         images = _read([file for file, _ in own], size, count)
         parts[part] = images, np.array([label for _, label in own], "int32")
-        size = images.shape[1:3]
+        size = images.shape[1], images.shape[2]
     return Source(path.resolve().name, parts, tuple(classes))
 
 
-def _folders(path):
+def _folders(path: pathlib.Path) -> list[pathlib.Path]:
     return sorted(
         (p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")),
         key=lambda p: p.name,
     )
 
 
-def _files(root, classes):
+def _files(root: pathlib.Path, classes: Sequence[str]) -> list[tuple[pathlib.Path, int]]:
     """`(file, label)` of every image."""
-    found = []
+    found: list[tuple[pathlib.Path, int]] = []
     for folder in _folders(root):
         if folder.name not in classes:
             raise DataError(
@@ -82,7 +85,7 @@ def _files(root, classes):
     return found
 
 
-def _read(files, size, count):
+def _read(files: Sequence[pathlib.Path], size: tuple[int, int] | None, count: int) -> np.ndarray:
     """(files, rows, columns, 3): the images, uint8."""
     first = _decoded(files[0], size)
     if first.nbytes * count > _LIMIT:
@@ -102,7 +105,7 @@ def _read(files, size, count):
     return images
 
 
-def _decoded(file, size):
+def _decoded(file: pathlib.Path, size: tuple[int, int] | None) -> np.ndarray:
     tf = tensorflow()
     try:
         with tf.device("CPU"):

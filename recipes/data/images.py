@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Scaling:
     divisor: np.ndarray
     reverse: bool = False
 
-    def __call__(self, images):
+    def __call__(self, images: Any) -> Any:
         """Scales NumPy arrays, or float32 tensors of any framework."""
         images = images[..., ::-1] if self.reverse else images
         if not isinstance(images, np.ndarray):
@@ -45,7 +46,7 @@ class Scaling:
         return result
 
 
-def scaled(scaling, channels, top):
+def scaled(scaling: Any, channels: int | None, top: int) -> Scaling:
     """The `Scaling` for an option.
 
     Args:
@@ -64,7 +65,7 @@ def scaled(scaling, channels, top):
     return Scaling(offset, divisor, isinstance(scaling, str) and scaling == "caffe")
 
 
-def _pair(scaling, channels):
+def _pair(scaling: Any, channels: int | None) -> tuple[np.ndarray, np.ndarray]:
     expected = (
         f"scaling: expected {', '.join(map(repr, _MODES))}, None, or (mean, standard deviation) of "
         "pixels in [0, 1], each a number or one per channel"
@@ -88,7 +89,7 @@ def _pair(scaling, channels):
     return mean, deviation
 
 
-def check_images(where, images, scaling):
+def check_images(where: str, images: np.ndarray, scaling: Any) -> tuple[np.ndarray, int]:
     """Images as (examples, rows, columns, channels), and what stands for white in them."""
     if images.dtype.kind not in "biuf" or images.ndim not in (3, 4) or 0 in images.shape[1:]:
         raise DataError(
@@ -115,7 +116,7 @@ def check_images(where, images, scaling):
 
 
 @functools.lru_cache(maxsize=64)
-def _weights(old, new):
+def _weights(old: int, new: int) -> np.ndarray:
     """(new, old): what each old pixel gives to each new one; a triangle as wide as both need."""
     ratio = old / new
     width = max(ratio, 1.0)
@@ -124,7 +125,7 @@ def _weights(old, new):
     return (weights / weights.sum(axis=1, keepdims=True)).astype("float32")
 
 
-def resized(images, size):
+def resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Images of another size: bilinear, smoothed where they become smaller. The aspect may change.
 
     Args:
@@ -149,7 +150,7 @@ def resized(images, size):
 # -- augmentation ----------------------------------------------------------------------------------
 
 
-def cropped(images, corners, margin):
+def cropped(images: np.ndarray, corners: np.ndarray, margin: int) -> np.ndarray:
     """Each image moved by up to `margin` pixels, and black where nothing was.
 
     Args:
@@ -165,7 +166,7 @@ def cropped(images, corners, margin):
     return np.moveaxis(chosen, 1, -1)
 
 
-def flipped(images, mirrored):
+def flipped(images: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
     """Left and right exchanged where `mirrored` is true."""
     result = images.copy()
     result[mirrored] = images[mirrored, :, ::-1]

@@ -1,10 +1,15 @@
 """Images that are here already: .npz files, and the digits that come with scikit-learn."""
 
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
 from keras_iplt.errors import DataError
 from keras_iplt.support.extras import required
 from keras_iplt.support.npz import opened_npz
 
-from ..data.source import Source, check_labels
+from .source import Source, check_labels
 
 __all__ = ["read_digits", "read_npz"]
 
@@ -15,14 +20,14 @@ _NAMES = {
 }
 
 
-def read_digits():
+def read_digits() -> Source:
     """1,797 handwritten digits of 8 × 8 pixels, which scikit-learn brings."""
     x, y = required("sklearn.datasets", "demo", "the digits come with").load_digits(return_X_y=True)
     images = (x.reshape(-1, 8, 8) / 16).astype("float32")
     return Source("digits", {"train": (images, y.astype("int32"))}, tuple("0123456789"))
 
 
-def read_npz(path):
+def read_npz(path: pathlib.Path) -> Source:
     """Examples of an .npz file, never a pickle.
 
     Args:
@@ -46,7 +51,9 @@ def read_npz(path):
     return Source(path.stem, parts, tuple(map(str, range(classes))))
 
 
-def _arrays(path, pairs):
+def _arrays(
+    path: pathlib.Path, pairs: Sequence[tuple[str, str]]
+) -> tuple[tuple[str, str], np.ndarray, np.ndarray] | None:
     """The first pair of names that a file has, and its arrays; None if it has none of them."""
     with opened_npz(path, "expected an .npz file of named arrays of numbers") as file:
         for pair in pairs:
@@ -56,5 +63,5 @@ def _arrays(path, pairs):
                     f"{path}: expected {pair[0]} and {pair[1]}, received: {found[0]} alone"
                 )
             if found:
-                return pair, *(file[name] for name in pair)
+                return pair, file[pair[0]], file[pair[1]]
         return None

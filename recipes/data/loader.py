@@ -1,20 +1,21 @@
 """Loading a data set, wherever it is."""
 
 import collections.abc
-import numbers
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
 from keras_iplt.errors import DataError, OptionError
-from keras_iplt.support.arguments import check_count, check_share
+from keras_iplt.support.arguments import check_count, check_share, is_integer, is_real
 
-from ..data.dataset import PARTS, Data, Handling, Memory, check_take
-from ..data.folders import read_folder
-from ..data.images import AUGMENTATIONS, check_images, resized, scaled
-from ..data.in_memory import read_digits, read_npz
-from ..data.named import KNOWN, read_named, unknown
+from .dataset import PARTS, Data, Handling, Memory, Part, check_take
+from .folders import read_folder
+from .images import AUGMENTATIONS, check_images, resized, scaled
+from .in_memory import read_digits, read_npz
+from .named import KNOWN, read_named, unknown
+from .source import Source
 
 __all__ = ["load"]
 
@@ -22,9 +23,11 @@ _TEST_SHARE = 0.2
 
 
 def load(
-    source, *, size=None, scaling="scale", augment="usual", batch_size=128, validation=0.1,
-    take=None, seed=0, data_dir=None, download=False,
-):  # fmt: skip
+    source: str | os.PathLike[str], *, size: int | tuple[int, int] | None = None,
+    scaling: Any = "scale", augment: str | None = "usual", batch_size: int = 128,
+    validation: float = 0.1, take: int | collections.abc.Mapping[str, int] | None = None,
+    seed: int = 0, data_dir: str | os.PathLike[str] | None = None, download: bool = False,
+) -> Data:  # fmt: skip
     """Loads images with a class each.
 
     Args:
@@ -64,7 +67,7 @@ def load(
     check_count("batch_size", batch_size)
     check_share("validation", validation)
     take = _take(take)
-    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or seed < 0:
+    if not is_integer(seed) or seed < 0:
         raise OptionError(f"seed: expected an integer from 0, received: {seed!r}")
     scaled(scaling, None, 255)  # before long work
     found = _found(source, size, data_dir, download)
@@ -89,16 +92,16 @@ def load(
 # -- options ---------------------------------------------------------------------------------------
 
 
-def _size(size):
+def _size(size: Any) -> tuple[int, int] | None:
     if size is None:
         return None
-    pair = (size, size) if isinstance(size, numbers.Number) else size
+    pair = (size, size) if is_real(size) else size
     if not isinstance(pair, collections.abc.Sequence) or len(pair) != 2:
         raise OptionError(f"size: expected an integer or (rows, columns), received: {size!r}")
-    return tuple(check_count("size", number) for number in pair)
+    return check_count("size", pair[0]), check_count("size", pair[1])
 
 
-def _augment(augment):
+def _augment(augment: str | None) -> str | None:
     if augment is not None and augment not in ("usual", *AUGMENTATIONS):
         raise OptionError(
             f"augment: expected 'usual', {', '.join(map(repr, AUGMENTATIONS))} or None, received: "
@@ -107,7 +110,7 @@ def _augment(augment):
     return augment
 
 
-def _take(take):
+def _take(take: Any) -> collections.abc.Mapping[str, int]:
     """How many examples to take of a part: part -> number."""
     if not isinstance(take, collections.abc.Mapping):
         take = {} if take is None else {"train": take}
@@ -121,7 +124,7 @@ def _take(take):
 # -- sources ---------------------------------------------------------------------------------------
 
 
-def _found(source, size, data_dir, download):
+def _found(source: Any, size: tuple[int, int] | None, data_dir: Any, download: bool) -> Source:
     """What a source has."""
     try:
         path = pathlib.Path(source).expanduser()
@@ -143,7 +146,7 @@ def _found(source, size, data_dir, download):
     return read_npz(path)
 
 
-def _is_path(name, path):
+def _is_path(name: str, path: pathlib.Path) -> bool:
     """Whether a string means a file; `a/b` without a file there may be a data set's config."""
     return path.exists() or path.suffix.lower() == ".npz" or name.startswith((".", "~", os.sep))
 
@@ -151,29 +154,32 @@ def _is_path(name, path):
 # -- parts -----------------------------------------------------------------------------------------
 
 
-def _prepared(found, size, scaling):
+def _prepared(
+    found: Source, size: tuple[int, int] | None, scaling: Any
+) -> tuple[dict[str, Part], Any, int]:
     """The parts as they are batched from, the shape of an image, and what stands for white."""
     if not isinstance(found.parts["train"], tuple):  # streams, which resize as they go
         return dict(found.parts), found.parts["train"].shape, 255
-    parts: dict[str, Memory] = {}
-    first = None
-    for part, (images, labels) in found.parts.items():
-        images, top = check_images(f"{found.name}: {part}", images, scaling)
-        if first is None:
-            first = images.shape[1:], top
-        if (images.shape[1:], top) != first:
+    checked = {
+        part: check_images(f"{found.name}: {part}", images, scaling)
+        for part, (images, _) in found.parts.items()
+    }
+    shape, top = checked["train"][0].shape[1:], checked["train"][1]
+    for part, (images, white) in checked.items():
+        if (images.shape[1:], white) != (shape, top):
             raise DataError(
-                f"{found.name}: expected images as in train, {first[0]} up to {first[1]}, "
-                f"received in {part}: {images.shape[1:]} up to {top}"
+                f"{found.name}: expected images as in train, {shape} up to {top}, received in "
+                f"{part}: {images.shape[1:]} up to {white}"
             )
-        parts[part] = Memory(images, labels)
-    _check_classes(found, parts["train"].labels)
-    if size is not None:
-        parts = {p: Memory(resized(own.images, size), own.labels) for p, own in parts.items()}
-    return parts, parts["train"].images.shape[1:], top
+    _check_classes(found, found.parts["train"][1])
+    parts: dict[str, Part] = {
+        part: Memory(images if size is None else resized(images, size), found.parts[part][1])
+        for part, (images, _) in checked.items()
+    }
+    return parts, (*(size or shape[:2]), shape[2]), top
 
 
-def _check_classes(found, labels):
+def _check_classes(found: Source, labels: np.ndarray) -> None:
     if not found.complete:
         return
     if len(found.classes) < 2:
@@ -187,7 +193,10 @@ def _check_classes(found, labels):
         )
 
 
-def _cut(found, parts, validation, take, seed):
+def _cut(
+    found: Source, parts: dict[str, Part], validation: float,
+    take: collections.abc.Mapping[str, int], seed: int,
+) -> dict[str, Part]:  # fmt: skip
     """Parts that are missing split off, and of each what is asked for."""
     if "test" not in parts:
         # By no one's seed: what is tested on must not change between runs.
@@ -204,7 +213,7 @@ def _cut(found, parts, validation, take, seed):
     return {part: parts[part] for part in PARTS if part in parts}
 
 
-def _split(found, part, share, seed, name):
+def _split(found: Source, part: Part, share: float, seed: int, name: str) -> tuple[Part, Part]:
     count = round(share * len(part))
     if count < 1 or len(part) - count < part.least():
         raise DataError(

@@ -7,15 +7,17 @@ import pathlib
 import socket
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from keras_iplt.errors import DataError, MissingExtraError, OptionError
 from keras_iplt.support.extras import required
 
-from ..data.decoding import fitting, tensorflow
-from ..data.source import Source, check_labels
-from ..data.streams import Stream
+from .decoding import fitting, tensorflow
+from .source import Arrays, Source, check_labels
+from .streams import Stream
 
 __all__ = ["KNOWN", "read_named", "unknown"]
 
@@ -34,10 +36,12 @@ class _Usual:
         streamed: whether it never fits into memory.
     """
 
-    splits: dict = dataclasses.field(default_factory=lambda: {"train": "train", "test": "test"})
-    size: tuple | None = None
+    splits: dict[str, str] = dataclasses.field(
+        default_factory=lambda: {"train": "train", "test": "test"}
+    )
+    size: tuple[int, int] | None = None
     augment: str | None = None
-    without: tuple = ()
+    without: tuple[str, ...] = ()
     streamed: bool = False
 
 
@@ -53,7 +57,7 @@ KNOWN = {
 }
 
 
-def read_named(name, size, data_dir, download):
+def read_named(name: str, size: tuple[int, int] | None, data_dir: Any, download: bool) -> Source:
     """A data set of TensorFlow Datasets.
 
     Args:
@@ -101,7 +105,7 @@ def read_named(name, size, data_dir, download):
     return Source(name, parts, tuple(names), usual.augment, complete=False)
 
 
-def unknown(name, more):
+def unknown(name: str, more: Iterable[str]) -> OptionError:
     """The error for a data set that nobody knows, with names that look like it."""
     known = ["digits", *KNOWN]
     close = difflib.get_close_matches(str(name).lower(), {*known, *more}, 3, 0.6)
@@ -113,7 +117,7 @@ def unknown(name, more):
     )
 
 
-def _builder(tfds, name, data_dir):
+def _builder(tfds: Any, name: str, data_dir: Any) -> Any:
     try:
         return tfds.builder(name, data_dir=None if data_dir is None else os.fspath(data_dir))
     except ImportError as error:
@@ -128,7 +132,7 @@ def _builder(tfds, name, data_dir):
         raise OptionError(f"source: {name!r}: {_line(error)}") from error
 
 
-def _prepare(builder, name, download):
+def _prepare(builder: Any, name: str, download: bool) -> None:
     """Downloads if need be and allowed; says what to do if not."""
     place = builder.data_path
     if (place / "dataset_info.json").exists():
@@ -154,7 +158,7 @@ def _prepare(builder, name, download):
         raise DataError(f"{name}: downloading or preparing it failed: {error}") from error
 
 
-def _hosts(builder):
+def _hosts(builder: Any) -> list[str]:
     """Where what is missing of a data set comes from, if that is known and no proxy is between."""
     if urllib.request.getproxies() or getattr(builder, "MANUAL_DOWNLOAD_INSTRUCTIONS", None):
         return []
@@ -165,7 +169,7 @@ def _hosts(builder):
     return sorted(host for host in hosts if host)
 
 
-def _features(builder, name):
+def _features(builder: Any, name: str) -> tuple[Any, Any]:
     """The features that are the image and its class."""
     features = builder.info.features  # much like a mapping, but not one
     there = list(features.keys()) if hasattr(features, "keys") else []
@@ -180,7 +184,7 @@ def _features(builder, name):
     return image, label
 
 
-def _splits(builder, name):
+def _splits(builder: Any, name: str) -> dict[str, str]:
     """Which splits are the parts; what there is beside training data is for testing."""
     there = list(builder.info.splits)
     if "train" not in there:
@@ -191,12 +195,12 @@ def _splits(builder, name):
     return parts
 
 
-def _count(builder, split):
+def _count(builder: Any, split: str) -> int:
     splits = builder.info.splits
     return int(splits[split].num_examples) if split in splits else 0
 
 
-def _read(builder, split, size):
+def _read(builder: Any, split: str, size: tuple[int, int] | None) -> Arrays:
     """All images and labels of a split, in the order in which they are stored."""
     tf = tensorflow()
     with tf.device("CPU"):
@@ -208,13 +212,14 @@ def _read(builder, split, size):
         batches = list(examples.batch(256).prefetch(2).as_numpy_iterator())
     if not batches:
         raise DataError(f"{builder.info.name}: the split {split!r} is empty")
-    return tuple(np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    return images, labels
 
 
-def _without(images, labels, label):
+def _without(images: np.ndarray, labels: np.ndarray, label: int) -> Arrays:
     own = labels != label
     return images[own], labels[own] - (labels[own] > label).astype("int32")
 
 
-def _line(error):
+def _line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]

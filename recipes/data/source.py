@@ -1,12 +1,16 @@
 """What a source of images has, before it is cut into parts."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from keras_iplt.errors import DataError
 
-__all__ = ["Source", "check_labels"]
+__all__ = ["Arrays", "Source", "check_labels"]
+
+Arrays: TypeAlias = tuple[np.ndarray, np.ndarray]  # images and labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,13 +27,13 @@ class Source:
     """
 
     name: str
-    parts: dict
+    parts: Mapping[str, Any]
     classes: tuple[str, ...]
     augment: str | None = None
     complete: bool = True
 
 
-def check_labels(where, labels, count, classes=None):
+def check_labels(where: str, labels: Any, count: int, classes: int | None = None) -> np.ndarray:
     """Labels as int32, one for each of `count` images.
 
     Args:

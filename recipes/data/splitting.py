@@ -5,7 +5,7 @@ import numpy as np
 __all__ = ["picked", "split_off"]
 
 
-def picked(labels, count, seed):
+def picked(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """`count` examples with about as large a share of every class, and at least one of each.
 
     What a smaller count picks, a larger one picks too.
@@ -29,7 +29,7 @@ def picked(labels, count, seed):
     return np.sort(np.argsort(place, kind="stable")[:count])
 
 
-def split_off(labels, share, seed):
+def split_off(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Sorted indices of two parts: what stays, with every class in it, and `share` of them all."""
     count = round(share * len(labels))
     stays = picked(labels, len(labels) - count, seed)

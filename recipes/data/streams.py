@@ -1,11 +1,13 @@
 """Images that do not fit into memory, as TensorFlow reads them: for every backend."""
 
 import dataclasses
-import typing
+from typing import Any
 
 import numpy as np
 
-from ..data.decoding import tensorflow
+from .dataset import Handling
+from .decoding import tensorflow
+from .source import Arrays
 
 __all__ = ["Stream"]
 
@@ -25,28 +27,28 @@ class Stream:
         stop: the first one after it that does not.
     """
 
-    tfds: typing.Any
-    builder: typing.Any
+    tfds: Any
+    builder: Any
     source: str
-    shape: tuple
+    shape: tuple[int, int, int]
     start: int
     stop: int
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.stop - self.start
 
-    def least(self):
+    def least(self) -> int:
         return 1
 
-    def taken(self, count, seed):
+    def taken(self, count: int, seed: int) -> "Stream":
         """The first ones: they were shuffled when the data set was prepared."""
         return dataclasses.replace(self, stop=self.start + count)
 
-    def split(self, share, seed):
+    def split(self, share: float, seed: int) -> tuple["Stream", "Stream"]:
         middle = self.stop - round(share * len(self))
         return dataclasses.replace(self, stop=middle), dataclasses.replace(self, start=middle)
 
-    def batches(self, handling, train, epoch, drop_remainder):
+    def batches(self, handling: Handling, train: bool, epoch: int, drop_remainder: bool) -> Any:
         """A `tf.data.Dataset`."""
         tf = tensorflow()
         seed = int(np.random.SeedSequence((handling.seed, epoch)).generate_state(1)[0])
@@ -68,12 +70,13 @@ class Stream:
                 num_parallel_calls=tf.data.AUTOTUNE, deterministic=True,
             ).prefetch(tf.data.AUTOTUNE)  # fmt: skip
 
-    def arrays(self, handling, take):
+    def arrays(self, handling: Handling, take: int | None) -> Arrays:
         batches = self.batches(handling, False, 0, False).unbatch()
         examples = list(batches.take(take or len(self)).as_numpy_iterator())
-        return tuple(np.stack(arrays) for arrays in zip(*examples, strict=True))
+        images, labels = (np.stack(arrays) for arrays in zip(*examples, strict=True))
+        return images, labels
 
-    def _encoded(self, train, seed):
+    def _encoded(self, train: bool, seed: int) -> Any:
         """Examples whose images are files still, which is small enough to shuffle many."""
         return self.builder.as_dataset(
             split=f"{self.source}[{self.start}:{self.stop}]",
@@ -84,7 +87,7 @@ class Stream:
             ),
         )
 
-    def _image(self, encoded, augment, chance):
+    def _image(self, encoded: Any, augment: str | None, chance: Any) -> Any:
         """An image as it was, or with chance at work, of the shape that is asked for.
 
         It is float32 from 0 to 255; `chance` is three seeds.
@@ -104,7 +107,7 @@ class Stream:
         return tf.ensure_shape(image, self.shape)
 
 
-def _zoomed(tf, image, chance):
+def _zoomed(tf: Any, image: Any, chance: Any) -> Any:
     """A part of any size from 8 % of the image, as networks for ImageNet are trained with."""
     corner, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image), tf.zeros((1, 0, 4)), chance, area_range=(0.08, 1.0),
@@ -113,7 +116,7 @@ def _zoomed(tf, image, chance):
     return tf.slice(image, corner, extent)
 
 
-def _middle(tf, image, size):
+def _middle(tf: Any, image: Any, size: tuple[int, int]) -> Any:
     """Seven eighths of the image, as wide and high as `size` is, from its middle: 224 of 256."""
     extent = tf.cast(tf.shape(image)[:2], tf.float32)
     wanted = tf.constant(size, tf.float32)

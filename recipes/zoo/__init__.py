@@ -10,19 +10,19 @@ Each returns a `keras.Model` whose outputs are logits, whose input is called `im
 layer is called `head`. `docs/zoo.md` puts their parameters and FLOPs beside the published ones.
 """
 
-from ..zoo.applications import (
+from .applications import (
     densenet121,
     inception_v3,
     mobilenet,
     resnet50,
     vgg16_imagenet,
 )
-from ..zoo.densenet import densenet40
-from ..zoo.inception import googlenet
-from ..zoo.lenet import lenet_5, lenet_5_1998, lenet_300_100, mnist_cnn
-from ..zoo.registry import build, names
-from ..zoo.resnet import cifar_resnet, resnet20, resnet56, resnet110
-from ..zoo.vgg import vgg16, vgg16_hubens, vgg19, vgg_lite
+from .densenet import densenet40
+from .inception import googlenet
+from .lenet import lenet_5, lenet_5_1998, lenet_300_100, mnist_cnn
+from .registry import build, names
+from .resnet import cifar_resnet, resnet20, resnet56, resnet110
+from .vgg import vgg16, vgg16_hubens, vgg19, vgg_lite
 
 __all__ = [
     "build",

@@ -7,27 +7,29 @@ ImageNet's weights expect images that went through the `preprocess_input` of the
 import functools
 import re
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import layers
 
 from keras_iplt.errors import OptionError
-from keras_iplt.support.arguments import check_count, check_share
+from keras_iplt.support.arguments import check_count, check_share, is_real
 
-from ..zoo.building_blocks import Style, check_counts, finished, image_input
-from ..zoo.pretrained import load
+from .building_blocks import Shape, Style, Weights, check_counts, finished, image_input
+from .pretrained import load
 
 __all__ = ["densenet121", "inception_v3", "mobilenet", "resnet50", "vgg16_imagenet"]
 
 
 def mobilenet(
-    classes=10,
-    input_shape=(224, 224, 3),
-    weights=None,
-    hidden=(512,),
-    alpha=1.0,
-    dropout=1e-3,
-):
+    classes: int = 10,
+    input_shape: Shape = (224, 224, 3),
+    weights: Weights = None,
+    hidden: Sequence[int] | None = (512,),
+    alpha: float = 1.0,
+    dropout: float = 1e-3,
+) -> keras.Model:
     """MobileNetV1, by default with the head of Hubens et al.
 
     3,758,794 parameters and 24.2320 M FLOPs for 32 x 32 images of 10 classes, 1,136.586 M for
@@ -52,15 +54,14 @@ def mobilenet(
     355258
     """
     check_share("dropout", dropout)
-    known = isinstance(alpha, (int, float)) and not isinstance(alpha, bool) and alpha > 0
-    if not known or int(8 * alpha) < 1:
+    if not is_real(alpha) or int(8 * alpha) < 1:
         raise OptionError(f"alpha: expected a number of at least 0.125, received: {alpha!r}")
     if isinstance(weights, str) and weights == "imagenet" and alpha not in (0.25, 0.5, 0.75, 1):
         raise OptionError(
             f"alpha: ImageNet has weights of 0.25, 0.5, 0.75 and 1, received: {alpha!r}"
         )
 
-    def head(x):
+    def head(x: Any) -> Any:
         x = layers.GlobalAveragePooling2D(keepdims=True, name="pool")(x)
         x = layers.Dropout(dropout, name="dropout")(x)
         x = layers.Conv2D(classes, 1, padding="same", name="head", dtype=keras.config.floatx())(x)
@@ -73,7 +74,12 @@ def mobilenet(
     )  # fmt: skip
 
 
-def vgg16_imagenet(classes=10, input_shape=(224, 224, 3), weights=None, hidden=None):
+def vgg16_imagenet(
+    classes: int = 10,
+    input_shape: Shape = (224, 224, 3),
+    weights: Weights = None,
+    hidden: Sequence[int] | None = None,
+) -> keras.Model:
     """VGG-16 of Simonyan and Zisserman, with two dense layers of 4,096 units.
 
     138,357,544 parameters (published: 138 M) and 1.55e10 multiply-adds for 1,000 classes of
@@ -95,7 +101,7 @@ def vgg16_imagenet(classes=10, input_shape=(224, 224, 3), weights=None, hidden=N
     14719818
     """
 
-    def head(x):
+    def head(x: Any) -> Any:
         if None in x.shape[1:]:
             raise OptionError(
                 "input_shape: the head of this network needs images of one size, received: "
@@ -110,7 +116,12 @@ def vgg16_imagenet(classes=10, input_shape=(224, 224, 3), weights=None, hidden=N
     return _network("vgg16_imagenet", make, 32, classes, input_shape, weights, hidden, head)
 
 
-def resnet50(classes=10, input_shape=(224, 224, 3), weights=None, hidden=None):
+def resnet50(
+    classes: int = 10,
+    input_shape: Shape = (224, 224, 3),
+    weights: Weights = None,
+    hidden: Sequence[int] | None = None,
+) -> keras.Model:
     """ResNet-50 of He et al.
 
     25,636,712 parameters and 3.86e9 multiply-adds (published: 3.8e9) for 1,000 classes of
@@ -130,7 +141,12 @@ def resnet50(classes=10, input_shape=(224, 224, 3), weights=None, hidden=None):
     return _network("resnet50", make, 32, classes, input_shape, weights, hidden)
 
 
-def inception_v3(classes=10, input_shape=(299, 299, 3), weights=None, hidden=None):
+def inception_v3(
+    classes: int = 10,
+    input_shape: Shape = (299, 299, 3),
+    weights: Weights = None,
+    hidden: Sequence[int] | None = None,
+) -> keras.Model:
     """InceptionV3 of Szegedy et al.
 
     23,851,784 parameters (published: less than 25 M) and 5.71e9 multiply-adds (published: 5
@@ -153,7 +169,12 @@ def inception_v3(classes=10, input_shape=(299, 299, 3), weights=None, hidden=Non
     return _network("inception_v3", make, 75, classes, input_shape, weights, hidden, name=_slim)
 
 
-def densenet121(classes=10, input_shape=(224, 224, 3), weights=None, hidden=None):
+def densenet121(
+    classes: int = 10,
+    input_shape: Shape = (224, 224, 3),
+    weights: Weights = None,
+    hidden: Sequence[int] | None = None,
+) -> keras.Model:
     """DenseNet-121 of Huang et al.
 
     8,062,504 parameters and 2.83e9 multiply-adds for 1,000 classes of 224 x 224.
@@ -173,8 +194,10 @@ def densenet121(classes=10, input_shape=(224, 224, 3), weights=None, hidden=None
 
 
 def _network(
-    kind, make, least, classes, input_shape, weights, hidden, own_head=None, name=None, sizes=()
-):  # fmt: skip
+    kind: str, make: Callable[..., keras.Model], least: int, classes: int, input_shape: Shape,
+    weights: Weights, hidden: Sequence[int] | None, own_head: Callable[[Any], Any] | None = None,
+    name: Callable[[keras.Model], keras.Model] | None = None, sizes: Sequence[tuple[int, int]] = (),
+) -> keras.Model:  # fmt: skip
     """A backbone of `keras.applications` and a head.
 
     Args:
@@ -209,7 +232,9 @@ def _network(
     return load(model, inner, weights, lambda: _imagenet(make, whole, size))
 
 
-def _imagenet(make, whole, size):
+def _imagenet(
+    make: Callable[..., keras.Model], whole: bool, size: tuple[int, int] | None
+) -> keras.Model:
     """The network with ImageNet's weights: with its classifier, which is for one size, or without.
 
     Args:
@@ -237,7 +262,7 @@ MIXED = {
 }
 
 
-def slim_names():
+def slim_names() -> list[str]:
     """The names of InceptionV3's convolutions in the order in which Keras makes them.
 
     >>> len(slim_names()), slim_names()[30]
@@ -250,7 +275,7 @@ def slim_names():
     return found
 
 
-def _slim(model):
+def _slim(model: keras.Model) -> keras.Model:
     """The model with TF-slim's names, the same ones whenever it is made.
 
     Keras's own count up from model to model.
@@ -269,14 +294,14 @@ def _slim(model):
     for i, layer in enumerate(sorted(unnamed, key=_counted)):
         names[layer.name] = f"mixed9_{i}_double"
 
-    def renamed(layer):
+    def renamed(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()
         return type(layer).from_config({**config, "name": names.get(layer.name, layer.name)})
 
     return keras.models.clone_model(model, clone_function=renamed)
 
 
-def _counted(layer):
+def _counted(layer: keras.Layer) -> int:
     """The number that Keras put behind a name: 0 of `conv2d`, 1 of `conv2d_1`."""
     found = re.search(r"_(\d+)$", layer.name)
     return int(found[1]) if found else 0

@@ -2,21 +2,27 @@
 
 import dataclasses
 import math
-import numbers
-from typing import Any
+import os
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import keras
 from keras import layers
 
 from keras_iplt.errors import OptionError
-from keras_iplt.support.arguments import check_count, check_share
+from keras_iplt.support.arguments import check_count, check_share, is_real
 
-from ..zoo.pretrained import load
+from .pretrained import load
 
-__all__ = ["Style", "check_counts", "finished", "image_input", "initializer_of"]
+__all__ = [
+    "Shape", "Style", "Weights", "check_counts", "finished", "image_input", "initializer_of",
+]  # fmt: skip
+
+Shape: TypeAlias = Sequence[int | None]  # height, width and channels
+Weights: TypeAlias = "str | os.PathLike[str] | None"  # a path, "imagenet", or none
 
 
-def image_input(input_shape, least, free=True):
+def image_input(input_shape: Shape, least: int, free: bool = True) -> Any:
     """The input of a network, called `image`.
 
     Args:
@@ -36,47 +42,40 @@ def image_input(input_shape, least, free=True):
     try:
         height, width, channels = input_shape
         sides = [_side(x, free) for x in (height, width)]
-        right = _whole(channels) and channels >= 1
-    except (TypeError, ValueError):
-        right = False
-    if not right:
+        depth = int(_side(channels, free=False))
+    except (TypeError, ValueError) as error:
         raise OptionError(
             "input_shape: expected (height, width, channels), positive whole numbers"
             f"{', height and width may be None' if free else ''}, received: {input_shape!r}"
-        )
+        ) from error
     if min(sides) < least:
         raise OptionError(
             f"input_shape: the network needs images of at least {least} x {least}, received: "
             f"{input_shape!r}; enlarge the images, or take a network with less pooling"
         )
-    return keras.Input((height, width, int(channels)), name="image")
+    return keras.Input((height, width, depth), name="image")
 
 
-def _side(value, free):
+def _side(value: Any, free: bool) -> float:
     if value is None and free:
         return math.inf
-    if not _whole(value) or value < 1:
-        raise ValueError(value)
-    return value
+    return check_count("side", value)
 
 
-def _whole(value):
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def check_counts(name, values, length=None):
+def check_counts(name: str, values: Any, length: int | None = None) -> tuple[int, ...]:
     """`values` as a tuple, if they are positive integers (and as many as there should be)."""
     expected = "positive integers" if length is None else f"{length} positive integers"
+    problem = OptionError(f"{name}: expected {expected}, received: {values!r}")
     try:
         counts = tuple(check_count(name, value) for value in values)
-    except (TypeError, OptionError):
-        counts = None
-    if counts is None or length not in (None, len(counts)):
-        raise OptionError(f"{name}: expected {expected}, received: {values!r}")
+    except (TypeError, OptionError) as error:
+        raise problem from error
+    if length not in (None, len(counts)):
+        raise problem
     return counts
 
 
-def initializer_of(initializer):
+def initializer_of(initializer: Any) -> Any:
     """What kernels start from.
 
     Args:
@@ -129,13 +128,13 @@ class Style:
     initializer: Any = "glorot_uniform"
     activation: str = "relu"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_share("dropout", self.dropout)
-        if isinstance(self.l2, bool) or not isinstance(self.l2, numbers.Real) or not self.l2 >= 0:
+        if not is_real(self.l2) or not self.l2 >= 0:
             raise OptionError(f"l2: expected a number of at least 0, received: {self.l2!r}")
         initializer_of(self.initializer)
 
-    def kernel(self, bias=True):
+    def kernel(self, bias: bool = True) -> dict[str, Any]:
         """The arguments of a layer about its weights."""
         return {
             "use_bias": bias,
@@ -143,7 +142,7 @@ class Style:
             "kernel_regularizer": keras.regularizers.L2(self.l2) if self.l2 else None,
         }
 
-    def norm(self, x, name):
+    def norm(self, x: Any, name: str) -> Any:
         """Batch norm, as PyTorch sets it.
 
         Keras's own forgets its start too slowly for the few epochs that pruning while training
@@ -151,30 +150,34 @@ class Style:
         """
         return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
-    def activated(self, x, name):
+    def activated(self, x: Any, name: str) -> Any:
         """A batch norm, if there are any, and the activation."""
         x = self.norm(x, f"{name}_norm") if self.batch_norm else x
         return layers.Activation(self.activation, name=f"{name}_{self.activation}")(x)
 
-    def conv(self, x, filters, size, name, padding="same", strides=1):
+    def conv(
+        self, x: Any, filters: int, size: int, name: str, padding: str = "same", strides: int = 1
+    ) -> Any:
         """A convolution and what follows it."""
         kernel = self.kernel(self.bias or not self.batch_norm)
         x = layers.Conv2D(filters, size, strides, padding=padding, name=name, **kernel)(x)
         return self.activated(x, name)
 
-    def dense(self, x, units, name, norm=True):
+    def dense(self, x: Any, units: int, name: str, norm: bool = True) -> Any:
         """A hidden dense layer and what follows it."""
         style = self if norm else dataclasses.replace(self, batch_norm=False)
         kernel = style.kernel(style.bias or not style.batch_norm)
         return style.activated(layers.Dense(units, name=name, **kernel)(x), name)
 
-    def dropped(self, x, name, rate=None):
+    def dropped(self, x: Any, name: str, rate: float | None = None) -> Any:
         """Dropout, where there is any."""
         rate = self.dropout if rate is None else rate
         return layers.Dropout(rate, name=name)(x) if rate else x
 
 
-def finished(name, image, features, classes, weights, style, inner=None):
+def finished(
+    name: str, image: Any, features: Any, classes: int, weights: Weights, style: Style
+) -> keras.Model:
     """The model: a head on what a network makes of an image, and the weights asked for.
 
     Args:
@@ -183,7 +186,6 @@ def finished(name, image, features, classes, weights, style, inner=None):
         classes: how many logits there are.
         weights: None or a path, see `recipes.zoo.pretrained.load`.
         style: how the head is made.
-        inner: what a file with another head has to know; by default all but the head.
 
     Returns:
         A `keras.Model`.
@@ -192,5 +194,4 @@ def finished(name, image, features, classes, weights, style, inner=None):
     precise = {"dtype": keras.config.floatx(), "name": "head"}
     head = layers.Dense(check_count("classes", classes), **precise, **style.kernel())
     model = keras.Model(image, head(features), name=name)
-    inner = features if inner is None else inner
-    return load(model, keras.Model(image, inner, name=f"{name}_inner"), weights)
+    return load(model, keras.Model(image, features, name=f"{name}_inner"), weights)

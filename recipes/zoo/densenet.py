@@ -1,26 +1,29 @@
 """DenseNet for CIFAR."""
 
+from typing import Any
+
+import keras
 from keras import layers
 
 from keras_iplt.errors import OptionError
 from keras_iplt.support.arguments import check_count
 
-from ..zoo.building_blocks import Style, finished, image_input
+from .building_blocks import Shape, Style, Weights, finished, image_input
 
 __all__ = ["densenet40"]
 
 
 def densenet40(
-    classes=10,
-    input_shape=(32, 32, 3),
-    weights=None,
-    depth=40,
-    growth=12,
-    first=16,
-    dropout=0.0,
-    l2=0.0,
-    initializer="he_normal",
-):
+    classes: int = 10,
+    input_shape: Shape = (32, 32, 3),
+    weights: Weights = None,
+    depth: int = 40,
+    growth: int = 12,
+    first: int = 16,
+    dropout: float = 0.0,
+    l2: float = 0.0,
+    initializer: Any = "he_normal",
+) -> keras.Model:
     """DenseNet-40 of growth 12 as Liu et al. have it: three dense blocks without bottlenecks.
 
     They have it in network slimming and in "Rethinking the value of network pruning".
@@ -65,10 +68,10 @@ def densenet40(
     return finished("densenet40", image, x, classes, weights, style)
 
 
-def _ready(x, filters, size, name, style):
+def _ready(x: Any, filters: int, size: int, name: str, style: Style) -> Any:
     """Batch norm and activation, then the convolution."""
     return _conv(style.activated(x, name), filters, size, name, style)
 
 
-def _conv(x, filters, size, name, style):
+def _conv(x: Any, filters: int, size: int, name: str, style: Style) -> Any:
     return layers.Conv2D(filters, size, padding="same", name=name, **style.kernel(False))(x)

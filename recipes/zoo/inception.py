@@ -1,8 +1,11 @@
 """GoogLeNet (InceptionV1) of Szegedy et al."""
 
+from typing import Any
+
+import keras
 from keras import layers
 
-from ..zoo.building_blocks import Style, finished, image_input
+from .building_blocks import Shape, Style, Weights, finished, image_input
 
 __all__ = ["googlenet"]
 
@@ -21,14 +24,14 @@ MODULES = {
 
 
 def googlenet(
-    classes=10,
-    input_shape=(224, 224, 3),
-    weights=None,
-    batch_norm=True,
-    dropout=0.4,
-    l2=0.0,
-    initializer="glorot_uniform",
-):
+    classes: int = 10,
+    input_shape: Shape = (224, 224, 3),
+    weights: Weights = None,
+    batch_norm: bool = True,
+    dropout: float = 0.4,
+    l2: float = 0.0,
+    initializer: Any = "glorot_uniform",
+) -> keras.Model:
     """GoogLeNet, or InceptionV1: nine modules of four branches.
 
     Without batch norm, as published, 6,998,552 parameters and 1.58e9 multiply-adds for 1,000
@@ -71,11 +74,11 @@ def googlenet(
     return finished("googlenet", image, style.dropped(x, "dropout"), classes, weights, style)
 
 
-def _pool(x, name):
+def _pool(x: Any, name: str) -> Any:
     return layers.MaxPooling2D(3, 2, padding="same", name=name)(x)
 
 
-def _module(x, filters, name, style):
+def _module(x: Any, filters: tuple[int, ...], name: str, style: Style) -> Any:
     """Four branches side by side."""
     one, before3, three, before5, five, pooled = filters
     pool = layers.MaxPooling2D(3, 1, padding="same", name=f"{name}_pool")(x)

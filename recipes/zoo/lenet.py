@@ -4,25 +4,28 @@ LeNet-300-100 and the LeNet-5 of Caffe are what pruning papers since Han et al. 
 does Sarkar et al., with batch norm, dropout and L2; the LeNet-5 of 1998 is LeCun et al.'s own.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import layers
 
 from keras_iplt.errors import OptionError
 
-from ..zoo.building_blocks import Style, check_counts, finished, image_input
+from .building_blocks import Shape, Style, Weights, check_counts, finished, image_input
 
 __all__ = ["lenet_5", "lenet_5_1998", "lenet_300_100", "mnist_cnn"]
 
 
 def lenet_300_100(
-    classes=10,
-    input_shape=(28, 28, 1),
-    weights=None,
-    batch_norm=False,
-    dropout=0.0,
-    l2=0.0,
-    initializer="glorot_uniform",
-):
+    classes: int = 10,
+    input_shape: Shape = (28, 28, 1),
+    weights: Weights = None,
+    batch_norm: bool = False,
+    dropout: float = 0.0,
+    l2: float = 0.0,
+    initializer: Any = "glorot_uniform",
+) -> keras.Model:
     """Two hidden layers of 300 and 100 units.
 
     266,610 parameters (Han et al.: 267 thousand) and 532,400 FLOPs without biases (532 thousand).
@@ -61,14 +64,14 @@ def lenet_300_100(
 
 
 def lenet_5(
-    classes=10,
-    input_shape=(28, 28, 1),
-    weights=None,
-    batch_norm=False,
-    dropout=0.0,
-    l2=0.0,
-    initializer="glorot_uniform",
-):
+    classes: int = 10,
+    input_shape: Shape = (28, 28, 1),
+    weights: Weights = None,
+    batch_norm: bool = False,
+    dropout: float = 0.0,
+    l2: float = 0.0,
+    initializer: Any = "glorot_uniform",
+) -> keras.Model:
     """The LeNet-5 of Caffe: 20 and 50 filters of 5 x 5 and 500 units.
 
     431,080 parameters (Han et al.: 431 thousand) and 4.586 M FLOPs without biases (4,586
@@ -103,15 +106,15 @@ def lenet_5(
 
 
 def lenet_5_1998(
-    classes=10,
-    input_shape=(28, 28, 1),
-    weights=None,
-    batch_norm=False,
-    dropout=0.0,
-    l2=0.0,
-    initializer="glorot_uniform",
-    activation="tanh",
-):
+    classes: int = 10,
+    input_shape: Shape = (28, 28, 1),
+    weights: Weights = None,
+    batch_norm: bool = False,
+    dropout: float = 0.0,
+    l2: float = 0.0,
+    initializer: Any = "glorot_uniform",
+    activation: str = "tanh",
+) -> keras.Model:
     """LeCun et al.'s LeNet-5 as it is built today: 6 and 16 filters of 5 x 5, 120 and 84 units.
 
     61,706 parameters. LeCun et al. publish 60,000. Their second convolution sees some of the maps
@@ -154,15 +157,15 @@ def lenet_5_1998(
 
 
 def mnist_cnn(
-    classes=10,
-    input_shape=(28, 28, 1),
-    weights=None,
-    filters=(16, 32, 64),
-    units=128,
-    batch_norm=False,
-    l2=0.0,
-    initializer="torch",
-):
+    classes: int = 10,
+    input_shape: Shape = (28, 28, 1),
+    weights: Weights = None,
+    filters: Sequence[int] = (16, 32, 64),
+    units: int = 128,
+    batch_norm: bool = False,
+    l2: float = 0.0,
+    initializer: Any = "torch",
+) -> keras.Model:
     """A plain CNN for MNIST, as in Table 1 of the IPLT paper.
 
     The paper says of its own that they "construct [it] randomly", and prints neither layers nor

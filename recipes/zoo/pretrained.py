@@ -3,6 +3,8 @@
 import os
 import pathlib
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -16,7 +18,10 @@ IMAGENET = (
 )  # fmt: skip
 
 
-def load(model, inner, weights, download=None):
+def load(
+    model: keras.Model, inner: keras.Model, weights: Any,
+    download: Callable[[], keras.Model] | None = None,
+) -> keras.Model:  # fmt: skip
     """Gives a new model its weights.
 
     A file may come from the very same network, or from one with another head, or none: then the
@@ -55,7 +60,7 @@ def load(model, inner, weights, download=None):
     return _load_file(model, inner, path)
 
 
-def _load_file(model, inner, path):
+def _load_file(model: keras.Model, inner: keras.Model, path: pathlib.Path) -> keras.Model:
     known = {id(variable) for variable in inner.weights}
     head = [variable for variable in model.weights if id(variable) not in known]
     fresh = [keras.ops.convert_to_numpy(variable) for variable in head]
@@ -74,13 +79,13 @@ def _load_file(model, inner, path):
     return model
 
 
-def _read(model, path):
+def _read(model: keras.Model, path: pathlib.Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of optimizers and of what else a file may hold
         model.load_weights(path)
 
 
-def _load_imagenet(model, download):
+def _load_imagenet(model: keras.Model, download: Callable[[], keras.Model] | None) -> keras.Model:
     if download is None:
         raise OptionError(
             f"weights: there are no ImageNet weights of {model.name!r}, only of "
@@ -110,11 +115,11 @@ def _load_imagenet(model, download):
     return model
 
 
-def _cache():
+def _cache() -> str:
     return os.environ.get("KERAS_HOME") or os.path.join("~", ".keras")
 
 
-def _reason(error):
+def _reason(error: Exception) -> str:
     """What went wrong, without the lists that Keras adds."""
     text = str(error)
     if "objects could not be loaded" in text and "\n\n" in text:

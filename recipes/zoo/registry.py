@@ -2,14 +2,19 @@
 
 import difflib
 import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
 
 from keras_iplt.errors import OptionError
 
-from ..zoo import applications, densenet, inception, lenet, resnet, vgg
+from . import applications, densenet, inception, lenet, resnet, vgg
+from .building_blocks import Shape, Weights
 
 __all__ = ["build", "names"]
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[..., keras.Model]] = {
     network.__name__: network
     for network in (
         lenet.lenet_300_100,
@@ -35,7 +40,7 @@ NETWORKS = {
 }
 
 
-def names():
+def names() -> list[str]:
     """The names that `build` knows.
 
     Returns:
@@ -49,7 +54,10 @@ def names():
     return list(NETWORKS)
 
 
-def build(name, input_shape=None, classes=10, weights=None, **options):
+def build(
+    name: str, input_shape: Shape | None = None, classes: int = 10, weights: Weights = None,
+    **options: Any,
+) -> keras.Model:  # fmt: skip
     """A network by its name.
 
     Args:
@@ -77,11 +85,11 @@ def build(name, input_shape=None, classes=10, weights=None, **options):
     return network(classes=classes, weights=weights, **options)
 
 
-def _plain(name):
+def _plain(name: Any) -> Any:
     return name.lower().replace("-", "_").replace(" ", "_") if isinstance(name, str) else name
 
 
-def _known(what, key, keys, received):
+def _known(what: str, key: Any, keys: Iterable[str], received: Any) -> str:
     """The key, if it is one of these; else an error with those that are like it."""
     if isinstance(key, str) and key in keys:
         return key

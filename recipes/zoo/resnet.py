@@ -1,25 +1,29 @@
 """The residual networks of He et al. for CIFAR."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import keras
 from keras import layers
 
 from keras_iplt.errors import OptionError
 from keras_iplt.support.arguments import check_count
 
-from ..zoo.building_blocks import Style, check_counts, finished, image_input
+from .building_blocks import Shape, Style, Weights, check_counts, finished, image_input
 
 __all__ = ["cifar_resnet", "resnet20", "resnet56", "resnet110"]
 
 
 def cifar_resnet(
-    classes=10,
-    input_shape=(32, 32, 3),
-    weights=None,
-    depth=20,
-    shortcut="A",
-    widths=(16, 32, 64),
-    l2=0.0,
-    initializer="he_normal",
-):
+    classes: int = 10,
+    input_shape: Shape = (32, 32, 3),
+    weights: Weights = None,
+    depth: int = 20,
+    shortcut: str = "A",
+    widths: Sequence[int] = (16, 32, 64),
+    l2: float = 0.0,
+    initializer: Any = "he_normal",
+) -> keras.Model:
     """A ResNet of basic blocks in three stages.
 
     Args:
@@ -46,13 +50,13 @@ def cifar_resnet(
 
 
 def resnet20(
-    classes=10,
-    input_shape=(32, 32, 3),
-    weights=None,
-    shortcut="A",
-    l2=0.0,
-    initializer="he_normal",
-):
+    classes: int = 10,
+    input_shape: Shape = (32, 32, 3),
+    weights: Weights = None,
+    shortcut: str = "A",
+    l2: float = 0.0,
+    initializer: Any = "he_normal",
+) -> keras.Model:
     """ResNet-20: 271,098 parameters (published: 0.27 M), 4.06e7 multiply-adds (published: 4.06e7).
 
     Args:
@@ -76,13 +80,13 @@ def resnet20(
 
 
 def resnet56(
-    classes=10,
-    input_shape=(32, 32, 3),
-    weights=None,
-    shortcut="A",
-    l2=0.0,
-    initializer="he_normal",
-):
+    classes: int = 10,
+    input_shape: Shape = (32, 32, 3),
+    weights: Weights = None,
+    shortcut: str = "A",
+    l2: float = 0.0,
+    initializer: Any = "he_normal",
+) -> keras.Model:
     """ResNet-56: 857,082 parameters (published: 0.85 M), 1.25e8 multiply-adds (published: 1.25e8).
 
     Args:
@@ -106,13 +110,13 @@ def resnet56(
 
 
 def resnet110(
-    classes=10,
-    input_shape=(32, 32, 3),
-    weights=None,
-    shortcut="A",
-    l2=0.0,
-    initializer="he_normal",
-):
+    classes: int = 10,
+    input_shape: Shape = (32, 32, 3),
+    weights: Weights = None,
+    shortcut: str = "A",
+    l2: float = 0.0,
+    initializer: Any = "he_normal",
+) -> keras.Model:
     """ResNet-110: 1,736,058 parameters (published: 1.7 M), 2.53e8 multiply-adds (as published).
 
     The 3.9e8 in Table 3 of the IPLT paper contradict its own pruned columns.
@@ -137,7 +141,10 @@ def resnet110(
                    initializer)  # fmt: skip
 
 
-def _resnet(name, classes, input_shape, weights, depth, shortcut, widths, l2, initializer):
+def _resnet(
+    name: str, classes: int, input_shape: Shape, weights: Weights, depth: int, shortcut: str,
+    widths: Sequence[int], l2: float, initializer: Any,
+) -> keras.Model:  # fmt: skip
     style = Style(True, bias=False, l2=l2, initializer=initializer)
     if check_count("depth", depth) < 8 or (depth - 2) % 6:
         raise OptionError(f"depth: expected 6n + 2, such as 20, 56 or 110, received: {depth!r}")
@@ -159,7 +166,7 @@ def _resnet(name, classes, input_shape, weights, depth, shortcut, widths, l2, in
     return finished(name, image, x, classes, weights, style)
 
 
-def _block(x, filters, strides, name, shortcut, style):
+def _block(x: Any, filters: int, strides: int, name: str, shortcut: str, style: Style) -> Any:
     """Two convolutions and a way around them."""
     y = x
     if strides > 1:
@@ -178,7 +185,7 @@ def _block(x, filters, strides, name, shortcut, style):
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-def _widened(x, filters, strides, name):
+def _widened(x: Any, filters: int, strides: int, name: str) -> Any:
     """Every other position, with channels of zeros on either side."""
     x = layers.AveragePooling2D(1, strides, name=f"{name}_shortcut")(x)
     new = filters - x.shape[-1]

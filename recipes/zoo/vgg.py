@@ -4,12 +4,14 @@ Layers are named as in `keras.applications`: `block1_conv1` … `block5_pool`.
 """
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers
 
-from ..zoo.building_blocks import Style, check_counts, finished, image_input
-from ..zoo.pretrained import load
+from .building_blocks import Shape, Style, Weights, check_counts, finished, image_input
+from .pretrained import load
 
 __all__ = ["vgg16", "vgg16_hubens", "vgg19", "vgg_lite"]
 
@@ -19,14 +21,14 @@ BLOCKS16, BLOCKS19, BLOCKS_LITE = (2, 2, 3, 3, 3), (2, 2, 4, 4, 4), (2, 2, 4)
 
 
 def vgg16(
-    classes=10,
-    input_shape=(32, 32, 3),
-    weights=None,
-    filters=VGG16,
-    dropout=0.0,
-    l2=0.0,
-    initializer="torch",
-):
+    classes: int = 10,
+    input_shape: Shape = (32, 32, 3),
+    weights: Weights = None,
+    filters: Sequence[int] = VGG16,
+    dropout: float = 0.0,
+    l2: float = 0.0,
+    initializer: Any = "torch",
+) -> keras.Model:
     """VGG-16 for CIFAR as in the IPLT paper: 13 convolutions with batch norm and one dense layer.
 
     14,736,714 parameters, moving statistics included, which is the paper's 58.9 MB; 3.13e8
@@ -59,14 +61,14 @@ def vgg16(
 
 
 def vgg16_hubens(
-    classes=10,
-    input_shape=(32, 32, 3),
-    weights=None,
-    filters=VGG16,
-    units=512,
-    l2=0.0,
-    initializer="glorot_uniform",
-):
+    classes: int = 10,
+    input_shape: Shape = (32, 32, 3),
+    weights: Weights = None,
+    filters: Sequence[int] = VGG16,
+    units: int = 512,
+    l2: float = 0.0,
+    initializer: Any = "glorot_uniform",
+) -> keras.Model:
     """VGG-16 as in Hubens et al.: no batch norm, global average pooling and two dense layers.
 
     14,982,474 parameters and 627.4816 M FLOPs for 32 x 32 images of 10 classes, 30,720.985 M for
@@ -102,14 +104,14 @@ def vgg16_hubens(
 
 
 def vgg19(
-    classes=10,
-    input_shape=(32, 32, 3),
-    weights=None,
-    filters=VGG19,
-    dropout=0.0,
-    l2=0.0,
-    initializer="he_normal",
-):
+    classes: int = 10,
+    input_shape: Shape = (32, 32, 3),
+    weights: Weights = None,
+    filters: Sequence[int] = VGG19,
+    dropout: float = 0.0,
+    l2: float = 0.0,
+    initializer: Any = "he_normal",
+) -> keras.Model:
     """VGG-19 for CIFAR as Liu et al. have it, in two papers.
 
     Those are network slimming, and "Rethinking the value of network pruning": 16 convolutions with
@@ -143,15 +145,15 @@ def vgg19(
 
 
 def vgg_lite(
-    classes=10,
-    input_shape=(32, 32, 3),
-    weights=None,
-    filters=(64, 64, 128, 128, 256, 256, 256, 256),
-    units=512,
-    dropout=0.3,
-    l2=5e-4,
-    initializer="glorot_uniform",
-):
+    classes: int = 10,
+    input_shape: Shape = (32, 32, 3),
+    weights: Weights = None,
+    filters: Sequence[int] = (64, 64, 128, 128, 256, 256, 256, 256),
+    units: int = 512,
+    dropout: float = 0.3,
+    l2: float = 5e-4,
+    initializer: Any = "glorot_uniform",
+) -> keras.Model:
     """A reconstruction of the VGG-Lite of Sarkar et al., of which the figure is missing.
 
     The text says: "adapted from the standard VGG-19 model and VGG-like", for 28 x 28 images of
@@ -191,7 +193,10 @@ def vgg_lite(
     )  # fmt: skip
 
 
-def _blocks(x, filters, blocks, style, last_pool=True, drop=False):
+def _blocks(
+    x: Any, filters: Sequence[int], blocks: Sequence[int], style: Style, last_pool: bool = True,
+    drop: bool = False,
+) -> Any:  # fmt: skip
     """Blocks of convolutions of 3 x 3, with pooling behind each."""
     counts = iter(check_counts("filters", filters, sum(blocks)))
     for block, size in enumerate(blocks, start=1):
@@ -205,7 +210,7 @@ def _blocks(x, filters, blocks, style, last_pool=True, drop=False):
     return x
 
 
-def _imagenet():
+def _imagenet() -> keras.Model:
     return keras.applications.VGG16(
         include_top=False, weights="imagenet", input_shape=(224, 224, 3)
     )  # fmt: skip
