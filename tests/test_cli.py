@@ -24,9 +24,11 @@ from support.training import BACKEND
 import keras_iplt as iplt
 from keras_iplt import criteria
 from keras_iplt.exporting import formats
+from keras_iplt.support.text import printable
 from keras_iplt_cli import loading, main, options, talk
 from keras_iplt_cli.commands import export
 from keras_iplt_cli.commands.recipe import RECIPES
+from keras_iplt_cli.lines import escaped
 from keras_iplt_cli.work.models import compiled
 
 pytestmark = pytest.mark.slow
@@ -391,6 +393,8 @@ def test_what_is_known_without_the_library():
     """Is what the library knows."""
     assert sorted(options.CRITERIA) == sorted(criteria._NAMED)
     assert (export.FORMATS, export.PRECISIONS) == (formats.FORMATS, formats.PRECISIONS)
+    for name in (HOSTILE, "größe", "a b", "\ud800"):
+        assert escaped(name, keep="") == printable(name)
 
 
 def test_an_old_file_is_converted_by_the_line_that_the_error_gives(here, call):

@@ -13,7 +13,6 @@ pytestmark = pytest.mark.slow
 
 pytest.importorskip("sklearn")
 incremental_weights = pytest.importorskip("keras_iplt_recipes.incremental_weights")
-from keras_iplt_recipes.common.command import parsed  # noqa: E402
 from keras_iplt_recipes.common.hardware import Hardware  # noqa: E402
 from keras_iplt_recipes.common.study import Place  # noqa: E402
 from keras_iplt_recipes.common.training import Workbench, percent  # noqa: E402
@@ -23,7 +22,7 @@ SHAPE = {"batch_norm": True, "dropout": 0.2, "l2": 1e-4}
 
 
 def options(**own):
-    return types.SimpleNamespace(**vars(parsed(incremental_weights.parser(), [])) | own)
+    return types.SimpleNamespace(**vars(incremental_weights.parser().parsed([])) | own)
 
 
 def run(test, train=99.0, seconds=10.0, sparsity=(0.0, 0.9), **own):

@@ -403,9 +403,9 @@ def test_a_page(tmp_path, capsys):
 
 def test_options_come_from_presets():
     def options(*words):
-        parser = command.command_parser("some", "What it does.", None, (3, 3), (1, 1))
+        parser = command.RecipeParser("some", "What it does.", None, (3, 3), (1, 1))
         parser.option("--epochs", int, 9, 2, "how many")
-        return command.parsed(parser, words)
+        return parser.parsed(words)
 
     full, quick, own = options(), options("--quick"), options("--quick", "--epochs", "5")
     assert (full.epochs, quick.epochs, own.epochs) == (9, 2, 5)
@@ -447,9 +447,7 @@ def test_mistakes_in_a_recipe_are_not_hidden():
 @pytest.mark.parametrize("number", ["0", "-1", "x", "1.5"])
 def test_counts_are_positive(number, capsys):
     with pytest.raises(SystemExit):
-        command.command_parser("some", "What.", None, (1, 1), (1, 1)).parse_args(
-            ["--seeds", number]
-        )
+        command.RecipeParser("some", "What.", None, (1, 1), (1, 1)).parsed(["--seeds", number])
     assert "--seeds" in capsys.readouterr().err
 
 

@@ -14,7 +14,8 @@ from keras import layers
 from support.law import randomize
 
 import keras_iplt as iplt
-from keras_iplt.reporting import page, report, surroundings
+from keras_iplt.reporting import page, report
+from keras_iplt.support.versions import versions
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 HOSTILE = "<script>alert('&\"')</script>"
@@ -300,6 +301,6 @@ def test_without_matplotlib(tmp_path, monkeypatch):
 
 def test_versions():
     """What is loaded says itself which version it is."""
-    found = surroundings.versions()
+    found = versions()
     assert found["keras_iplt"] == iplt.__version__ and found["Keras"] == keras.__version__
     assert found["backend"] == keras.backend.backend() and found["NumPy"] == np.__version__

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import re
 import tempfile
 import warnings
 import zipfile
@@ -10,14 +9,13 @@ import zipfile
 import keras
 
 from keras_iplt.errors import ModelError
+from keras_iplt.support.text import reason_of
 from keras_iplt_cli.loading.archive import CONFIG, WEIGHTS, unpack
 from keras_iplt_cli.loading.config import check_config, read_config
 from keras_iplt_cli.loading.hdf5 import check_weights
 from keras_iplt_cli.loading.sizes import check_sizes
 
 __all__ = ["load_model"]
-
-_COLOURS = re.compile(r"\x1b\[\d+m")  # Keras writes the reason in bold
 
 
 def load_model(
@@ -76,18 +74,5 @@ def _loaded(path: pathlib.Path, copy: pathlib.Path, unsafe: bool, compile: bool)
         raise ModelError(f"{path}: it needs more memory than there is") from error
     except Exception as error:  # whatever a layer's own code raises
         raise ModelError(
-            f"{path}: Keras {keras.__version__} cannot build this model: {_reason(error)}"
+            f"{path}: Keras {keras.__version__} cannot build this model: {reason_of(error)}"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    """What Keras says, without the listing of whole configs that it likes to add."""
-    text = _COLOURS.sub("", str(error))
-    if "objects could not be loaded" in text and "\n\n" in text:
-        return "the weights do not fit its layers: " + text.split("\n\n")[1].strip()
-    if "Exception encountered: " in text:
-        text = text.rpartition("Exception encountered: ")[2]
-    for mark in ("Full object config", "\n\nconfig=", "Full config:"):
-        text = text.partition(mark)[0]
-    text = " ".join(text.split())
-    return text if len(text) <= 400 else f"{text[:400]} …"

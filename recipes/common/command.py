@@ -8,10 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-__all__ = [
-    "NETWORKS", "RecipeParser", "add_data", "command_parser", "data_settings", "failing_in_a_line",
-    "parsed", "positive", "share",
-]  # fmt: skip
+__all__ = ["NETWORKS", "RecipeParser", "data_settings", "failing_in_a_line", "positive", "share"]
 
 # The networks of the zoo, known here so that a mistyped one is found out at once.
 NETWORKS = (
@@ -22,11 +19,45 @@ NETWORKS = (
 
 
 class RecipeParser(argparse.ArgumentParser):
-    """A parser whose options have one value where they are not given, and another with --quick."""
+    """A parser with the options of all recipes.
 
-    def __init__(self, **how: Any) -> None:
-        super().__init__(allow_abbrev=False, **how)
+    Options have one value where they are not given, and another with --quick.
+
+    Args:
+        name, doc: the name of the recipe and its documentation.
+        prog: what the command is called in its help.
+        seeds, batch: how many seeds, and examples in a batch: in full, and with --quick.
+    """
+
+    def __init__(
+        self, name: str, doc: str | None, prog: str | None, seeds: tuple[int, int],
+        batch: tuple[int, int],
+    ) -> None:  # fmt: skip
+        super().__init__(
+            prog=prog or f"python -m recipes.{name}", description=doc, allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        self.set_defaults(recipe=name)
         self.quick: dict[str, Any] = {"eager": True}
+        add: Any = self.add_argument
+        add("--quick", action="store_true", help="everything, small, in seconds: see above")
+        add("--out", type=pathlib.Path, metavar="DIR",
+            help=f"where results go (saved_models/{name}; -quick)")  # fmt: skip
+        self.option("--seeds", positive, *seeds, "how many seeds, from 0")
+        self.option("--batch", positive, *batch, "examples in a batch")
+        add = self.add_argument_group("data sets of TensorFlow Datasets").add_argument
+        add("--data-dir", metavar="DIR", help="where they are prepared")
+        add("--download", action="store_true", help="download what is not there")
+        add = self.add_argument_group("the machine").add_argument
+        add("--precision", choices=("float32", "mixed_float16", "mixed_bfloat16"),
+            default="float32", help="dtypes (float32)")  # fmt: skip
+        add("--xla", action="store_true", help="compile TensorFlow's steps with XLA")
+        add("--eager", action="store_true",
+            help="do not compile steps: faster for a handful of batches")  # fmt: skip
+        add("--devices", type=positive, default=1, metavar="N", help="spread each batch over N "
+            "devices (MirroredStrategy; DataParallel on JAX)")  # fmt: skip
+        add("--workers", type=positive, default=1, metavar="N",
+            help="runs at a time, by Ray: pip install 'keras-iplt[sweep]'")  # fmt: skip
 
     def option(
         self, flag: str, kind: Any, full: Any, quick: Any, what: str | None, **how: Any
@@ -39,86 +70,44 @@ class RecipeParser(argparse.ArgumentParser):
         if quick is not None:
             self.quick[name] = quick
 
+    def data(self, prefix: str, what: str, full: Any, quick: tuple[Any, int, int]) -> None:
+        """Adds options that say what to train on: --data, --take and --take-test.
 
-def command_parser(
-    name: str, doc: str | None, prog: str | None, seeds: tuple[int, int], batch: tuple[int, int]
-) -> RecipeParser:
-    """A parser with the options of all recipes.
+        With a prefix they are --mnist, --mnist-take and --mnist-take-test, say. Data that are a
+        list in full can be several; with --quick they come with numbers of examples.
+        """
+        add, stem = self.option, f"--{prefix}-" if prefix else "--"
+        data, take, take_test = quick
+        add(f"--{prefix or 'data'}", None, full, data, f"{what}: a name, an .npz file or a folder",
+            metavar="DATA", nargs="+" if isinstance(full, list) else None)  # fmt: skip
+        add(f"{stem}take", positive, None, take, "train on no more than N examples of it",
+            metavar="N")  # fmt: skip
+        add(f"{stem}take-test", positive, None, take_test, "test on no more than N", metavar="N")
 
-    Args:
-        name, doc: the name of the recipe and its documentation.
-        prog: what the command is called in its help.
-        seeds, batch: how many seeds, and examples in a batch: in full, and with --quick.
-    """
-    parser = RecipeParser(
-        prog=prog or f"python -m recipes.{name}", description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.set_defaults(recipe=name)
-    parser.add_argument("--quick", action="store_true",
-                        help="everything, small, in seconds: see above")  # fmt: skip
-    parser.add_argument("--out", type=pathlib.Path, metavar="DIR",
-                        help=f"where results go (saved_models/{name}; -quick)")  # fmt: skip
-    parser.option("--seeds", positive, *seeds, "how many seeds, from 0")
-    parser.option("--batch", positive, *batch, "examples in a batch")
-    group = parser.add_argument_group("data sets of TensorFlow Datasets")
-    group.add_argument("--data-dir", metavar="DIR", help="where they are prepared")
-    group.add_argument("--download", action="store_true", help="download what is not there")
-    group = parser.add_argument_group("the machine")
-    group.add_argument("--precision", default="float32",
-                       choices=("float32", "mixed_float16", "mixed_bfloat16"),
-                       help="dtypes (float32)")  # fmt: skip
-    group.add_argument("--xla", action="store_true", help="compile TensorFlow's steps with XLA")
-    group.add_argument("--eager", action="store_true",
-                       help="do not compile steps: faster for a handful of batches")  # fmt: skip
-    group.add_argument("--devices", type=positive, default=1, metavar="N",
-                       help="spread each batch over N devices (MirroredStrategy; DataParallel on "
-                       "JAX)")  # fmt: skip
-    group.add_argument("--workers", type=positive, default=1, metavar="N",
-                       help="runs at a time, by Ray: pip install 'keras-iplt[sweep]'")  # fmt: skip
-    return parser
+    def parsed(self, arguments: Sequence[Any] | None) -> argparse.Namespace:
+        """Reads a command, by default that of this process.
 
-
-def add_data(
-    parser: RecipeParser, prefix: str, what: str, full: Any, quick: tuple[Any, int, int]
-) -> None:
-    """Options that say what to train on: --data, --take and --take-test.
-
-    With a prefix they are --mnist, --mnist-take and --mnist-take-test, say. Data that are a list in
-    full can be several; with --quick they come with numbers of examples.
-    """
-    add, stem = parser.option, f"--{prefix}-" if prefix else "--"
-    data, take, take_test = quick
-    add(f"--{prefix or 'data'}", None, full, data, f"{what}: a name, an .npz file or a folder",
-        metavar="DATA", nargs="+" if isinstance(full, list) else None)  # fmt: skip
-    add(f"{stem}take", positive, None, take, "train on no more than N examples of it", metavar="N")
-    add(f"{stem}take-test", positive, None, take_test, "test on no more than N", metavar="N")
+        Returns:
+            The options, with the `command` itself among them.
+        """
+        arguments = sys.argv[1:] if arguments is None else [str(word) for word in arguments]
+        options = self.parse_args(arguments)
+        if options.quick:
+            self.set_defaults(**self.quick)
+            options = self.parse_args(arguments)
+        if options.out is None:
+            options.out = pathlib.Path(f"saved_models/{options.recipe}{'-quick' * options.quick}")
+        options.command = shlex.join(["python", "-m", f"recipes.{options.recipe}", *arguments])
+        return options
 
 
 def data_settings(options: argparse.Namespace, prefix: str = "") -> dict[str, Any]:
-    """What `add_data` with the same prefix asked for, as settings of a run."""
+    """What `RecipeParser.data` with the same prefix asked for, as settings of a run."""
     stem = f"{prefix}_" if prefix else ""
     return {
         "source": getattr(options, prefix or "data"), "take": getattr(options, f"{stem}take"),
         "take_test": getattr(options, f"{stem}take_test"),
     }  # fmt: skip
-
-
-def parsed(parser: RecipeParser, arguments: Sequence[Any] | None) -> argparse.Namespace:
-    """Reads a command, by default that of this process.
-
-    Returns:
-        The options, with the `command` itself among them.
-    """
-    arguments = sys.argv[1:] if arguments is None else [str(word) for word in arguments]
-    options = parser.parse_args(arguments)
-    if options.quick:
-        parser.set_defaults(**parser.quick)
-        options = parser.parse_args(arguments)
-    if options.out is None:
-        options.out = pathlib.Path(f"saved_models/{options.recipe}{'-quick' * options.quick}")
-    options.command = shlex.join(["python", "-m", f"recipes.{options.recipe}", *arguments])
-    return options
 
 
 @contextlib.contextmanager

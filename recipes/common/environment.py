@@ -1,7 +1,6 @@
 """Versions and the machine: what figures depend on."""
 
 import contextlib
-import importlib.metadata
 import os
 import pathlib
 import platform
@@ -9,22 +8,14 @@ import sys
 
 import keras
 
-import keras_iplt as iplt
+from keras_iplt.support.versions import versions
 
 __all__ = ["environment"]
 
 
 def environment() -> dict[str, str]:
     """Names and versions of what had a part in a result, and the machine."""
-    found = {
-        "keras_iplt": iplt.__version__, "Python": platform.python_version(),
-        "Keras": keras.__version__, "backend": keras.backend.backend(),
-    }  # fmt: skip
-    for name in ("TensorFlow", "JAX", "PyTorch", "NumPy", "matplotlib"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version({"PyTorch": "torch"}.get(name, name))
-    machine = f"{_processor()}, {os.cpu_count()} cores{_gpus()}"
-    return found | {"platform": platform.platform(), "machine": machine}
+    return versions() | {"machine": f"{_processor()}, {os.cpu_count()} cores{_gpus()}"}
 
 
 def _processor() -> str:

@@ -33,15 +33,7 @@ is too little to learn anything: it shows that all of it runs.
 from collections.abc import Sequence
 from typing import Any
 
-from ..common.command import (
-    RecipeParser,
-    add_data,
-    command_parser,
-    failing_in_a_line,
-    parsed,
-    positive,
-    share,
-)
+from ..common.command import RecipeParser, failing_in_a_line, positive, share
 
 __all__ = ["main"]
 
@@ -50,7 +42,7 @@ NETWORKS = ("LeNet-300-100", "LeNet-5", "VGG-Lite")
 
 def main(arguments: Sequence[Any] | None = None, prog: str | None = None) -> dict[str, Any]:
     """Does what a command says; help is given, and mistakes are found, without Keras."""
-    options = parsed(parser(prog), arguments)
+    options = parser(prog).parsed(arguments)
     with failing_in_a_line(options.out):
         from .tables import reproduce
 
@@ -59,12 +51,12 @@ def main(arguments: Sequence[Any] | None = None, prog: str | None = None) -> dic
 
 def parser(prog: str | None = None) -> RecipeParser:
     """What the command takes: in full, and with --quick."""
-    parser = command_parser("incremental_weights", __doc__, prog, seeds=(3, 1), batch=(128, 16))
+    parser = RecipeParser("incremental_weights", __doc__, prog, seeds=(3, 1), batch=(128, 16))
     add, numbers = parser.option, [1, 2, 3, 4, 5]
     add("--tables", int, numbers, None, "which (all)", nargs="+", choices=tuple(numbers))
     add("--only", None, None, None, "train these networks only", nargs="+", choices=NETWORKS)
     for data, what in (("mnist", "s I and II"), ("cifar10", " III"), ("cifar100", " IV")):
-        add_data(parser, data, f"the data of Table{what}", data, ("digits", 16, 16))
+        parser.data(data, f"the data of Table{what}", data, ("digits", 16, 16))
     for data, size in (("mnist", 16), ("cifar", 8)):
         add(f"--{data}-size", positive, None, size, "what its images are resized to")
     add("--augment", None, None, None, "of training images (none)",

@@ -22,22 +22,14 @@ three epochs, which is too little to learn anything: it shows that all of it run
 from collections.abc import Sequence
 from typing import Any
 
-from ..common.command import (
-    RecipeParser,
-    add_data,
-    command_parser,
-    failing_in_a_line,
-    parsed,
-    positive,
-    share,
-)
+from ..common.command import RecipeParser, failing_in_a_line, positive, share
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[Any] | None = None, prog: str | None = None) -> dict[str, Any]:
     """Does what a command says; help is given, and mistakes are found, without Keras."""
-    options = parsed(parser(prog), arguments)
+    options = parser(prog).parsed(arguments)
     with failing_in_a_line(options.out):
         from .tables import reproduce
 
@@ -46,12 +38,12 @@ def main(arguments: Sequence[Any] | None = None, prog: str | None = None) -> dic
 
 def parser(prog: str | None = None) -> RecipeParser:
     """What the command takes: in full, and with --quick."""
-    parser = command_parser("iplt", __doc__, prog, seeds=(3, 1), batch=(128, 16))
+    parser = RecipeParser("iplt", __doc__, prog, seeds=(3, 1), batch=(128, 16))
     add = parser.option
     add("--tables", int, [1, 2, 3], None, "which (all)", nargs="+", choices=(1, 2, 3))
     add("--step", share, 0.1, 0.35, "IPLT's step (0.1)")
-    add_data(parser, "mnist", "the data of Table 1", "mnist", ("digits", 160, 100))
-    add_data(parser, "cifar", "the data of Tables 2 and 3", "cifar10", ("digits", 32, 50))
+    parser.data("mnist", "the data of Table 1", "mnist", ("digits", 160, 100))
+    parser.data("cifar", "the data of Tables 2 and 3", "cifar10", ("digits", 32, 50))
     add("--cifar-size", positive, None, 32, "what its images are resized to")
     add("--scaling", None, "torch", "scale", "of Tables 2 and 3: see recipes.data",
         choices=("scale", "torch"))  # fmt: skip

@@ -29,15 +29,7 @@ pruned; pre-trained on the same digits. All of the arithmetic.
 from collections.abc import Sequence
 from typing import Any
 
-from ..common.command import (
-    RecipeParser,
-    add_data,
-    command_parser,
-    failing_in_a_line,
-    parsed,
-    positive,
-    share,
-)
+from ..common.command import RecipeParser, failing_in_a_line, positive, share
 
 __all__ = ["main"]
 
@@ -47,7 +39,7 @@ DATA = ["cifar10", "cifar100", "svhn_cropped", "caltech101"]
 
 def main(arguments: Sequence[Any] | None = None, prog: str | None = None) -> dict[str, Any]:
     """Does what a command says; help is given, and mistakes are found, without Keras."""
-    options = parsed(parser(prog), arguments)
+    options = parser(prog).parsed(arguments)
     with failing_in_a_line(options.out):
         from .tables import reproduce
 
@@ -56,10 +48,10 @@ def main(arguments: Sequence[Any] | None = None, prog: str | None = None) -> dic
 
 def parser(prog: str | None = None) -> RecipeParser:
     """What the command takes: in full, and with --quick."""
-    parser = command_parser("pretraining", __doc__, prog, seeds=(1, 1), batch=(128, 16))
+    parser = RecipeParser("pretraining", __doc__, prog, seeds=(1, 1), batch=(128, 16))
     add, ratios = parser.option, [0.1 * i for i in range(1, 10)]
     add("--networks", None, NETWORKS, NETWORKS[:1], "which (both)", nargs="+", choices=NETWORKS)
-    add_data(parser, "", "the data", DATA, (["digits"], 32, 16))
+    parser.data("", "the data", DATA, (["digits"], 32, 16))
     add("--size", positive, None, 32, "what images are resized to")
     add("--validation", share, 0.1, None, "the share of the training images to judge by (0.1)")
     add("--weights", None, None, None, "of Network-A: a file, or imagenet, the default",

@@ -45,15 +45,7 @@ learn anything: it shows that all of it runs.
 from collections.abc import Sequence
 from typing import Any
 
-from ..common.command import (
-    RecipeParser,
-    add_data,
-    command_parser,
-    failing_in_a_line,
-    parsed,
-    positive,
-    share,
-)
+from ..common.command import RecipeParser, failing_in_a_line, positive, share
 from .names import METHODS, method, network
 
 __all__ = ["main"]
@@ -61,7 +53,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[Any] | None = None, prog: str | None = None) -> dict[str, Any]:
     """Does what a command says; help is given, and mistakes are found, without Keras."""
-    options = parsed(parser(prog), arguments)
+    options = parser(prog).parsed(arguments)
     with failing_in_a_line(options.out):
         from .tables import reproduce
 
@@ -70,7 +62,7 @@ def main(arguments: Sequence[Any] | None = None, prog: str | None = None) -> dic
 
 def parser(prog: str | None = None) -> RecipeParser:
     """What the command takes: in full, and with --quick."""
-    parser = command_parser("rethinking", __doc__, prog, seeds=(3, 1), batch=(64, 16))
+    parser = RecipeParser("rethinking", __doc__, prog, seeds=(3, 1), batch=(64, 16))
     add = parser.option
     add("--networks", network, ["vgg19", "resnet56", "densenet40"], ["resnet8"], "of the zoo; "
         "resnet<depth>, densenet<depth> (vgg19 resnet56 densenet40)", nargs="+",
@@ -78,7 +70,7 @@ def parser(prog: str | None = None) -> RecipeParser:
     add("--methods", method, list(METHODS), None, f"of {', '.join(METHODS)} (all)", nargs="+",
         metavar="METHOD")  # fmt: skip
     add("--width", float, 1.0, 0.5, "the share of the networks' filters to begin with (1)")
-    add_data(parser, "", "the data", "cifar10", ("digits", 16, 16))
+    parser.data("", "the data", "cifar10", ("digits", 16, 16))
     add("--size", positive, None, None, "what images are resized to")
     add("--scaling", None, "torch", "scale", "see recipes.data", choices=("scale", "torch"))
     add("--augment", None, "usual", None, "see recipes.data",

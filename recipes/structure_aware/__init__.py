@@ -40,16 +40,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from ..common.command import (
-    NETWORKS,
-    RecipeParser,
-    add_data,
-    command_parser,
-    failing_in_a_line,
-    parsed,
-    positive,
-    share,
-)
+from ..common.command import NETWORKS, RecipeParser, failing_in_a_line, positive, share
 
 __all__ = ["main"]
 
@@ -58,7 +49,7 @@ FIGURES = (3, 4, 5, 6, 7, 9, 10, 11)
 
 def main(arguments: Sequence[Any] | None = None, prog: str | None = None) -> dict[str, Any]:
     """Does what a command says; help is given, and mistakes are found, without Keras."""
-    options = parsed(parser(prog), arguments)
+    options = parser(prog).parsed(arguments)
     with failing_in_a_line(options.out):
         from .results import reproduce
 
@@ -67,9 +58,9 @@ def main(arguments: Sequence[Any] | None = None, prog: str | None = None) -> dic
 
 def parser(prog: str | None = None) -> RecipeParser:
     """What the command takes: in full, and with --quick."""
-    parser = command_parser("structure_aware", __doc__, prog, seeds=(1, 1), batch=(32, 16))
+    parser = RecipeParser("structure_aware", __doc__, prog, seeds=(1, 1), batch=(32, 16))
     add, small = parser.option, ["cifar_resnet"]
-    add_data(parser, "", "the data", "imagenet2012", ("digits", 32, 16))
+    parser.data("", "the data", "imagenet2012", ("digits", 32, 16))
     add("--size", positive, None, None, "what images are resized to (299 for inception_v3, 224 for "
         "others that are made for ImageNet, what a --model takes)")  # fmt: skip
     add("--scaling", None, None, "scale", "see recipes.data (what ImageNet's weights of the "

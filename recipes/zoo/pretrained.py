@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_iplt.errors import OptionError, WeightsError
+from keras_iplt.support.text import reason_of
 
 __all__ = ["IMAGENET", "load"]
 
@@ -69,7 +70,7 @@ def _load_file(model: keras.Model, inner: keras.Model, path: pathlib.Path) -> ke
     except Exception as error:  # of Keras, h5py or zipfile: a file may be anything
         raise WeightsError(
             f"weights: {str(path)!r} does not fit {model.name!r} with inputs of shape "
-            f"{model.input_shape[1:]}: {_reason(error)}"
+            f"{model.input_shape[1:]}: {reason_of(error)}"
         ) from error
     try:
         _read(model, path)
@@ -98,8 +99,8 @@ def _load_imagenet(model: keras.Model, download: Callable[[], keras.Model] | Non
     except Exception as error:  # Keras raises a bare Exception offline
         raise WeightsError(
             f"the ImageNet weights of {model.name!r} are not in Keras's cache (models/ in "
-            f"{_cache()}) and cannot be downloaded: {_reason(error)}. Fetch the file on a machine "
-            "with a network, and put it there or give its path as weights="
+            f"{_cache()}) and cannot be downloaded: {reason_of(error)}. Fetch the file on a "
+            "machine with a network, and put it there or give its path as weights="
         ) from error
     theirs, ours = ([x for x in m.layers if x.weights] for m in (pretrained, model))
     for layer, own in zip(theirs, ours, strict=False):  # ours may have a head more
@@ -117,12 +118,3 @@ def _load_imagenet(model: keras.Model, download: Callable[[], keras.Model] | Non
 
 def _cache() -> str:
     return os.environ.get("KERAS_HOME") or os.path.join("~", ".keras")
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, without the lists that Keras adds."""
-    text = str(error)
-    if "objects could not be loaded" in text and "\n\n" in text:
-        text = text.split("\n\n")[1]
-    text = " ".join(text.split()).rstrip(".")
-    return (text if len(text) <= 300 else f"{text[:300]} …") or type(error).__name__
