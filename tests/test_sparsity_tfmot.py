@@ -13,7 +13,6 @@ import pytest
 from keras import layers, ops
 
 from keras_iplt.errors import ModelError, OptionError, WeightsError
-from keras_iplt.sparsity.tfmot_api import pruning_utils
 from keras_iplt.sparsity.tfmot_api.prunable_layer import PrunableLayer
 from keras_iplt.sparsity.tfmot_api.prune import prune_low_magnitude, prune_scope, strip_pruning
 from keras_iplt.sparsity.tfmot_api.prune_registry import PruneRegistry, prunable_weights
@@ -327,11 +326,10 @@ def test_every_layer_of_keras_is_known_or_left_out_on_purpose():
 # -- masks --
 
 
-def pruning(weight, schedule, *options):
-    variables = [
-        (keras.Variable(weight), keras.Variable(np.ones_like(weight)), keras.Variable(0.0))
-    ]
-    return Pruning(lambda: 1, variables, schedule, *(options or ((1, 1), "AVG"))), *variables[0]
+def masked(value, sparsity, *options):
+    """The mask for an array, and the threshold."""
+    ((threshold, mask),) = Pruning([keras.Variable(value)], *options).masks(sparsity)
+    return mask, threshold
 
 
 @any_backend
@@ -343,14 +341,11 @@ def test_as_many_weights_are_masked_as_tfmot_masks():
         value = random.permutation(np.arange(1, n + 1)).astype("float32") * random.choice(
             [-1, 1], n
         )
-        impl, _, mask, threshold = pruning(value, lambda step, s=sparsity: (True, s))
-        impl.conditional_mask_update()
+        mask, threshold = masked(value, sparsity)
         kept = max(int(np.rint(np.float32(n) * (1 - np.float32(sparsity)))), 1)
-        assert numbers(mask).sum() == kept and numbers(threshold) == n - kept + 1
-    impl, weight, mask, _ = pruning(np.array([2, -2, 2, 1], "float32"), lambda step: (True, 0.5))
-    impl.conditional_mask_update()
-    impl.weight_mask_op()
-    assert numbers(weight).tolist() == [2, -2, 2, 0]
+        assert mask.sum() == kept and threshold == n - kept + 1
+    mask, _ = masked(np.array([2, -2, 2, 1], "float32"), 0.5)
+    assert mask.tolist() == [True, True, True, False]
 
 
 @any_backend
@@ -359,8 +354,7 @@ def test_as_many_weights_are_masked_as_tfmot_masks():
 def test_blocks_go_together(block, pooling):
     """Those with the smallest mean or largest magnitude, the smaller ones at the edges too."""
     value = np.random.default_rng(0).normal(size=(7, 9)).astype("float32")
-    impl, _, mask, threshold = pruning(value, lambda step: (True, 0.5), block, pooling)
-    impl.conditional_mask_update()
+    mask, threshold = masked(value, 0.5, block, pooling)
     pooled = {
         (i, j): getattr(np, {"AVG": "mean", "MAX": "max"}[pooling])(
             np.abs(value[i : i + block[0], j : j + block[1]])
@@ -372,40 +366,36 @@ def test_blocks_go_together(block, pooling):
     expected = np.zeros((7, 9))
     for i, j in kept:
         expected[i : i + block[0], j : j + block[1]] = 1
-    assert (numbers(mask) == expected).all()
-    assert float(numbers(threshold)) == pytest.approx(min(pooled[one] for one in kept), rel=1e-6)
+    assert (mask == expected).all()
+    assert float(threshold) == pytest.approx(min(pooled[one] for one in kept), rel=1e-6)
     with pytest.raises(
         OptionError, match=r"block_size: expected \(1, 1\) for weights that are not"
     ):
-        pruning(value[None], EVERY, block, pooling)
+        masked(value[None], 0.5, block, pooling)
 
 
-def test_masks_of_tensorflow_variables():
-    """Variables that are not Keras's work too, and so do steps and answers that are tensors."""
-    if BACKEND != "tensorflow":
-        pytest.skip("for the TensorFlow backend")
-    import tensorflow as tf
-
-    weight = tf.Variable(np.linspace(1.0, 100.0, 100))
-    mask, threshold = tf.Variable(tf.ones_like(weight)), tf.Variable(0.0, dtype="float64")
-    step, shares = tf.Variable(0), tf.constant([0.0, 0.1, 0.1, 0.3])
-    impl = Pruning(
-        lambda: step, [(weight, mask, threshold)],
-        lambda step: (tf.constant(True), tf.gather(shares, step)), (1, 1), "AVG",
-    )  # fmt: skip
-    for share in (0, 10, 10, 30):
-        impl.conditional_mask_update()
-        impl.weight_mask_op()
-        assert (weight.numpy() == 0).sum() == share
-        step.assign_add(1)
+@any_backend
+def test_schedules_may_answer_with_tensors():
+    """As tfmot's own do."""
+    value = np.linspace(1.0, 100.0, 100, dtype="float32")
+    for share in (0.0, 0.1, 0.3):
+        mask, _ = masked(value, ops.convert_to_tensor(share))
+        assert (~mask).sum() == round(100 * share)
+    assert Pruning([]).due(7, (ops.convert_to_tensor(True), 0.5))
 
 
 @any_backend
 def test_weights_that_are_not_finite_are_refused():
     """Their magnitudes mean nothing."""
-    impl, *_ = pruning(np.array([1, np.nan], "float32"), lambda step: (True, 0.5))
     with pytest.raises(WeightsError, match="holds 1 NaN"):
-        impl.conditional_mask_update()
+        masked(np.array([1, np.nan], "float32"), 0.5)
+
+
+def has_zeros(kernel, m=2, n=4):
+    """Whether every n consecutive weights along the input channels hold at least m zeros."""
+    rows = np.moveaxis(numbers(kernel), -2, -1).reshape(-1, kernel.shape[-2])
+    groups = (rows[:, i : i + n] for i in range(0, rows.shape[1], n))
+    return all((np.count_nonzero(group, axis=1) <= n - m).all() for group in groups)
 
 
 @any_backend
@@ -413,41 +403,30 @@ def test_weights_that_are_not_finite_are_refused():
     ("shape", "pattern"), [((9, 5), (2, 4)), ((8, 3), (1, 3)), ((3, 2, 6, 4), (2, 4))]
 )
 def test_m_zeros_in_every_n(shape, pattern):
-    """Along the input channels; a check in Keras's layout and in that of TensorFlow Lite."""
-    (m, n), random = pattern, np.random.default_rng(0)
-    weights = keras.Variable(random.normal(size=shape).astype("float32"))
-    rows = pruning_utils.weights_rearrange(weights)
-    mask = pruning_utils.generate_m_by_n_mask(rows, pattern)
-    value = numbers(weights) * pruning_utils.m_by_n_sparsity_mask_prepare(mask, shape)
-    for column in np.moveaxis(value, -2, -1).reshape(-1, shape[-2]):
+    """Along the input channels, the smallest of each group; at the first step, and at no other."""
+    m, n = pattern
+    value = np.random.default_rng(0).normal(size=shape).astype("float32")
+    mask, threshold = masked(value, None, (1, 1), "AVG", pattern)
+    for column, own in zip(
+        *(np.moveaxis(x, -2, -1).reshape(-1, shape[-2]) for x in (np.abs(value), mask)), strict=True
+    ):
         for start in range(0, len(column), n):
-            group = column[start : start + n]
-            assert np.count_nonzero(group) == min(n - m, len(group))
-    assert pruning_utils.is_pruned_m_by_n(value, pattern)
-    lite = value.T if value.ndim == 2 else value.transpose(3, 0, 1, 2)
-    assert pruning_utils.is_pruned_m_by_n(lite, pattern, last_channel="C_IN")
-    assert not pruning_utils.is_pruned_m_by_n(weights, pattern)
-    value[(0,) * (value.ndim - 2) + (slice(None), 0)] = 1
-    assert not pruning_utils.is_pruned_m_by_n(value, pattern)
+            group, stays = column[start : start + n], own[start : start + n]
+            assert np.count_nonzero(stays) == min(n - m, len(group))
+            assert group[stays].min() >= group[~stays].max(initial=0)
+    assert has_zeros(value * mask, m, n) and not has_zeros(value, m, n) and threshold == 999
+    pruning = Pruning([], (1, 1), "AVG", pattern)
+    assert pruning.due(1, (False, 0)) and not pruning.due(2, (True, 0.5))
 
 
 @any_backend
-def test_what_the_helpers_refuse():
-    """Other ranks and sizes, more zeros than places, what is no pair."""
+def test_numbers_that_are_refused():
+    """What is no pair, and more zeros than places."""
     for value in (3, (1, 2, 3), (1, 2.0), "24"):
-        with pytest.raises(ValueError, match="sparsity_m_by_n: expected a tuple of two integers"):
+        with pytest.raises(ValueError, match="sparsity_m_by_n: expected two positive integers"):
             PruneLowMagnitude(layers.Dense(2), sparsity_m_by_n=value)
-    with pytest.raises(ValueError, match="expected rank 2 or 4"):
-        pruning_utils.weights_rearrange(np.ones(3))
-    with pytest.raises(ValueError, match="m less than n"):
-        pruning_utils.generate_m_by_n_mask(np.ones((2, 4)), (4, 4))
-    with pytest.raises(ValueError, match="m at most n"):
-        pruning_utils.is_pruned_m_by_n(np.ones((2, 4)), (5, 4))
-    with pytest.raises(ValueError, match="last_channel"):
-        pruning_utils.is_pruned_m_by_n(np.ones((2, 4)), last_channel="C")
-    for mask, shape in ((np.ones((2, 3)), (2, 2)), (np.ones((2, 3)), (2, 3)), (np.ones(4), (2, 2))):
-        with pytest.raises(ValueError, match="mask: expected"):
-            pruning_utils.m_by_n_sparsity_mask_prepare(mask, shape)
+    with pytest.raises(ValueError, match="m: expected less than n=4"):
+        PruneLowMagnitude(layers.Dense(2), sparsity_m_by_n=(4, 4)).build((None, 3))
 
 
 # -- wrapped layers and models --
@@ -676,7 +655,7 @@ def test_m_by_n_on_dense_and_convolutions():
     assert masked == [1, 0, 0, 0, 1]
     stripped = strip_pruning(wrapped)
     for layer in (stripped.layers[0], stripped.layers[-1]):
-        assert pruning_utils.is_pruned_m_by_n(layer.kernel)
+        assert has_zeros(layer.kernel)
     assert numbers(stripped.layers[2].kernel).all()
     assert PruneLowMagnitude.from_config(wrapped.layers[0].get_config()).sparsity_m_by_n == (2, 4)
     assert numbers(wrapped.layers[0].pruning_vars[0][2]) == 999

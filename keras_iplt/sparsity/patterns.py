@@ -14,9 +14,11 @@ import numpy as np
 
 from keras_iplt.errors import OptionError
 from keras_iplt.sparsity.pool import Prunable
-from keras_iplt.sparsity.select import blocks, largest, m_by_n
+from keras_iplt.sparsity.select import blocks, largest, m_by_n, unblocked
 
-__all__ = ["Blocks", "Filters", "MbyN", "Pattern", "Weights", "WeightsPerFilter", "get"]
+__all__ = [
+    "Blocks", "Filters", "MbyN", "Pattern", "Weights", "WeightsPerFilter", "get", "pair_of",
+]  # fmt: skip
 
 
 class Pattern:
@@ -108,15 +110,13 @@ class Blocks(Pattern):
     def __init__(self, block_size: tuple[int, int], pooling: str = "AVG") -> None:
         if pooling not in ("AVG", "MAX"):
             raise OptionError(f"pooling: expected 'AVG' or 'MAX', received: {pooling!r}")
-        self.block_size, self.pooling = _pair("block_size", block_size), pooling
+        self.block_size, self.pooling = pair_of("block_size", block_size), pooling
 
     def mask(self, magnitudes: np.ndarray, zeros: int, filter_axis: int = -1) -> np.ndarray:
         pooled = blocks(np.maximum(magnitudes, 0), self.block_size, self.pooling)
         share = zeros / magnitudes.size
         stays = largest(pooled, max(1, round(pooled.size * (1 - share))))
-        height, width = self.block_size
-        spread = stays.repeat(height, axis=0).repeat(width, axis=1)
-        return spread[: magnitudes.shape[0], : magnitudes.shape[1]]
+        return unblocked(stays, self.block_size, magnitudes.shape)
 
     def check(self, prunable: Prunable) -> None:
         _check_rank(self, prunable, (2,))
@@ -131,7 +131,7 @@ class MbyN(Pattern):
     """
 
     def __init__(self, m: int = 2, n: int = 4) -> None:
-        self.m, self.n = _pair("m, n", (m, n))
+        self.m, self.n = pair_of("m, n", (m, n))
         if m >= n:
             raise OptionError(f"m: expected less than n={n}, received: {m!r}")
         self.fixed = m / n
@@ -179,8 +179,9 @@ def _back(matrix: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray:
     return np.moveaxis(matrix.reshape(shape), 0, axis)
 
 
-def _pair(name: str, value: Any) -> tuple[int, int]:
-    pair = tuple(value) if isinstance(value, (tuple, list)) else ()
+def pair_of(name: str, value: Any) -> tuple[int, int]:
+    """Two positive integers as a tuple, of what a user gave."""
+    pair = tuple(value) if hasattr(value, "__iter__") else ()
     if len(pair) != 2 or not all(type(x) is int and x > 0 for x in pair):
         raise OptionError(f"{name}: expected two positive integers, received: {value!r}")
     return pair

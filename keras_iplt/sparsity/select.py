@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["bisected", "blocks", "largest", "m_by_n", "threshold"]
+__all__ = ["bisected", "blocks", "largest", "m_by_n", "threshold", "unblocked"]
 
 
 def threshold(magnitudes: np.ndarray, keep: int) -> Any:
@@ -104,6 +104,12 @@ def blocks(magnitudes: np.ndarray, block: tuple[int, int], pooling: str) -> np.n
         np.diff([*start, n]) for start, n in zip(starts, magnitudes.shape, strict=True)
     )
     return pooled / np.outer(heights, widths)
+
+
+def unblocked(mask: np.ndarray, block: tuple[int, int], shape: tuple[int, ...]) -> np.ndarray:
+    """The mask of a matrix of some shape, from one of its blocks."""
+    spread = mask.repeat(block[0], axis=0).repeat(block[1], axis=1)
+    return spread[: shape[0], : shape[1]]
 
 
 def m_by_n(magnitudes: np.ndarray, m: int, n: int) -> np.ndarray:

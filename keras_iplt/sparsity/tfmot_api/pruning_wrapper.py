@@ -11,8 +11,10 @@ import numpy as np
 from keras_iplt import _keras as private
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.slices import numbers_of
-from keras_iplt.sparsity.tfmot_api import prune_registry, pruning_impl, pruning_utils
+from keras_iplt.sparsity.patterns import pair_of
+from keras_iplt.sparsity.tfmot_api import prune_registry
 from keras_iplt.sparsity.tfmot_api import pruning_schedule as schedules
+from keras_iplt.sparsity.tfmot_api.pruning_impl import Pruning
 
 __all__ = ["PruneLowMagnitude", "collect_prunable_layers"]
 
@@ -75,12 +77,10 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         private.take_inputs_like(self, layer)
         self.autocast, self.supports_masking = layer.autocast, layer.supports_masking
         self.pruning_schedule = schedules.get(pruning_schedule)
-        self.block_size = pruning_utils.convert_to_tuple_of_two_int(block_size, "block_size")
+        self.block_size = pair_of("block_size", block_size)
         self.block_pooling_type = block_pooling_type
         self.sparsity_m_by_n = (
-            pruning_utils.convert_to_tuple_of_two_int(sparsity_m_by_n, "sparsity_m_by_n")
-            if sparsity_m_by_n
-            else None
+            pair_of("sparsity_m_by_n", sparsity_m_by_n) if sparsity_m_by_n else None
         )
         self.driver: Any = None  # the `UpdatePruningStep` of the training that is going on
         self.pruning_obj: Any = None
@@ -104,10 +104,9 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         self.pruning_step = self.add_weight(
             (), keras.initializers.Constant(-1), "int32", trainable=False, name="pruning_step"
         )
-        self.pruning_obj = pruning_impl.Pruning(
-            self.steps_taken, self.pruning_vars, self.pruning_schedule, self.block_size,
-            self.block_pooling_type, self.sparsity_m_by_n,
-        )  # fmt: skip
+        self.pruning_obj = Pruning(
+            self._masked_weights(), self.block_size, self.block_pooling_type, self.sparsity_m_by_n
+        )
 
     def call(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         if training and self.driver is None and not private.is_symbolic(args, kwargs):
