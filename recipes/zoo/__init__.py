@@ -7,7 +7,9 @@
 (None, 100)
 
 Each returns a `keras.Model` whose outputs are logits, whose input is called `image` and whose last
-layer is called `head`. `docs/zoo.md` puts their parameters and FLOPs beside the published ones.
+layer is called `head`. `build` tells what all of them take; kernels have an L2 penalty of factor
+`l2`, and start from `initializer`: `"torch"`, as PyTorch's do, or an initializer of Keras.
+`docs/zoo.md` puts their parameters and FLOPs beside the published ones.
 """
 
 from .applications import (

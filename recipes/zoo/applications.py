@@ -36,17 +36,12 @@ def mobilenet(
     224 x 224 of 101, as Hubens et al. publish. Its own head gives 4,253,864 for 1,000 classes.
 
     Args:
-        classes: how many there are.
-        input_shape: height, width and channels, 32 x 32 at least.
-        weights: None, `"imagenet"` or a path, see `recipes.zoo.build`.
+        classes, input_shape, weights: see `build`; images are 32 x 32 at least.
         hidden: units of the dense layers between global average pooling and the outputs; None for
             the head that the network was published with (with which ImageNet's weights come whole
             if there are 1,000 classes).
         alpha: the share of the filters; ImageNet has weights of 0.25, 0.5, 0.75 and 1.
         dropout: the rate in its own head.
-
-    Returns:
-        A `keras.Model`.
 
     Example:
 
@@ -86,14 +81,9 @@ def vgg16_imagenet(
     224 x 224.
 
     Args:
-        classes: how many there are.
-        input_shape: height, width and channels, 32 x 32 at least.
-        weights: None, `"imagenet"` or a path, see `recipes.zoo.build`.
+        classes, input_shape, weights: see `build`; images are 32 x 32 at least.
         hidden: None for its own head; else units of the dense layers between global average
             pooling and the outputs.
-
-    Returns:
-        A `keras.Model`.
 
     Example: a head without hidden layers.
 
@@ -128,14 +118,9 @@ def resnet50(
     224 x 224.
 
     Args:
-        classes: how many there are.
-        input_shape: height, width and channels, 32 x 32 at least.
-        weights: None, `"imagenet"` or a path, see `recipes.zoo.build`.
+        classes, input_shape, weights: see `build`; images are 32 x 32 at least.
         hidden: None for its own head, global average pooling and one dense layer; or units of
             dense layers between the two.
-
-    Returns:
-        A `keras.Model`.
     """
     make = keras.applications.ResNet50
     return _network("resnet50", make, 32, classes, input_shape, weights, hidden)
@@ -156,14 +141,9 @@ def inception_v3(
     `Mixed_6b/Branch_0/Conv2d_0a_1x1` is `Mixed_6b_Branch_0_Conv2d_0a_1x1`, the 31st of 94.
 
     Args:
-        classes: how many there are.
-        input_shape: height, width and channels, 75 x 75 at least.
-        weights: None, `"imagenet"` or a path, see `recipes.zoo.build`.
+        classes, input_shape, weights: see `build`; images are 75 x 75 at least.
         hidden: None for its own head, global average pooling and one dense layer; or units of
             dense layers between the two.
-
-    Returns:
-        A `keras.Model`.
     """
     make = keras.applications.InceptionV3
     return _network("inception_v3", make, 75, classes, input_shape, weights, hidden, name=_slim)
@@ -180,14 +160,9 @@ def densenet121(
     8,062,504 parameters and 2.83e9 multiply-adds for 1,000 classes of 224 x 224.
 
     Args:
-        classes: how many there are.
-        input_shape: height, width and channels, 32 x 32 at least.
-        weights: None, `"imagenet"` or a path, see `recipes.zoo.build`.
+        classes, input_shape, weights: see `build`; images are 32 x 32 at least.
         hidden: None for its own head, global average pooling and one dense layer; or units of
             dense layers between the two.
-
-    Returns:
-        A `keras.Model`.
     """
     make = keras.applications.DenseNet121
     return _network("densenet121", make, 32, classes, input_shape, weights, hidden)

@@ -32,18 +32,12 @@ def densenet40(
     multiply-adds (published: 5.33e8 operations, an addition being one; twice 2.65e8 is 0.6 % less).
 
     Args:
-        classes: how many there are.
-        input_shape: height, width and channels, 4 x 4 at least.
-        weights: None or a path, see `recipes.zoo.build`.
+        classes, input_shape, weights: see `build`; images are 4 x 4 at least.
         depth: 3n + 4, for n convolutions a block.
         growth: how many channels each convolution adds.
         first: how many there are to start with.
         dropout: the rate after each convolution.
-        l2: the factor of an L2 penalty on kernels.
-        initializer: what kernels start from: `"torch"` or an initializer of Keras.
-
-    Returns:
-        A `keras.Model`.
+        l2, initializer: the factor of a penalty on kernels, and what these start from.
 
     Example:
 

@@ -43,16 +43,10 @@ def googlenet(
     response normalisation, which batch norm replaced.
 
     Args:
-        classes: how many there are.
-        input_shape: height, width and channels, 32 x 32 at least.
-        weights: None or a path, see `recipes.zoo.build`. Keras has no ImageNet weights of it.
+        classes, input_shape, weights: see `build`; images are 32 x 32 at least.
         batch_norm: after each convolution, as TF-slim's InceptionV1 has it (the paper has none).
         dropout: the rate before the head.
-        l2: the factor of an L2 penalty on kernels.
-        initializer: what kernels start from: `"torch"` or an initializer of Keras.
-
-    Returns:
-        A `keras.Model`.
+        l2, initializer: the factor of a penalty on kernels, and what these start from.
 
     Example:
 

@@ -31,16 +31,12 @@ def lenet_300_100(
     266,610 parameters (Han et al.: 267 thousand) and 532,400 FLOPs without biases (532 thousand).
 
     Args:
-        classes: how many there are.
+        classes, weights: see `build`.
         input_shape: a shape of any rank; what comes in is flattened.
-        weights: None or a path, see `recipes.zoo.build`.
         batch_norm: after each hidden layer, as Sarkar et al. have it.
         dropout: the rate after each hidden layer (Sarkar et al. do not tell theirs).
         l2: the factor of an L2 penalty on kernels (nor this).
-        initializer: what kernels start from: `"torch"` or an initializer of Keras.
-
-    Returns:
-        A `keras.Model`.
+        initializer: what kernels start from.
 
     Example: as Sarkar et al. train it.
 
@@ -78,16 +74,11 @@ def lenet_5(
     thousand). It has a ReLU after each convolution as well, which Caffe's has not.
 
     Args:
-        classes: how many there are.
-        input_shape: height, width and channels, 16 x 16 at least.
-        weights: None or a path, see `recipes.zoo.build`.
+        classes, input_shape, weights: see `build`; images are 16 x 16 at least.
         batch_norm: after each convolution, as Sarkar et al. have it.
         dropout: the rate after each convolution and its pooling (not told).
         l2: the factor of an L2 penalty on kernels (not told).
-        initializer: what kernels start from: `"torch"` or an initializer of Keras.
-
-    Returns:
-        A `keras.Model`.
+        initializer: what kernels start from.
 
     Example:
 
@@ -122,17 +113,11 @@ def lenet_5_1998(
     patterns (850 less). Images smaller than 32 x 32 are padded, as theirs were.
 
     Args:
-        classes: how many there are.
-        input_shape: height, width and channels, 12 x 12 at least.
-        weights: None or a path, see `recipes.zoo.build`.
+        classes, input_shape, weights: see `build`; images are 12 x 12 at least.
         batch_norm: after each convolution.
         dropout: the rate after each convolution and its pooling.
-        l2: the factor of an L2 penalty on kernels.
-        initializer: what kernels start from: `"torch"` or an initializer of Keras.
+        l2, initializer: the factor of a penalty on kernels, and what these start from.
         activation: `"tanh"`, theirs but for a factor; or `"relu"`.
-
-    Returns:
-        A `keras.Model`.
 
     Example:
 
@@ -173,18 +158,12 @@ def mnist_cnn(
     kernels start as PyTorch's do, since the paper ranks the filters of all layers by their norms.
 
     Args:
-        classes: how many there are.
-        input_shape: height, width and channels, 4 x 4 at least.
-        weights: None or a path, see `recipes.zoo.build`.
+        classes, input_shape, weights: see `build`; images are 4 x 4 at least.
         filters: the numbers of filters of the three convolutions; the first two are followed by
             pooling.
         units: the number of units of the hidden layer.
         batch_norm: after each convolution.
-        l2: the factor of an L2 penalty on kernels.
-        initializer: what kernels start from: `"torch"` or an initializer of Keras.
-
-    Returns:
-        A `keras.Model`.
+        l2, initializer: the factor of a penalty on kernels, and what these start from.
 
     Example:
 

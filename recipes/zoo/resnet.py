@@ -27,18 +27,12 @@ def cifar_resnet(
     """A ResNet of basic blocks in three stages.
 
     Args:
-        classes: how many there are.
-        input_shape: height, width and channels, 4 x 4 at least.
-        weights: None or a path, see `recipes.zoo.build`.
+        classes, input_shape, weights: see `build`; images are 4 x 4 at least.
         depth: 6n + 2, for n blocks a stage: 8, 14, 20, 32, 44, 56, 110 …
         shortcut: between stages. `"A"`, the papers': every other position, and zeros for new
             channels, half of them on either side. `"B"`: a convolution of 1 x 1 with batch norm.
         widths: the channels of the stages.
-        l2: the factor of an L2 penalty on kernels.
-        initializer: what kernels start from: `"torch"` or an initializer of Keras.
-
-    Returns:
-        A `keras.Model`.
+        l2, initializer: the factor of a penalty on kernels, and what these start from.
 
     Example:
 
@@ -60,15 +54,9 @@ def resnet20(
     """ResNet-20: 271,098 parameters (published: 0.27 M), 4.06e7 multiply-adds (published: 4.06e7).
 
     Args:
-        classes: how many there are.
-        input_shape: height, width and channels, 4 x 4 at least.
-        weights: None or a path, see `recipes.zoo.build`.
+        classes, input_shape, weights: see `build`; images are 4 x 4 at least.
         shortcut: `"A"` without parameters, or `"B"`, see `cifar_resnet`.
-        l2: the factor of an L2 penalty on kernels.
-        initializer: what kernels start from: `"torch"` or an initializer of Keras.
-
-    Returns:
-        A `keras.Model`.
+        l2, initializer: the factor of a penalty on kernels, and what these start from.
 
     Example:
 
@@ -90,15 +78,9 @@ def resnet56(
     """ResNet-56: 857,082 parameters (published: 0.85 M), 1.25e8 multiply-adds (published: 1.25e8).
 
     Args:
-        classes: how many there are.
-        input_shape: height, width and channels, 4 x 4 at least.
-        weights: None or a path, see `recipes.zoo.build`.
+        classes, input_shape, weights: see `build`; images are 4 x 4 at least.
         shortcut: `"A"` without parameters, or `"B"`, see `cifar_resnet`.
-        l2: the factor of an L2 penalty on kernels.
-        initializer: what kernels start from: `"torch"` or an initializer of Keras.
-
-    Returns:
-        A `keras.Model`.
+        l2, initializer: the factor of a penalty on kernels, and what these start from.
 
     Example:
 
@@ -122,15 +104,9 @@ def resnet110(
     The 3.9e8 in Table 3 of the IPLT paper contradict its own pruned columns.
 
     Args:
-        classes: how many there are.
-        input_shape: height, width and channels, 4 x 4 at least.
-        weights: None or a path, see `recipes.zoo.build`.
+        classes, input_shape, weights: see `build`; images are 4 x 4 at least.
         shortcut: `"A"` without parameters, or `"B"`, see `cifar_resnet`.
-        l2: the factor of an L2 penalty on kernels.
-        initializer: what kernels start from: `"torch"` or an initializer of Keras.
-
-    Returns:
-        A `keras.Model`.
+        l2, initializer: the factor of a penalty on kernels, and what these start from.
 
     Example:
 

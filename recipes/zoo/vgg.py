@@ -36,16 +36,10 @@ def vgg16(
     by their norms.
 
     Args:
-        classes: how many there are.
-        input_shape: height, width and channels, 32 x 32 at least.
-        weights: None or a path, see `recipes.zoo.build`.
+        classes, input_shape, weights: see `build`; images are 32 x 32 at least.
         filters: the numbers of filters of the 13 convolutions.
         dropout: the rate before the dense layer.
-        l2: the factor of an L2 penalty on kernels.
-        initializer: what kernels start from: `"torch"` or an initializer of Keras.
-
-    Returns:
-        A `keras.Model`.
+        l2, initializer: the factor of a penalty on kernels, and what these start from.
 
     Example:
 
@@ -82,11 +76,7 @@ def vgg16_hubens(
             `keras.applications.vgg16.preprocess_input`.
         filters: the numbers of filters of the 13 convolutions.
         units: the number of units of the hidden dense layer.
-        l2: the factor of an L2 penalty on kernels.
-        initializer: what kernels start from: `"torch"` or an initializer of Keras.
-
-    Returns:
-        A `keras.Model`.
+        l2, initializer: the factor of a penalty on kernels, and what these start from.
 
     Example:
 
@@ -121,16 +111,10 @@ def vgg19(
     multiply-adds (published: 7.97e8 operations, an addition being one).
 
     Args:
-        classes: how many there are.
-        input_shape: height, width and channels, 16 x 16 at least.
-        weights: None or a path, see `recipes.zoo.build`.
+        classes, input_shape, weights: see `build`; images are 16 x 16 at least.
         filters: the numbers of filters of the 16 convolutions.
         dropout: the rate before the dense layer.
-        l2: the factor of an L2 penalty on kernels.
-        initializer: what kernels start from: `"torch"` or an initializer of Keras.
-
-    Returns:
-        A `keras.Model`.
+        l2, initializer: the factor of a penalty on kernels, and what these start from.
 
     Example:
 
@@ -164,17 +148,11 @@ def vgg_lite(
     pooling, so that size does not matter; and all rates.
 
     Args:
-        classes: how many there are.
-        input_shape: height, width and channels, 8 x 8 at least.
-        weights: None or a path, see `recipes.zoo.build`.
+        classes, input_shape, weights: see `build`; images are 8 x 8 at least.
         filters: the numbers of filters of the 8 convolutions.
         units: the number of units of the hidden dense layer.
         dropout: the rate after convolutions; around the hidden layer it is 0.5, or 0 if this is.
-        l2: the factor of an L2 penalty on kernels.
-        initializer: what kernels start from: `"torch"` or an initializer of Keras.
-
-    Returns:
-        A `keras.Model`.
+        l2, initializer: the factor of a penalty on kernels, and what these start from.
 
     Example:
 
