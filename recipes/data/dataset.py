@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -10,44 +10,14 @@ from keras_iplt.errors import OptionError
 from keras_iplt.support.arguments import check_count, is_integer
 
 from .batches import Batches
-from .images import Scaling
+from .images import Handling
 from .source import Arrays
 from .splitting import picked, split_off
+from .streams import Stream
 
-__all__ = ["PARTS", "Data", "Handling", "Memory", "Part", "check_take"]
+__all__ = ["PARTS", "Data", "Memory", "Part", "check_take"]
 
 PARTS = ("train", "validation", "test")
-
-
-@dataclasses.dataclass(frozen=True)
-class Handling:
-    """How examples become batches: what `load` was told."""
-
-    scaling: Scaling
-    augment: str | None
-    batch_size: int
-    seed: int
-
-
-class Part(Protocol):
-    """The examples of a part, wherever they are."""
-
-    def __len__(self) -> int: ...
-
-    def batches(self, handling: Handling, train: bool, epoch: int, drop_remainder: bool) -> Any:
-        """What `fit` takes."""
-
-    def arrays(self, handling: Handling, take: int | None) -> Arrays:
-        """Scaled images, and labels."""
-
-    def least(self) -> int:
-        """The fewest examples that can be taken from it."""
-
-    def taken(self, count: int, seed: int) -> "Part":
-        """A part of so many examples."""
-
-    def split(self, share: float, seed: int) -> tuple["Part", "Part"]:
-        """What stays, and what is split off."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,6 +42,7 @@ class Memory:
         return handling.scaling(self.images[own]), self.labels[own]
 
     def least(self) -> int:
+        """The fewest examples that can be taken from it: one of each class."""
         return len(np.unique(self.labels))
 
     def taken(self, count: int, seed: int) -> "Memory":
@@ -83,6 +54,9 @@ class Memory:
 
     def _of(self, own: np.ndarray) -> "Memory":
         return Memory(self.images[own], self.labels[own])
+
+
+Part: TypeAlias = Memory | Stream
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

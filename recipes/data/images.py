@@ -8,7 +8,10 @@ import numpy as np
 
 from keras_iplt.errors import DataError, OptionError
 
-__all__ = ["AUGMENTATIONS", "Scaling", "check_images", "cropped", "flipped", "resized", "scaled"]
+__all__ = [
+    "AUGMENTATIONS", "Handling", "Scaling", "check_images", "cropped", "flipped", "resized",
+    "scaled",
+]  # fmt: skip
 
 AUGMENTATIONS = ("crop", "flip", "crop_flip", "zoom_flip")
 
@@ -44,6 +47,16 @@ class Scaling:
         result -= self.offset  # in place: several times as fast
         result /= self.divisor
         return result
+
+
+@dataclasses.dataclass(frozen=True)
+class Handling:
+    """How examples become batches: what `load` was told."""
+
+    scaling: Scaling
+    augment: str | None
+    batch_size: int
+    seed: int
 
 
 def scaled(scaling: Any, channels: int | None, top: int) -> Scaling:

@@ -10,9 +10,9 @@ import numpy as np
 from keras_iplt.errors import DataError, OptionError
 from keras_iplt.support.arguments import check_count, check_share, is_integer, is_real
 
-from .dataset import PARTS, Data, Handling, Memory, Part, check_take
+from .dataset import PARTS, Data, Memory, Part, check_take
 from .folders import read_folder
-from .images import AUGMENTATIONS, check_images, resized, scaled
+from .images import AUGMENTATIONS, Handling, check_images, resized, scaled
 from .in_memory import read_digits, read_npz
 from .named import KNOWN, read_named, unknown
 from .source import Source

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from .dataset import Handling
 from .decoding import tensorflow
+from .images import Handling
 from .source import Arrays
 
 __all__ = ["Stream"]

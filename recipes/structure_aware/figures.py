@@ -141,14 +141,8 @@ def empty_plot() -> tuple[Any, Any]:
 
 def by_depth(lines: dict[str, list[float]], ylabel: str) -> Any:
     """Something of each layer against its number."""
-    figure, axes = empty_plot()
-    for (name, values), style in zip(lines.items(), ("-o", "--s", ":^"), strict=False):
-        axes.plot(range(1, len(values) + 1), values, style, markersize=3, label=name)
-    axes.set(xlabel="convolution", ylabel=ylabel)
-    axes.set_ylim(bottom=0)
-    if lines.keys() - {"mean magnitude"}:
-        axes.legend(frameon=False)
-    return figure
+    numbered = {name: list(enumerate(values, 1)) for name, values in lines.items()}
+    return iplt.plots.tradeoff(numbered, xlabel="convolution", ylabel=ylabel)
 
 
 def drawn_sizes(sizes: list[int]) -> Any:
