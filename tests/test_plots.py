@@ -1,8 +1,8 @@
 """Plots draw what they were given, and refuse what they cannot draw."""
 
+import dataclasses
 import io
 import sys
-import types
 
 import keras
 import numpy as np
@@ -42,10 +42,10 @@ def measured(count=3, ratios=(0.25, 0.5, 0.75)):
     """What `keras_iplt.sensitivity` returns, for so many layers."""
     random = np.random.default_rng(0)
     accuracy = 0.9 - random.random((count, len(ratios))) * np.asarray(ratios)
-    return types.SimpleNamespace(
-        model="net", layers=tuple(f"layer_{i}" for i in range(count)), ratios=ratios,
-        metric="accuracy", baseline={"accuracy": 0.9, "loss": 0.5},
-        values={"accuracy": accuracy, "loss": 1 - accuracy},
+    return iplt.Sensitivity(
+        "net", "accuracy", tuple(f"layer_{i}" for i in range(count)), (8,) * count, ratios,
+        np.zeros(accuracy.shape, int), {"accuracy": 0.9, "loss": 0.5},
+        {"accuracy": accuracy, "loss": 1 - accuracy},
     )  # fmt: skip
 
 
@@ -119,8 +119,7 @@ def test_sensitivity_of_many_layers():
 )
 def test_sensitivity_refuses(change, options, said):
     """Metrics and layers that were not measured, and results that do not fit together."""
-    result = measured()
-    vars(result).update(change)
+    result = dataclasses.replace(measured(), **change)
     with pytest.raises(iplt.errors.OptionError, match=said):
         plots.sensitivity(result, **options)
     with pytest.raises(iplt.errors.OptionError, match="expected a Sensitivity"):
@@ -403,8 +402,7 @@ def test_names_are_drawn_as_they_are():
     shown = [text.get_text() for text in legend.get_texts()]
     assert shown == [canvas.shorten(name) for name in NAMES] and shown[:2] == NAMES[:2]
     assert len(shown[2]) == 34 and "\n" not in shown[3]
-    result = measured(len(NAMES))
-    result.layers = tuple(NAMES)
+    result = dataclasses.replace(measured(len(NAMES)), layers=tuple(NAMES))
     assert texts(drawn(plots.sensitivity(result)))[:2] == NAMES[:2]
     drawn(plots.history({"$\\frac$": [1, 2]}))
     model = net("$\\frac$")

@@ -5,7 +5,6 @@ import os
 import re
 import stat
 import sys
-import types
 
 import keras
 import numpy as np
@@ -74,9 +73,9 @@ def exported(path="small.tflite", precision="int8"):
 
 
 def measured():
-    return types.SimpleNamespace(
-        model="net", layers=("conv", "second"), ratios=(0.25, 0.5), metric="accuracy",
-        baseline={"accuracy": 0.9}, values={"accuracy": np.array([[0.8, 0.6], [0.9, 0.7]])},
+    return iplt.Sensitivity(
+        "net", "accuracy", ("conv", "second"), (8, 6), (0.25, 0.5), np.array([[2, 4], [2, 3]]),
+        {"accuracy": 0.9}, {"accuracy": np.array([[0.8, 0.6], [0.9, 0.7]])},
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from keras_iplt.graph.channels import Graph, Group
 from keras_iplt.graph.names import Layers, as_list, groups_of
 from keras_iplt.graph.trace import graph_for
 from keras_iplt.plots import canvas
+from keras_iplt.support.metrics import watched
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,14 +47,13 @@ def sensitivity(
 
     Example:
 
-    >>> import types
     >>> import numpy as np
-    >>> from keras_iplt import plots
-    >>> result = types.SimpleNamespace(
-    ...     model="net", metric="accuracy", layers=("conv1", "conv2"), ratios=(0.25, 0.5, 0.75),
-    ...     baseline={"accuracy": 0.9},
-    ...     values={"accuracy": np.array([[0.9, 0.8, 0.5], [0.9, 0.9, 0.8]])})
-    >>> [text.get_text() for text in plots.sensitivity(result).axes[0].texts]
+    >>> import keras_iplt as iplt
+    >>> result = iplt.Sensitivity(
+    ...     "net", "accuracy", layers=("conv1", "conv2"), sizes=(8, 8), ratios=(0.25, 0.5),
+    ...     removed=np.array([[2, 4], [2, 4]]), baseline={"accuracy": 0.9},
+    ...     values={"accuracy": np.array([[0.9, 0.5], [0.9, 0.8]])})
+    >>> [text.get_text() for text in iplt.plots.sensitivity(result).axes[0].texts]
     ['conv1', 'conv2']
     """
     metric, names, values = _checked(result, metric, layers)
@@ -197,16 +197,12 @@ def _checked(
     result: Any, metric: str | None, layers: str | Iterable[str] | None
 ) -> tuple[str, list[str], np.ndarray]:
     """The metric, and names and values of the layers that were asked for."""
-    wanted = ("layers", "ratios", "baseline", "values", "metric")
-    if not all(hasattr(result, name) for name in wanted):
+    if not isinstance(result, Sensitivity):
         raise OptionError(
             "result: expected a Sensitivity, as keras_iplt.sensitivity returns it, received: "
             f"{result!r}"
         )
-    metric = result.metric if metric is None else metric
-    if metric not in result.values:
-        known = ", ".join(map(repr, result.values))
-        raise OptionError(f"metric: expected one of {known}, received: {metric!r}")
+    metric = watched(result.values, result.metric if metric is None else metric)
     values = np.asarray(result.values[metric], float)
     names = list(result.layers)
     if values.shape != (len(names), len(result.ratios)):

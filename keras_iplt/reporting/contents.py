@@ -88,7 +88,7 @@ def report(
     checked(path)
     metrics, command = checked_metrics(accuracy), checked_command(command)
     exports, notes = _checked_exports(exports), _checked_notes(notes)
-    if sensitivity is not None and not hasattr(sensitivity, "ratios"):
+    if sensitivity is not None and not isinstance(sensitivity, Sensitivity):
         raise OptionError(
             f"sensitivity: expected what keras_iplt.sensitivity returns, received: {sensitivity!r}"
         )
@@ -123,14 +123,10 @@ def report(
 # -- checks ----------------------------------------------------------------------------------------
 
 
-def _checked_exports(exports: Any) -> list[Any]:
-    several = [exports] if hasattr(exports, "precision") else exports
-    wanted = ("path", "format", "precision", "size", "gzip", "difference", "tolerance", "latency")
-    try:
-        several = list(several)
-    except TypeError:
-        several = [None]
-    if not all(hasattr(one, name) for one in several for name in wanted):
+def _checked_exports(exports: Any) -> list[Export]:
+    several: list[Any]
+    several = [exports] if isinstance(exports, Export) or exports is None else list(exports)
+    if not all(isinstance(one, Export) for one in several):
         raise OptionError(
             f"exports: expected what keras_iplt.export returns, received: {exports!r}"
         )
