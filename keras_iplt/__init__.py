@@ -31,7 +31,7 @@ from keras_iplt.planning.plan import Plan
 from keras_iplt.pruning import prune
 from keras_iplt.reporting import report
 from keras_iplt.sparsity.callback import SparsityCallback
-from keras_iplt.surgery import mask, rewrite, shrink
+from keras_iplt.surgery import Refit, mask, recalibrate, rewrite, shrink
 
 __all__ = [
     # read
@@ -48,8 +48,10 @@ __all__ = [
     # carry out
     "mask",
     "Guided",
+    "Refit",
     "prune",
     "prune_guided",
+    "recalibrate",
     "rewrite",
     "shrink",
     # train

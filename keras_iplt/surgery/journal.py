@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_iplt import _keras as private
+from keras_iplt.graph.slices import numbers_of
 
 __all__ = ["Journal"]
 
@@ -37,6 +39,12 @@ class Journal:
         old = private.content(variable)
         self._entries.append(lambda: private.set_content(variable, old))
         private.replace_value(variable, value)
+
+    def assign(self, variable: keras.Variable, value: Any) -> None:
+        """Gives a variable a value of its own shape."""
+        old = np.array(numbers_of(variable))
+        self._entries.append(lambda: variable.assign(old))
+        variable.assign(value)
 
     def undo(self) -> None:
         """Takes everything back, the last change first."""

@@ -75,10 +75,10 @@ class Rewriter:
     """Makes every layer and model of a graph again, each once."""
 
     def __init__(
-        self, graph: Graph, gone: np.ndarray, added: dict[int, np.ndarray] | None = None
+        self, graph: Graph, gone: np.ndarray, fitted: dict[int, np.ndarray] | None = None
     ) -> None:
         self.graph, self.gone = graph, gone
-        self._added = added or {}  # id(old variable) -> what to add to its value
+        self._fitted = fitted or {}  # id(old variable) -> what counts instead of its value
         self._made: dict[int, keras.Layer] = {}  # id(old layer or model) -> new
         # (old layer, new layer), to carry weights over
         self._pairs: list[tuple[keras.Layer, keras.Layer]] = []
@@ -271,14 +271,12 @@ class Rewriter:
                 )
             for source, target in zip(old.variables, new.variables, strict=True):
                 kept, factor = self.kept(source), factors.get(id(source), 1.0)
-                added = self._added.get(id(source))
-                if factor == 1.0 and added is None and all(k is None for k in kept):
+                fitted = self._fitted.get(id(source))
+                if factor == 1.0 and fitted is None and all(k is None for k in kept):
                     # A copy: on JAX the old model's buffer would be donated in the new one's fit.
                     target.assign(keras.ops.copy(source.value))
                     continue
-                value = numbers_of(source)
-                if added is not None:
-                    value = (value + added).astype(value.dtype)
+                value = numbers_of(source) if fitted is None else fitted
                 target.assign(_scaled(take(value, kept), factor))
             if hasattr(new, "finalize_state") and new.weights:
                 new.finalize_state()  # preprocessing layers compute constants from their weights

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 
 from keras_iplt.planning.plan import Plan, bound
-from keras_iplt.surgery.compensation import compensation
 from keras_iplt.surgery.compilation import carry_compilation
+from keras_iplt.surgery.refitting import refitted
 from keras_iplt.surgery.rewriter import Rewriter
 
 __all__ = ["rewrite"]
@@ -22,9 +22,9 @@ def rewrite(model: keras.Model, plan: Plan, compensate: Any = None) -> keras.Mod
     Args:
         model: the model that the plan was made for, or one of the same architecture.
         plan: a `Plan`.
-        compensate: data over which to measure what the removed channels contributed on average;
-            it is folded into the biases of the layers behind them. Without it, the new model
-            computes what the masked model does.
+        compensate: data without labels, or a `Refit`: the weights that stay are fitted anew to what
+            the whole model computes on them. Without it, the new model computes what the masked
+            model does.
 
     Returns:
         A new `keras.Model`.
@@ -41,8 +41,8 @@ def rewrite(model: keras.Model, plan: Plan, compensate: Any = None) -> keras.Mod
     """
     plan = bound(plan, model)
     assert plan.graph is not None  # it is bound
-    added = {} if compensate is None else compensation(plan.graph, plan.gone, compensate)
-    rewriter = Rewriter(plan.graph, plan.gone, added)
+    fitted = {} if compensate is None else refitted(plan.graph, plan.gone, compensate)
+    rewriter = Rewriter(plan.graph, plan.gone, fitted)
     small = rewriter.model(model)
     rewriter.carry_weights()
     rewriter.carry_flags()

@@ -3,11 +3,13 @@
 import contextlib
 import gc
 import itertools
+import types
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError, OptionError, PruningError
@@ -17,6 +19,7 @@ from keras_iplt.graph.walk import is_graph_model
 from keras_iplt.planning.plan import Plan, bound
 from keras_iplt.surgery.journal import Journal
 from keras_iplt.surgery.live import Live
+from keras_iplt.surgery.refitting import refitted
 from keras_iplt.surgery.verification import verify
 
 __all__ = ["check_strategy", "rehearse", "shrink", "shrunk"]
@@ -24,7 +27,12 @@ __all__ = ["check_strategy", "rehearse", "shrink", "shrunk"]
 Changed = dict[int, tuple[keras.Variable, Kept]]  # by id: a variable and what stays of it
 
 
-def shrink(model: keras.Model, plan: Plan, also: keras.Model | Iterable[keras.Model] = ()) -> None:
+def shrink(
+    model: keras.Model,
+    plan: Plan,
+    also: keras.Model | Iterable[keras.Model] = (),
+    compensate: Any = None,
+) -> None:
     """Makes this very model smaller, and what it was compiled with: training goes on where it was.
 
     Layers, variables, optimizer, metrics and the counter of iterations stay the same objects;
@@ -37,6 +45,7 @@ def shrink(model: keras.Model, plan: Plan, also: keras.Model | Iterable[keras.Mo
         plan: a `Plan`.
         also: other models over the same layers (an extractor of features, say), which are
             refreshed too. One that would go stale and is not named here is warned about.
+        compensate: see `keras_iplt.rewrite`.
 
     Example:
 
@@ -48,14 +57,17 @@ def shrink(model: keras.Model, plan: Plan, also: keras.Model | Iterable[keras.Mo
     >>> model.layers[0].units, model.count_params()
     (4, 30)
     """
-    shrunk(model, plan, also)
+    shrunk(model, plan, also, compensate)
 
 
 def shrunk(
-    model: keras.Model, plan: Plan, also: keras.Model | Iterable[keras.Model] = ()
+    model: keras.Model,
+    plan: Plan,
+    also: keras.Model | Iterable[keras.Model] = (),
+    compensate: Any = None,
 ) -> Callable[[], None]:
     """As `shrink`; returns a function that makes the model as it was before, values included
-    where a shape changed."""
+    where a shape changed, or a weight was fitted anew."""
     named = [model, *_checked(also)]
     for one in named:
         private.synchronize(one)
@@ -64,6 +76,7 @@ def shrunk(
     if not plan.gone.any():
         return lambda: None
     live = Live(plan.graph, plan.gone)
+    fitted = {} if compensate is None else refitted(plan.graph, plan.gone, compensate)
     unnamed = _stale(live, named)
     journal = Journal()
 
@@ -74,7 +87,7 @@ def shrunk(
         _refresh(named)
 
     with _all_or_nothing(model, undo):
-        _carry_out(live, journal, named)
+        _carry_out(live, journal, named, fitted)
         _refresh(named)
         for other in unnamed:
             warnings.warn(
@@ -100,10 +113,15 @@ def rehearse(
     journal.undo()
 
 
-def _carry_out(live: Live, journal: Journal, named: list[keras.Model]) -> None:
-    """Makes all changes, and verifies them."""
+def _carry_out(
+    live: Live,
+    journal: Journal,
+    named: list[keras.Model],
+    fitted: Mapping[int, np.ndarray] = types.MappingProxyType({}),
+) -> None:
+    """Makes all changes, and verifies them; `fitted` are values that weights take first, by id."""
     check_strategy(live.graph.model)
-    _resize(live, journal, named)
+    _resize(live, journal, named, fitted)
     live.carry_out(journal)
     for other in named[1:]:
         _follow(live, other, journal)
@@ -147,7 +165,9 @@ def check_strategy(model: keras.Model) -> None:
 # -- variables and the state that optimizers keep for them --
 
 
-def _resize(live: Live, journal: Journal, models: list[keras.Model]) -> None:
+def _resize(
+    live: Live, journal: Journal, models: list[keras.Model], fitted: Mapping[int, np.ndarray]
+) -> None:
     """Slots first: which axis they share with a variable is told by its old shape."""
     changed = {}
     for pieces in live.graph.by_variable.values():
@@ -155,6 +175,9 @@ def _resize(live: Live, journal: Journal, models: list[keras.Model]) -> None:
         kept = kept_axes(variable, pieces, live.gone)
         if any(indices is not None for indices in kept):
             changed[id(variable)] = variable, kept
+    for variable in live.graph.model.variables:  # those fitted that keep their shape
+        if id(variable) in fitted and id(variable) not in changed:
+            journal.assign(variable, fitted[id(variable)])
     changed |= {id(variable): (variable, kept) for variable, kept in live.states()}
     optimizers = [
         inner
@@ -165,7 +188,7 @@ def _resize(live: Live, journal: Journal, models: list[keras.Model]) -> None:
     factors = live.factors()
 
     def resize(variable: keras.Variable, kept: Kept, factor: float) -> None:
-        value = take(numbers_of(variable), kept)
+        value = take(fitted.get(id(variable), numbers_of(variable)), kept)
         journal.resize(variable, value if factor == 1.0 else value * factor)
 
     with private.variable_scope(live.graph.model):

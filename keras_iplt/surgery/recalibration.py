@@ -1,0 +1,118 @@
+"""What batch norms remember of their inputs, measured again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_iplt import _keras as private
+from keras_iplt.errors import ModelError
+from keras_iplt.graph.slices import numbers_of
+from keras_iplt.graph.trace import trace
+from keras_iplt.running.observe import batches
+from keras_iplt.running.relay import Relay, Weights
+from keras_iplt.running.steps import recorded
+
+__all__ = ["recalibrate"]
+
+
+def recalibrate(model: keras.Model, data: Any, memory: float = 2e9) -> None:
+    """Measures the moving means and variances of a model's batch norms again, in place.
+
+    Where channels are removed, or training was short, what batch norms remember is of another
+    model, and evaluation suffers from it (`fit` itself uses the statistics of each batch). They
+    are set to the exact mean and variance over all of `data`, in the order of the network, each
+    after those before it.
+
+    Do it after `rewrite` or `shrink` without training, and after a short training. Not after
+    `compensate`, which has fitted the weights to the statistics as they are.
+
+    Args:
+        model: a model with `BatchNormalization` layers. Those that are not trainable are left
+            alone, as in training.
+        data: `x` or batches, as for `keras_iplt.plan`; labels are not looked at.
+        memory: how many bytes of tensors to hold between two batch norms. What does not fit is
+            computed again from the beginning for each of them: that takes long.
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> import keras_iplt as iplt
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.BatchNormalization()])
+    >>> iplt.recalibrate(model, np.array([[0.0, 1.0], [2.0, 1.0]]))
+    >>> keras.ops.convert_to_numpy(model.layers[0].moving_mean)
+    array([1., 1.], dtype=float32)
+    """
+    graph = trace(model)
+    program = recorded(graph.function, graph.calls)
+    found = {id(step.operation) for step in program.steps}
+    norms = [x for x in private.all_layers(model) if isinstance(x, _BatchNorm) and x.trainable]
+    unseen = [norm.path for norm in norms if id(norm) not in found]
+    if unseen:
+        raise ModelError(
+            f"expected batch norms whose inputs can be seen; {', '.join(map(repr, unseen))} stand "
+            "inside layers that are not looked into. Put them into the model itself"
+        )
+    if not norms:
+        return
+    wanted = {id(norm) for norm in norms}
+    weights: Weights = {}
+    moments: dict[int, _Moments] = {}
+    relay = Relay(program, batches(model, data), [weights], memory, all_along=True)
+    for index, step in enumerate(program.steps):
+        if id(step.operation) in wanted:
+            relay.advance(index)
+            known = moments.setdefault(id(step.operation), _Moments())
+            for (values,) in relay.batches():
+                known.add(_rows(values[step.inputs[0]], step.operation))
+            _remember(step.operation, known, weights)
+    for variable, value in weights.values():
+        variable.assign(value)
+
+
+_BatchNorm = keras.layers.BatchNormalization
+
+
+def _rows(x: Any, norm: keras.layers.BatchNormalization) -> np.ndarray:
+    """What a batch norm takes moments of: (positions, channels), without what is masked."""
+    rows = np.moveaxis(numbers_of(x), norm.axis, -1)
+    mask = private.mask_of(x)
+    return rows.reshape(-1, rows.shape[-1]) if mask is None else rows[numbers_of(mask)]
+
+
+class _Moments:
+    """The mean and the variance of rows that come in parts, exact whatever their number."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: np.ndarray | float = 0.0
+        self._squares: np.ndarray | float = 0.0  # of the distances from the mean
+
+    def add(self, rows: np.ndarray) -> None:
+        """Some more rows."""
+        if not len(rows):
+            return
+        rows = rows.astype(np.float64)
+        mean, before = rows.mean(axis=0), self.count
+        self.count += len(rows)
+        apart = mean - self.mean
+        self._squares += ((rows - mean) ** 2).sum(axis=0)
+        self._squares += apart**2 * before * len(rows) / self.count
+        self.mean += apart * len(rows) / self.count
+
+    @property
+    def variance(self) -> np.ndarray | float:
+        return self._squares / self.count
+
+
+def _remember(norm: keras.layers.BatchNormalization, known: _Moments, weights: Weights) -> None:
+    if known.count:
+        for variable, value in (
+            (norm.moving_mean, known.mean),
+            (norm.moving_variance, known.variance),
+        ):
+            dtype = numbers_of(variable).dtype
+            weights[id(variable)] = variable, np.asarray(value).astype(dtype)
