@@ -18,6 +18,7 @@ from keras import layers
 
 import keras_iplt as iplt
 from keras_iplt_cli.loading import archive, load_examples, load_model
+from keras_iplt_cli.loading.config import check_config
 
 pytestmark = pytest.mark.any_backend
 
@@ -398,6 +399,8 @@ EVIL = [
     ("keras.utils", "get_file", {"fname": "evil", "origin": "http://127.0.0.1:9/"}),
     ("keras.utils", "function", "get_file"),
     ("keras.src.utils.file_utils", "function", "get_file"),
+    ("keras.src.backend.torch.core", "function", "to_torch_dtype"),
+    ("keras.src.backend.torch.core", "DtypePolicy", {}),
     ("keras.saving", "load_model", {"filepath": "x"}),
     ("keras.models", "function", "load_model"),
     ("keras", "utils.get_file", {}),
@@ -416,6 +419,16 @@ def test_what_is_not_made_for_models_is_refused(good, tmp_path, monkeypatch, mod
     monkeypatch.chdir(tmp_path)
     path = with_config(good, tmp_path / "m.keras", first_layer(module, name, config))
     refused(path, "which is not Keras's", "--import")
+
+
+def test_optimizers_of_pytorch_are_keras_s_own():
+    """They are called by another name on that backend, in files that any backend may be given."""
+    adam = {"module": "keras.src.backend.torch.optimizers.torch_adam", "class_name": "Adam",
+            "config": {"learning_rate": 0.1}, "registered_name": "Adam"}  # fmt: skip
+    check_config("a.keras", {"compile_config": {"optimizer": adam}})
+    for module in ("keras.src.backend.torch.trainer", "keras.src.backend.torch.optimizersx.adam"):
+        with pytest.raises(iplt.errors.ModelError, match="not Keras's"):
+            check_config("a.keras", {"compile_config": {**adam, "module": module}})
 
 
 def test_an_unregistered_class_is_named_with_its_module(good, tmp_path):

@@ -40,7 +40,8 @@ def remake_functions(model: keras.Model) -> None:
     for kind in functions(model):
         getattr(model, f"make_{kind}_function")(force=True)
     for layer in model._flatten_layers():
-        if hasattr(layer, "_track_variables"):  # PyTorch: the module's list of parameters
+        # PyTorch: the module's list of parameters; one that has none yet makes it when asked for.
+        if hasattr(layer, "_torch_params"):
             layer._track_variables()
 
 

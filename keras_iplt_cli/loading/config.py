@@ -20,8 +20,8 @@ _DEEPEST = 400
 
 # Where Keras keeps what models are made of; not `keras.utils`, `keras.saving` and the like.
 _OF_CLASSES = re.compile(
-    r"keras(\.src)?(\.(activations|constraints|dtype_policies|initializers|layers|losses|metrics"
-    r"|models|ops|optimizers|quantizers|random|regularizers)(\.\w+)*)?"
+    r"keras(\.src)?(\.(activations|backend\.torch\.optimizers|constraints|dtype_policies|initializers"
+    r"|layers|losses|metrics|models|ops|optimizers|quantizers|random|regularizers)(\.\w+)*)?"
 )
 _OF_FUNCTIONS = re.compile(
     r"keras(\.src)?\.(activations|constraints|initializers|losses|metrics|ops|regularizers)(\.\w+)*"
