@@ -14,7 +14,7 @@ from keras_iplt.errors import OptionError
 
 from .building_blocks import Shape, Style, Weights, check_counts, finished, image_input
 
-__all__ = ["lenet_5", "lenet_5_1998", "lenet_300_100", "mnist_cnn"]
+__all__ = ["lenet_300_100", "lenet_5", "lenet_5_1998", "mnist_cnn"]
 
 
 def lenet_300_100(

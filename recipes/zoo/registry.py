@@ -15,28 +15,9 @@ from .building_blocks import Shape, Weights
 __all__ = ["build", "names"]
 
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
-    network.__name__: network
-    for network in (
-        lenet.lenet_300_100,
-        lenet.lenet_5,
-        lenet.lenet_5_1998,
-        lenet.mnist_cnn,
-        vgg.vgg16,
-        vgg.vgg16_hubens,
-        applications.vgg16_imagenet,
-        vgg.vgg19,
-        vgg.vgg_lite,
-        resnet.cifar_resnet,
-        resnet.resnet20,
-        resnet.resnet56,
-        resnet.resnet110,
-        applications.resnet50,
-        inception.googlenet,
-        applications.inception_v3,
-        densenet.densenet40,
-        applications.densenet121,
-        applications.mobilenet,
-    )
+    name: getattr(module, name)
+    for module in (lenet, vgg, resnet, inception, densenet, applications)
+    for name in module.__all__
 }
 
 
