@@ -14,9 +14,10 @@ import numpy as np
 
 from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.slices import kept_axes, numbers_of, zeroed
-from keras_iplt.running.relay import Relay, Weights, held_by
+from keras_iplt.running.relay import Relay, Values, Weights, held_by
 from keras_iplt.running.steps import Program, Step
 from keras_iplt.surgery.refitting.behind import Behind
+from keras_iplt.surgery.refitting.channel_map import ChannelMap
 from keras_iplt.surgery.refitting.least_squares import Sums
 from keras_iplt.surgery.refitting.linear import Linear, linear
 
@@ -24,6 +25,7 @@ __all__ = ["Fit", "by_layer", "fits"]
 
 _PER_FEATURE = 20  # samples for each feature that is fitted, where there are as many
 _AT_LEAST = 16384  # samples
+_ENOUGH = 2  # samples for each feature, to do without a start
 
 
 def fits(
@@ -89,26 +91,32 @@ class Fit:
         )
         self._sizes = len(stays), rows + (self._absorber is not None), columns
         self.bytes = Sums.bytes(*self._sizes)
+        self._start = self._channel_map(graph, gone)
 
     def make(self, relay: Relay, weights: Weights, rng: np.random.Generator) -> None:
         """Looks at all data, which have to be right before the layer, and changes the weights."""
         layer, (place, *_) = self.layer, self._step.inputs
+        examples = sum(len(versions[0][place]) for versions in relay.batches())
+        first = next(relay.batches())
+        shape = self._before_and_after(first, weights)[0].shape
+        count = layer.positions(shape)
+        if self._start is not None and examples * count < _ENOUGH * self._sizes[1]:
+            for versions in relay.batches():
+                before, after = self._before_and_after(versions, weights)
+                self._start.see(after, before, rng)
+            self._start.put(weights)
         whole = layer.matrix(numbers_of(layer.kernel))
         now = layer.matrix(held_by(weights, layer.kernel))
+        moved = self._moved_bias(weights)
         sums = Sums(*self._sizes)
-        meeting = self._behind.meeting(self._step, layer, next(relay.batches())[0])
-        examples = sum(len(versions[0][place]) for versions in relay.batches())
+        meeting = self._behind.meeting(self._step, layer, first[0])
         samples = max(_AT_LEAST, _PER_FEATURE * self._sizes[1])
-        value_of = functools.partial(held_by, weights)
         for versions in relay.batches():
-            before, after = (numbers_of(version[place]) for version in versions[:2])
-            before = layer.prepared(before, lambda v: v.value)
-            after = layer.prepared(after, value_of)
-            count = layer.positions(before.shape)
+            before, after = self._before_and_after(versions, weights)
             wanted = min(count, -(-samples // examples))
             chosen = np.sort(rng.choice(count, wanted, replace=False))
             features = layer.features(after, chosen)
-            missing = _times(layer.features(before, chosen), whole) - _times(features, now)
+            missing = _times(layer.features(before, chosen), whole) - _times(features, now) - moved
             if meeting is not None:
                 lacking = meeting.lacking(*(version[meeting.other] for version in versions[:2]))
                 missing += lacking[:, chosen].reshape(missing.shape)
@@ -116,6 +124,34 @@ class Fit:
         change = sums.fit()
         if change is not None:
             self._put(weights, now, change)
+
+    def _channel_map(self, graph: Graph, gone: np.ndarray) -> ChannelMap | None:
+        """Where to start from if there are too few samples for a fit by themselves."""
+        for piece in graph.by_variable.get(id(self.layer.kernel), ()):
+            if piece.role == "input" and gone[piece.ids].any() and self._alone:
+                axis = self.layer.input_axis(piece.axis)
+                taker = None if self._absorber is None else (self.layer, *self._absorber)
+                return ChannelMap(piece, axis, graph, gone, taker)
+        return None
+
+    def _before_and_after(
+        self, versions: list[Values], weights: Weights
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The layer's input in the whole model and in the pruned one."""
+        before, after = (numbers_of(version[self._step.inputs[0]]) for version in versions[:2])
+        layer = self.layer
+        return (
+            layer.prepared(before, lambda variable: variable.value),
+            layer.prepared(after, functools.partial(held_by, weights)),
+        )
+
+    def _moved_bias(self, weights: Weights) -> np.ndarray | float:
+        """By how much the bias differs from that of the whole model, as far as it is not cut."""
+        if self._absorber is None:
+            return 0.0
+        variable, sign = self._absorber
+        moved = held_by(weights, variable) - numbers_of(variable)
+        return sign * moved.reshape(1, len(self._columns), -1) * self._columns
 
     def _left(self, features: np.ndarray) -> np.ndarray:
         features = features[:, :, self._rows[0]] if self._alone else features * self._rows

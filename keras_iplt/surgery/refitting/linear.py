@@ -58,6 +58,10 @@ class Linear(abc.ABC):
     def kernel_from(self, matrix: np.ndarray) -> np.ndarray:
         """The kernel that `matrix` makes a matrix of."""
 
+    def input_axis(self, axis: int) -> int:
+        """The axis of the prepared input that an axis of the kernel is contracted with."""
+        return -1
+
     @property
     def outputs(self) -> int:
         """How many numbers it puts out at a position."""
@@ -131,6 +135,9 @@ class Convolution(Linear):
 
     def _lengths(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape[1:-1] if channel_axis(self.layer) == -1 else shape[2:]
+
+    def input_axis(self, axis: int) -> int:
+        return channel_axis(self.layer)
 
     def positions(self, shape: tuple[int, ...]) -> int:
         return math.prod(count for _, _, count in self._spread(self._lengths(shape)))
@@ -252,6 +259,9 @@ class Einsum(Linear):
     def is_understood(self) -> bool:
         """Whether the batch comes first, and every position of the input is one of the output."""
         return self.free[:1] == [self.of_x[0]] and all(c in self.out for c in self.free + self.own)
+
+    def input_axis(self, axis: int) -> int:
+        return self.of_x.index(self.of_kernel[axis])
 
     def positions(self, shape: tuple[int, ...]) -> int:
         by_label = dict(zip(self.of_x, shape, strict=True))
