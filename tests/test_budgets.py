@@ -17,8 +17,6 @@ from keras_iplt.errors import OptionError
 from keras_iplt.graph.costs import flops, macs, parameters
 from keras_iplt.planning.budgets import amount_of, spelled_out
 
-pytestmark = pytest.mark.quick
-
 layers = keras.layers
 COUNTS = {"params": parameters, "macs": macs, "flops": flops}
 NAMES = (
@@ -161,6 +159,131 @@ def test_seconds_are_taken_from_a_table():
         assert 0.3 * whole < Table().cost(graph, plan.gone) <= whole / 2
 
 
+# -- files -----------------------------------------------------------------------------------------
+
+tflite = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TFLite is written with TensorFlow"
+)
+
+
+def without_biases():
+    """Whose biases are nowhere but in the file, one array of zeros for all layers of one width."""
+    x = image = keras.Input((12, 12, 3))
+    for _ in range(4):
+        x = layers.Conv2D(24, 3, padding="same", use_bias=False, activation="relu")(x)
+    y = layers.SeparableConv2D(24, 3, padding="same")(layers.BatchNormalization()(x))
+    x = layers.GlobalAveragePooling2D()(layers.Add()([x, y]))
+    return keras.Model(image, layers.Dense(5)(x))
+
+
+@tflite
+@pytest.mark.parametrize(("precision", "build"), [
+    ("float32", network),
+    *[pytest.param(precision, build, marks=pytest.mark.slow)
+      for precision in ("float32", "float16", "dynamic", "int8")
+      for build in (without_biases, *[network] * (precision != "float32"))],
+])  # fmt: skip
+def test_a_file_is_within_its_budget(precision, build, tmp_path):
+    """As it is exported, even after training has moved what was equal apart."""
+    model, x = build(), np.random.default_rng(0).normal(size=(8, 12, 12, 3))
+    export = functools.partial(
+        iplt.export, path=tmp_path / "m.tflite", precision=precision, data=x, tolerance=1e9
+    )
+    whole = export(model).size
+    for share, scope in ((0.8, "global"), (0.5, "layer")):
+        most = int(share * whole)
+        plan = iplt.plan(model, size=f"{most} B {precision}", scope=scope, criterion="random")
+        small = iplt.rewrite(model, plan)
+        near = 0.75 if precision == "dynamic" else 0.88  # which keeps small kernels in float32
+        assert near * most < export(small).size <= most
+        for variable in small.weights:
+            if len(variable.shape) == 1:
+                variable.assign_add(np.random.default_rng(0).uniform(0, 1, variable.shape))
+        assert export(small).size <= most
+        assert plan.options["of"] == f"size:{precision}"
+
+
+@tflite
+def test_files_too_small_are_out_of_reach():
+    """And those that are small enough stay as they are, within what names take."""
+    model = network()
+    with pytest.raises(OptionError, match=r"size: expected at least [\d,]+ bytes, .*: 1,000 bytes"):
+        iplt.plan(model, size="1KB")
+    assert not any(iplt.plan(model, size="1MB").removed)
+    assert 0.3 < iplt.plan(model, 0.3, of="size:int8").ppr < 0.6
+
+
+@tflite
+def test_the_last_step_of_a_training_writes_a_file(tmp_path):
+    """Those before it estimate."""
+    whole = iplt.export(network(), tmp_path / "m.tflite").size
+    model, history = fitted(size=whole // 2, step=0.2, epochs=6)
+    assert 0.45 * whole < iplt.export(model, tmp_path / "m.tflite").size <= whole // 2
+    assert len({*history["params"]}) == 4
+
+
+@pytest.mark.any_backend
+def test_files_are_written_with_tensorflow():
+    if keras.backend.backend() == "tensorflow":
+        pytest.skip("they are")
+    with pytest.raises(OptionError, match="size: expected the TensorFlow backend"):
+        iplt.plan(network(), size="1KB")
+
+
+@tflite
+def test_seconds_are_measured_again_where_they_can_be(monkeypatch):
+    """Of what a table of this machine, made just now, tells; one that was read is believed."""
+    from keras_iplt.latency import probes, table
+
+    def whole(model, threads):
+        return "pretended", 1e-6 * model.count_params() ** 1.1
+
+    monkeypatch.setattr(probes, "seconds", lambda *_: 1e-3)
+    monkeypatch.setattr(table, "seconds", lambda *_: 1e-3)
+    monkeypatch.setattr(table, "_whole", whole)
+    probes.stairs.cache_clear()
+    model = network()
+    most = whole(model, 1)[1] / 2
+    for of in ("latency", iplt.latency_table(model, verbose=0)):
+        small = iplt.prune(model, of=of, latency=most)
+        assert 0.9 * most < whole(small, 1)[1] <= most
+    monkeypatch.setattr(table, "_whole", None)
+    read = iplt.LatencyTable.from_json(of.to_json())
+    plan = iplt.plan(model, of=read, at_most=f"{1e3 * most} ms")
+    assert read.cost(plan.graph, plan.gone) <= most
+    probes.stairs.cache_clear()
+
+
+class Estimate:
+    """An estimate that is off, and what it really is."""
+
+    name = "estimate"
+    looks = 0
+
+    def __init__(self, error, slope=1.0):
+        self.error, self.slope = error, slope
+
+    def cost(self, graph, gone=None):
+        return self.slope * parameters(graph, gone) + self.error
+
+    def exact(self, graph, gone):
+        self.looks += 1
+        return parameters(graph, gone)
+
+
+@pytest.mark.parametrize("error", [-3_000, -500, 0, 500, 3_000])
+@pytest.mark.parametrize("slope", [0.5, 1.0, 2.0])
+def test_what_is_estimated_is_found_out(error, slope):
+    """Whether too much or too little, a few looks are enough."""
+    graph, measure = iplt.trace(network()), Estimate(error, slope)
+    for most in (5_000, 8_000, 12_000):
+        measure.looks = 0
+        plan = iplt.plan(graph, of=measure, at_most=most)
+        assert 0.9 * most < parameters(graph, plan.gone) <= most and measure.looks <= 8
+    with pytest.raises(OptionError, match=r"estimate: expected at least .* received: 3"):
+        iplt.plan(graph, of=measure, at_most=3)
+
+
 # -- amounts ---------------------------------------------------------------------------------------
 
 
@@ -179,6 +302,7 @@ def test_amounts_are_said_as_people_say_them(of, text, amount):
 @pytest.mark.parametrize(("of", "amount"), [
     ("params", 0), ("params", -3), ("params", True), ("params", "many"), ("params", "20KB"),
     ("params", float("nan")), ("params", float("inf")), ("params", [3]), ("params", "1.2.3k"),
+    ("size", "5ms"), ("size", "200KB int9"), ("size", "int8"),
     ("latency", "5"), ("latency", "5m"), ("flops", ""),
 ])  # fmt: skip
 def test_other_amounts_are_refused(of, amount):

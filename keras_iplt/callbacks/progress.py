@@ -138,9 +138,8 @@ class Progress:
         share = min(1.0, ratio / self.target) if self.target else 0.0
         own = {key: part * share for key, part in self.options.per_layer.items()}
         options = self.options.replace(per_layer=own, criterion=criterion or self.criterion)
-        if options.at_most is not None:
-            over = self._whole - options.at_most
-            options = options.replace(at_most=self._whole - share * over)
+        if share < 1:
+            options = options.replace(at_most=None)  # the budget is for the last step
         past = Past(
             sizes=self._sizes,
             filters=self._filters,

@@ -25,6 +25,7 @@ from keras_iplt.graph.channels import Call, Graph, Group, Work
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.slices import kept_lengths
 from keras_iplt.graph.trace import graph_for
+from keras_iplt.latency.file_size import left_of
 from keras_iplt.latency.probes import Shape, Stairs, seconds, shortest, stairs
 
 __all__ = ["Entry", "LatencyTable", "latency_table"]
@@ -153,6 +154,14 @@ class LatencyTable:
         return "\n".join(lines)
 
 
+class _MeasuredHere(LatencyTable):
+    """A table of this machine, where what it tells can be looked at."""
+
+    def exact(self, graph: Graph, gone: np.ndarray) -> float:
+        """The seconds for one example when the ids marked in `gone` go, measured."""
+        return _whole(left_of(graph, gone), self.threads)[1]
+
+
 def latency_table(model: keras.Model | Graph, threads: int = 1, verbose: int = 1) -> LatencyTable:
     """Measures what a model and its layers take in TFLite's interpreter, on this machine.
 
@@ -206,7 +215,7 @@ def latency_table(model: keras.Model | Graph, threads: int = 1, verbose: int = 1
         bar.update(len(entries))
     runtime, whole = _whole(graph.model, threads)
     bar.update(len(works) + 1)
-    return LatencyTable(
+    return _MeasuredHere(
         graph.model.name, runtime, threads, whole, tuple(entries), found,
         _elements(graph, entries, None),
     )  # fmt: skip

@@ -55,7 +55,7 @@ def spelled_out(options: Mapping[str, Any]) -> dict[str, Any]:
     ((name, amount),) = named.items()
     text, _, variant = amount.rpartition(" ") if isinstance(amount, str) else ("", "", "")
     measure = name
-    if is_registered(f"{name}:{variant}"):  # "200KB int8" is "200KB" of "size:int8"
+    if text and is_registered(f"{name}:{variant}"):  # "200KB int8" is "200KB" of "size:int8"
         measure, amount = f"{name}:{variant}", text
     of = others.get("of", FILTERS)
     if isinstance(of, str) and of == FILTERS:

@@ -19,7 +19,14 @@ from keras_iplt.graph.names import groups_of, own_shares
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import trace
 from keras_iplt.planning.budgets import HALF, check_one, shown
-from keras_iplt.planning.measures import FILTERS, Measure, Rounding, name_of_measure, resolved
+from keras_iplt.planning.measures import (
+    FILTERS,
+    Exact,
+    Measure,
+    Rounding,
+    name_of_measure,
+    resolved,
+)
 from keras_iplt.planning.options import MoreKeywords, PlanOptions
 from keras_iplt.planning.plan import Plan, finished
 from keras_iplt.planning.ranking import Candidate, Queue
@@ -141,19 +148,16 @@ def decide(
     shared = [c for c in candidates if c.index not in own]
     for candidate in candidates:
         candidate.take_share(own.get(candidate.index, 0.0))
-    if options.at_most is not None:
+    queue = Queue(shared, values, options.scope)
+    if options.at_most is not None or (ratio and shared):
         whole, left = amount(of, graph, candidates, shared, past)
-        if not Queue(shared, values, options.scope).cut_within(options.at_most, left):
-            raise OptionError(
-                f"{name_of_measure(of)}: expected at least {shown(of, left())}, which is left when "
-                "all goes that may, or less of ignore, per_layer, min_channels, round_to and "
-                f"max_ratio; received: {shown(of, options.at_most)}"
-            )
-        ratio = max(0.0, 1 - options.at_most / whole)
-    elif ratio and shared:
-        Queue(shared, values, options.scope).cut(
-            ratio, *amount(of, graph, candidates, shared, past)
-        )
+        if options.at_most is None:
+            queue.cut(ratio, whole, left)
+        else:
+            looked = of.exact if isinstance(of, Exact) else None
+            exact = left if looked is None else lambda: looked(graph, taken(graph, candidates))
+            check_reached(of, options.at_most, queue.cut_within(options.at_most, left, exact))
+            ratio = max(0.0, 1 - options.at_most / whole)
     removed: list[tuple[int, ...]] = [()] * len(graph.groups)
     counted = [np.zeros(group.size, np.int64) for group in graph.groups]
     for candidate in candidates:
@@ -251,12 +255,25 @@ def amount(
         before = sum(c.filters_before for c in shared)
         now = sum(int(c.filters.sum()) for c in shared)
         return before + now, lambda: now - sum(int(c.filters[c.chosen].sum()) for c in shared)
-    measure = of.cost
+    return (
+        of.cost(graph) if past is None else past.whole,
+        lambda: of.cost(graph, taken(graph, candidates)),
+    )
 
-    def left() -> float:
-        return measure(graph, graph.gone([c.classes[c.chosen] for c in candidates]))
 
-    return measure(graph) if past is None else past.whole, left
+def taken(graph: Graph, candidates: Iterable[Candidate]) -> np.ndarray:
+    """A mask over all ids: True for those of the channels taken."""
+    return graph.gone([c.classes[c.chosen] for c in candidates])
+
+
+def check_reached(of: Any, at_most: float, least: float) -> None:
+    """Refuses a budget that is out of reach."""
+    if least > at_most:
+        raise OptionError(
+            f"{name_of_measure(of)}: expected at least {shown(of, least)}, which is left when all "
+            "goes that may, or less of ignore, per_layer, min_channels, round_to and max_ratio; "
+            f"received: {shown(of, at_most)}"
+        )
 
 
 def nothing_to_prune(graph: Graph) -> str:

@@ -19,6 +19,7 @@ from keras_iplt.support.arguments import check_count
 
 __all__ = [
     "FILTERS",
+    "Exact",
     "Measure",
     "Rounding",
     "check_measure",
@@ -44,6 +45,14 @@ class Measure(Protocol):
 
     def cost(self, graph: Graph, gone: np.ndarray | None = None) -> float:
         """The cost when the ids marked in `gone` go."""
+
+
+@runtime_checkable
+class Exact(Measure, Protocol):
+    """A measure whose cost is an estimate, and which can find out."""
+
+    def exact(self, graph: Graph, gone: np.ndarray) -> float:
+        """What is left when the ids marked in `gone` go. Takes its time."""
 
 
 @runtime_checkable
@@ -92,7 +101,7 @@ def check_measure(of: Any) -> Any:
     """`of` if it is a name or a measure."""
     known = isinstance(of, str) and (of == FILTERS or is_registered(of))
     if not known and (isinstance(of, (str, type)) or not isinstance(of, Measure)):
-        names = ", ".join(map(repr, [FILTERS, *_MEASURES]))
+        names = ", ".join(repr(name) for name in [FILTERS, *_MEASURES] if ":" not in name)
         raise OptionError(
             f"of: expected {names} or an object that measures (a latency table), received: {of!r}"
         )

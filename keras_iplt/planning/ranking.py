@@ -19,6 +19,9 @@ from keras_iplt.errors import OptionError
 
 __all__ = ["Candidate", "Queue"]
 
+# Where costs are estimated: how often to find out, and what is near enough to a budget.
+_LOOKS, _NEAR = 8, 0.02
+
 
 @dataclasses.dataclass
 class Candidate:
@@ -130,23 +133,40 @@ class Queue:
         nearest = min(enough, max(0, enough - 1), key=lambda n: abs(after(n) - share * whole))
         self.take(nearest)
 
-    def cut_within(self, at_most: float, left: Callable[[], float]) -> bool:
+    def cut_within(
+        self, at_most: float, left: Callable[[], float], exact: Callable[[], float]
+    ) -> float:
         """Takes no more channels than it needs for what is left to be within a budget.
 
         Args:
             at_most: the budget.
             left: a function that tells how much is left of the channels not taken.
+            exact: the same, where the former only estimates.
 
         Returns:
-            Whether it is enough if all go that may.
+            What is left: more than `at_most` if that cannot be reached.
         """
+        over, within = -1, len(self.owner) + 1  # how many are too few, and enough
+        found: dict[int, float] = {}
+        off = 0.0  # what the estimate is short of, where it was last looked at
 
         def enough(count: int) -> bool:
             self.take(count)
-            return left() <= at_most
+            return left() + off <= at_most
 
-        every = len(self.owner)
-        if not enough(every):
-            return False
-        self.take(bisect.bisect_left(range(every), True, key=enough))
-        return True
+        while within - over > 1 and len(found) < _LOOKS:
+            count = bisect.bisect_left(range(len(self.owner)), True, key=enough)
+            if not over < count < within:
+                count = (over + within) // 2
+            self.take(count)
+            found[count] = exact()
+            off = found[count] - left()
+            if found[count] > at_most:
+                over = count
+            else:
+                within = count
+                if not off or found[count] >= (1 - _NEAR) * at_most:
+                    break
+        best = min(within, len(self.owner))
+        self.take(best)
+        return found[best] if best in found else exact()
