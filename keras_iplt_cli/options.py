@@ -28,7 +28,9 @@ __all__ = [
 
 # Known here so that a mistyped one is found out at once.
 CRITERIA = (
-    *("activation", "apoz", "bn_scale", "fpgm", "gradient", "l1", "l1_mean", "l2", "l2_mean"),
+    *("activation", "apoz", "bn_scale", "energy", "fpgm", "gradient", "l1", "l1_mean"),
+    "l2",
+    "l2_mean",
     *("lamp", "lp", "lp_mean", "random", "taylor"),
 )
 
@@ -138,11 +140,17 @@ def share(text: str) -> float:
     return number
 
 
-def amount(text: str) -> str:
-    """A number with a unit."""
-    if not re.fullmatch(r"\d[\d_,]*(\.\d*)?\s*[a-zA-Zµ]*(\s+\w+)?", text):
-        raise argparse.ArgumentTypeError(f"expected an amount such as 20k, received: {text!r}")
-    return text
+def amount(units: str, example: str) -> Callable[[str], str]:
+    """What takes a number with one of some units, a regular expression."""
+
+    def read(text: str) -> str:
+        if not re.fullmatch(rf"\d[\d_,]*(\.\d*)?\s*({units})", text, re.IGNORECASE):
+            raise argparse.ArgumentTypeError(
+                f"expected an amount such as {example}, received: {text!r}"
+            )
+        return text
+
+    return read
 
 
 def named_share(text: str) -> tuple[str, float]:

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import re
 
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ import keras_iplt as iplt
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.costs import flops, macs, parameters
 from keras_iplt.planning.budgets import amount_of, spelled_out
+from keras_iplt_cli import main
 
 layers = keras.layers
 COUNTS = {"params": parameters, "macs": macs, "flops": flops}
@@ -400,3 +402,33 @@ def test_a_callback_is_of_use_for_another_model():
         model.compile("sgd", "mse")
         model.fit(np.ones((4, 30)), np.ones((4, 2)), epochs=4, verbose=0, callbacks=[callback])
         assert 5_000 < model.count_params() <= 6_000
+
+
+# -- the command line ------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.any_backend
+def test_the_command_takes_budgets(tmp_path, capsys):
+    """Whatever they are of; what makes no sense is found before anything is loaded."""
+    path, small = tmp_path / "model.keras", tmp_path / "small.keras"
+    network().save(path)
+
+    def code(*arguments):
+        try:
+            return main(["prune", str(path), "-o", str(small), "--force", *arguments])
+        except SystemExit as stop:
+            return stop.code
+
+    assert code("--params", "6k") == 0
+    assert 5_000 < keras.saving.load_model(small).count_params() <= 6_000
+    if keras.backend.backend() == "tensorflow":
+        assert code("--size", "30 KB float16", "--scope", "layer") == 0
+    assert code("--macs", "10") == 1
+    capsys.readouterr()
+    for wrong in (
+        ("--params", "6KB"), ("--size", "5ms"), ("--size", "6KB int9"), ("--latency", "5"),
+        ("--params", "6k", "--ratio", "0.5"), ("--params", "6k", "--flops", "3M"),
+    ):  # fmt: skip
+        assert code(*wrong) == 2, wrong
+        assert re.search("such as|not allowed with", capsys.readouterr().err)

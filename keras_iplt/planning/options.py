@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from keras_iplt.criteria import DEFAULT
 from keras_iplt.criteria import get as get_criterion
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError
@@ -74,7 +75,7 @@ class PlanOptions:
     """
 
     of: Any = "filters"
-    criterion: Any = "l2"
+    criterion: Any = DEFAULT
     scope: str = "global"
     per_layer: Any = None
     ignore: Any = ()
@@ -126,9 +127,12 @@ class PlanOptions:
         return dataclasses.replace(self, **changes)
 
     def plain(self) -> dict[str, Any]:
-        """The entries by name, as JSON takes them."""
+        """The entries by name, as JSON takes them; a budget only where there is one."""
+        entries = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if self.at_most is None:
+            del entries["at_most"]
         return {
-            **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
+            **entries,
             "of": name_of_measure(self.of),
             "round_to": name_of_rounding(self.round_to),
             "criterion": self.criterion.name,

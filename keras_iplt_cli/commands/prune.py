@@ -26,6 +26,7 @@ _OF_THE_PLAN = (  # arguments of `keras_iplt.plan`
     *("ratio", "of", "criterion", "scope", "per_layer", "ignore", "min_channels", "round_to"),
     *("max_ratio", "convolutions_only", "params", "macs", "flops", "size", "latency"),
 )
+_PRECISIONS = "float32|float16|dynamic|int8"
 
 
 def add(commands: Commands) -> None:
@@ -56,14 +57,17 @@ def _add_planning(parser: Parser) -> None:
     group = parser.add_argument_group("planning", argument_default=argparse.SUPPRESS)
     much = group.add_mutually_exclusive_group()
     much.add_argument("--ratio", type=share, help="share of the filters that go (default: 0.5)")
-    for name, what, example in (
-        ("--params", "parameters", "20k"), ("--macs", "multiply-adds", "3M"),
-        ("--flops", "FLOPs", "6M"), ("--size", "bytes of the .tflite", "'200KB int8'"),
-        ("--latency", "time for an example in TFLite", "5ms"),
-    ):  # fmt: skip
+    for name, what, units, example in (
+        ("--params", "parameters", "[kmg]?", "20k"),
+        ("--macs", "multiply-adds", "[kmg]?", "3M"),
+        ("--flops", "FLOPs", "[kmg]?", "6M"),
+        ("--size", "bytes of the .tflite", f"([kmg]i?)?b?( ({_PRECISIONS}))?", "'200KB int8'"),
+        ("--latency", "time for an example in TFLite", "m?s|[uµ]s", "5ms"),
+    ):
         much.add_argument(
-            name, type=amount, metavar="MOST", help=f"so much is left at most: {what} ({example})"
-        )
+            name, type=amount(units, example), metavar="MOST",
+            help=f"at most so much is left: {what}, such as {example}",
+        )  # fmt: skip
     group.add_argument(
         "--of", choices=("filters", "params", "macs", "flops", "size", "latency"),
         help="what the ratio is a share of (default: filters)",
