@@ -5,7 +5,6 @@ of a Convolutional Neural Network", prune: the least sensitive layer gives up fi
 the accuracy recovers, then the next one does.
 """
 
-import collections.abc
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -13,13 +12,15 @@ from typing import Any
 
 import keras
 
+from keras_iplt.analysis.fitting import evaluated as _evaluated
+from keras_iplt.analysis.fitting import trained as _trained
 from keras_iplt.analysis.guided_backup import GuidedBackup
 from keras_iplt.analysis.profiles import aligned, thousands
 from keras_iplt.analysis.sensitivities import Sensitivity
 from keras_iplt.analysis.sensitivities import sensitivity as analyse
 from keras_iplt.criteria import get as get_criterion
 from keras_iplt.criteria.base import AnyCriterion
-from keras_iplt.errors import DataError, OptionError
+from keras_iplt.errors import OptionError
 from keras_iplt.graph.names import Layers, as_list, by_layer
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import trace
@@ -230,38 +231,6 @@ def _sizes(model: keras.Model, ignore: Layers, convolutions_only: bool) -> dict[
     graph = trace(model)
     found = by_layer(graph, countable(graph, as_list(ignore), convolutions_only))
     return {name: sum(graph.groups[i].size for i in indices) for name, indices in found.items()}
-
-
-def _trained(model: keras.Model, data: Any, epochs: int, options: dict[str, Any]) -> None:
-    arrays, named = _arguments("train", data)
-    model.fit(*arrays, epochs=epochs, verbose=0, **named, **options)
-
-
-def _evaluated(model: keras.Model, data: Any) -> dict[str, float]:
-    if not model.compiled:
-        raise DataError(
-            f"model {model.name!r} is not compiled: call model.compile(loss=…, metrics=[…]) to "
-            "say what it is to be trained for and judged by"
-        )
-    if isinstance(data, collections.abc.Iterator):
-        raise DataError(
-            "validation: expected (x, y) or a dataset that can be gone through several times, "
-            f"received: an iterator ({type(data).__name__}), which ends"
-        )
-    arrays, named = _arguments("validation", data)
-    return model.evaluate(*arrays, verbose=0, return_dict=True, **named)
-
-
-def _arguments(name: str, data: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What `fit` and `evaluate` take for `(x, y)`, `(x, y, sample_weight)` or a dataset."""
-    if not isinstance(data, tuple):
-        return (data,), {}
-    if len(data) not in (2, 3):
-        raise DataError(
-            f"{name}: expected (x, y), (x, y, sample_weight) or a dataset, received: a tuple of "
-            f"{len(data)}"
-        )
-    return data[:2], dict(zip(("sample_weight",), data[2:], strict=False))
 
 
 def _line(step: GuidedStep, metric: str, baseline: float) -> str:
