@@ -17,6 +17,7 @@ from keras_iplt import baselines, criteria, errors, plots, schedules, sparsity
 from keras_iplt.analysis.comparison import Comparison, compare
 from keras_iplt.analysis.guided import Guided, prune_guided
 from keras_iplt.analysis.profiles import Profile, profile
+from keras_iplt.analysis.searching import Smallest, smallest
 from keras_iplt.analysis.sensitivities import Sensitivity, sensitivity
 from keras_iplt.callbacks import Guard, IPLTCallback
 from keras_iplt.errors import PruningError
@@ -49,11 +50,13 @@ __all__ = [
     "mask",
     "Guided",
     "Refit",
+    "Smallest",
     "prune",
     "prune_guided",
     "recalibrate",
     "rewrite",
     "shrink",
+    "smallest",
     # train
     "Guard",
     "IPLTCallback",

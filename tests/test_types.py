@@ -51,6 +51,11 @@ found: iplt.Sensitivity = iplt.sensitivity(model, (x, y), ratios=(0.25, 0.5), ve
 ratios: dict[str, float] = found.per_layer(drop=0.02)
 table: iplt.LatencyTable = iplt.latency_table(model, threads=2)
 plan = iplt.plan(model, 0.5, of=table, round_to=table)
+few: iplt.Plan = iplt.plan(model, params=20_000, round_to=8)
+small = iplt.prune(model, size="200KB int8", scope="layer")
+iplt.IPLTCallback(latency="5ms", step=0.2)
+least: iplt.Smallest = iplt.smallest(model, (x, y), 0.01, train=model.fit, minutes=5, compensate=x)
+shares = least.best.share + least.least
 done: iplt.Guided = iplt.prune_guided(model, (x, y), (x, y), epochs=1, batch_size=8)
 file: iplt.Export = iplt.export(small, "small.tflite", precision="int8", data=x)
 size: int = file.size + file.gzip
@@ -114,6 +119,12 @@ file.bytes
 iplt.latency_table(model, threads="4")
 iplt.prune_guided(model, (x, y))
 iplt.prune_guided(model, (x, y), (x, y), epochs="5")
+iplt.plan(model, params=[3])
+iplt.prune(model, sise="200KB")
+iplt.IPLTCallback(flops=None, latency=[5])
+iplt.smallest(model)
+iplt.smallest(model, (x, y), minutes="5")
+least.best.ratio
 iplt.criteria.get(3)
 iplt.criteria.L2(mean="yes")
 iplt.criteria.Lp(power=3)

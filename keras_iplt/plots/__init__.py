@@ -2,7 +2,7 @@
 
     of a model          groups  norms  kernels  sparsity
     before and after    filters
-    of measurements     sensitivity  tradeoff  loss  history
+    of measurements     sensitivity  smallest  tradeoff  loss  history
 
 Nothing opens a window, and pyplot is not needed: show a figure in a notebook by naming it in the
 last line of a cell, or save it.
@@ -25,6 +25,7 @@ from keras_iplt.plots.curves import norms, sensitivity
 from keras_iplt.plots.diagram import groups
 from keras_iplt.plots.images import kernels
 from keras_iplt.plots.runs import history, loss, tradeoff
+from keras_iplt.plots.search import smallest
 
 __all__ = [
     "filters",
@@ -34,6 +35,7 @@ __all__ = [
     "loss",
     "norms",
     "sensitivity",
+    "smallest",
     "sparsity",
     "tradeoff",
 ]
