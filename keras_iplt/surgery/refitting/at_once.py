@@ -22,7 +22,7 @@ from keras_iplt.running.relay import Weights
 from keras_iplt.running.steps import Program
 from keras_iplt.surgery.refitting.behind import Behind
 from keras_iplt.surgery.refitting.channel_map import ChannelMap, Taker
-from keras_iplt.surgery.refitting.linear import linear
+from keras_iplt.surgery.refitting.linear import Linear, linear
 
 __all__ = ["at_once"]
 
@@ -49,17 +49,18 @@ def at_once(
     """
     maps: dict[int, list[ChannelMap]] = {}  # by id(call)
     known: dict[int, ChannelMap] = {}  # by id(variable): of a layer that is used several times, one
-    takers = _takers(program)
+    products = _products(program)
     for call in graph.calls.values():
         if call.carry == "model" or call.inner is not None:
             continue  # the calls inside are visited instead
         for variable in getattr(call.operation, "weights", ()):
             for piece in graph.by_variable.get(id(variable), ()):
-                axis = _axis(call, piece, graph)
-                if id(variable) in done or axis is None or not gone[piece.ids].any():
+                if id(variable) in done or not _consumes(call, piece, graph):
                     continue
-                taker = takers.get(id(variable))
-                one = known.get(id(variable)) or ChannelMap(piece, axis, graph, gone, taker)
+                if not gone[piece.ids].any() or getattr(variable, "constraint", None) is not None:
+                    continue
+                _, taker = products.get(id(variable), (None, None))
+                one = known.get(id(variable)) or ChannelMap(piece, graph, gone, taker)
                 if one.bytes <= memory:
                     known[id(variable)] = one
                     maps.setdefault(id(call), []).append(one)
@@ -67,9 +68,15 @@ def at_once(
 
     def visit(call: Call, inputs: list[tuple[Channels, np.ndarray]]) -> None:
         for one in maps[id(call)]:
-            several = (v for x, v in inputs if _runs_along(x, one.piece, graph) is not None)
-            x = next(several)
-            one.see(x, x, rng)
+            axis, x = next(
+                (axis, numbers)
+                for channels, numbers in inputs
+                if (axis := _runs_along(channels, one.piece, graph)) is not None
+            )
+            product, _ = products.get(id(one.piece.variable), (None, None))
+            if product is not None:
+                x = product.prepared(x, lambda variable: variable.value)
+            one.see(x, x, axis, rng)
 
     if maps:
         observe(graph, batches(graph.model, data), visit, wanted=lambda call: id(call) in maps)
@@ -77,12 +84,12 @@ def at_once(
         one.put(weights)
 
 
-def _axis(call: Call, piece: Slice, graph: Graph) -> int | None:
-    """The axis of the call's input along which stand the channels that a variable consumes."""
+def _consumes(call: Call, piece: Slice, graph: Graph) -> bool:
+    """Whether a call's inputs have the channels that a variable consumes."""
     if piece.role != "input" or piece.variable.name == "recurrent_kernel":
-        return None  # it consumes what its own layer put out a step before
-    axes = [_runs_along(x, piece, graph) for x in channels_in((call.args, call.kwargs))]
-    return next((axis for axis in axes if axis is not None), None)
+        return False  # it consumes what its own layer put out a step before
+    inputs = channels_in((call.args, call.kwargs))
+    return any(_runs_along(x, piece, graph) is not None for x in inputs)
 
 
 def _runs_along(x: Channels, piece: Slice, graph: Graph) -> int | None:
@@ -92,12 +99,12 @@ def _runs_along(x: Channels, piece: Slice, graph: Graph) -> int | None:
     return next(iter(x.varying)) if same else None
 
 
-def _takers(program: Program) -> dict[int, Taker]:
-    """By id(kernel): the layer as a product, what takes up a constant for it, and the sign."""
-    behind, found = Behind(program), {}
+def _products(program: Program) -> dict[int, tuple[Linear, Taker | None]]:
+    """By id(kernel): the layer as a product, and what takes up a constant for it."""
+    behind, found = Behind(program), dict[int, tuple[Linear, Taker | None]]()
     for step in program.steps:
         product = linear(step.operation)
-        taker = None if product is None else behind.absorber(step, product)
-        if product is not None and taker is not None:
-            found[id(product.kernel)] = product, *taker
+        if product is not None:
+            absorber = behind.absorber(step, product)
+            found[id(product.kernel)] = product, absorber and (product, *absorber)
     return found

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_iplt.graph.flow import channel_axis
 from keras_iplt.graph.slices import numbers_of
-from keras_iplt.running.steps import Program, Step
+from keras_iplt.running.steps import Program, Step, places
 from keras_iplt.surgery.refitting.linear import Linear
 
 __all__ = ["Behind", "Meeting"]
@@ -43,10 +42,12 @@ class Behind:
     """What stands behind the steps of a program."""
 
     def __init__(self, program: Program) -> None:
-        self._users: dict[int, list[Step]] = {}
+        self._users: dict[int, list[Step | None]] = {}  # None: whoever takes the outputs
         for step in program.steps:
             for place in step.inputs:
                 self._users.setdefault(place, []).append(step)
+        for place in places(program.outputs):
+            self._users.setdefault(place, []).append(None)
         self._uses = Counter(id(step.operation) for step in program.steps)
 
     def used_once(self, step: Step) -> bool:
@@ -61,21 +62,24 @@ class Behind:
         norm = self._next(step)
         if norm is None or layer.layer.bias is not None or not _is_plain(layer.layer):
             return None
-        if type(norm.operation) is not keras.layers.BatchNormalization or not self.used_once(norm):
+        if type(norm.operation) is not keras.layers.BatchNormalization:
             return None
+        if not (self.used_once(norm) and self.used_once(step)):
+            return None  # a norm behind each use would have to take it up
         mean = norm.operation.moving_mean
-        return (mean, -1.0) if tuple(mean.shape) == (layer.outputs,) else None
+        fits = _norm_axis(norm.operation) == layer.output_axis
+        return (mean, -1.0) if fits and tuple(mean.shape) == (layer.outputs,) else None
 
     def meeting(self, step: Step, layer: Linear, known: Container[int]) -> Meeting | None:
         """Where the layer's output is added to a tensor that is known by then, with nothing but
         batch norm between; None if it is not."""
-        if not _is_plain(layer.layer) or not layer.puts_channels_last:
+        if not _is_plain(layer.layer) or layer.output_axis != -1:
             return None
         scale = np.ones(layer.outputs)
         here, behind = step, self._next(step)
         while behind is not None and type(behind.operation) in _PASSING:
             if type(behind.operation) is keras.layers.BatchNormalization:
-                if channel_axis(behind.operation) != -1:
+                if _norm_axis(behind.operation) != -1:
                     return None
                 scale = scale * _scale(behind.operation)
             here, behind = behind, self._next(behind)
@@ -106,6 +110,13 @@ _PASSING = (
 def _is_plain(layer: keras.Layer) -> bool:
     """Whether a layer puts out its product as it is."""
     return getattr(layer, "activation", None) in (None, keras.activations.linear)
+
+
+def _norm_axis(norm: keras.layers.BatchNormalization) -> int:
+    """The axis that is not averaged over: from the end if it is the last, else from the start."""
+    rank = norm.input_spec.ndim
+    axis: int = norm.axis % rank
+    return -1 if axis == rank - 1 else axis
 
 
 def _scale(norm: keras.layers.BatchNormalization) -> np.ndarray:

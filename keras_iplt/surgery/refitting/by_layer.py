@@ -98,13 +98,13 @@ class Fit:
         layer, (place, *_) = self.layer, self._step.inputs
         examples = sum(len(versions[0][place]) for versions in relay.batches())
         first = next(relay.batches())
-        shape = self._before_and_after(first, weights)[0].shape
-        count = layer.positions(shape)
+        count = layer.positions(self._before_and_after(first, weights)[0].shape)
         if self._start is not None and examples * count < _ENOUGH * self._sizes[1]:
+            start, axis = self._start
             for versions in relay.batches():
                 before, after = self._before_and_after(versions, weights)
-                self._start.see(after, before, rng)
-            self._start.put(weights)
+                start.see(after, before, axis, rng)
+            start.put(weights)
         whole = layer.matrix(numbers_of(layer.kernel))
         now = layer.matrix(held_by(weights, layer.kernel))
         moved = self._moved_bias(weights)
@@ -113,25 +113,28 @@ class Fit:
         samples = max(_AT_LEAST, _PER_FEATURE * self._sizes[1])
         for versions in relay.batches():
             before, after = self._before_and_after(versions, weights)
+            count = layer.positions(before.shape)  # images of a batch may be of a size of their own
             wanted = min(count, -(-samples // examples))
             chosen = np.sort(rng.choice(count, wanted, replace=False))
             features = layer.features(after, chosen)
             missing = _times(layer.features(before, chosen), whole) - _times(features, now) - moved
             if meeting is not None:
                 lacking = meeting.lacking(*(version[meeting.other] for version in versions[:2]))
-                missing += lacking[:, chosen].reshape(missing.shape)
+                if lacking.shape[:2] == (len(before), count):  # else it is added everywhere
+                    missing += lacking[:, chosen].reshape(missing.shape)
             sums.add(self._left(features), self._asked(missing), wanted)
         change = sums.fit()
         if change is not None:
             self._put(weights, now, change)
 
-    def _channel_map(self, graph: Graph, gone: np.ndarray) -> ChannelMap | None:
-        """Where to start from if there are too few samples for a fit by themselves."""
+    def _channel_map(self, graph: Graph, gone: np.ndarray) -> tuple[ChannelMap, int] | None:
+        """Where to start from if there are too few samples for a fit by themselves, and the axis of
+        channels."""
         for piece in graph.by_variable.get(id(self.layer.kernel), ()):
             if piece.role == "input" and gone[piece.ids].any() and self._alone:
                 axis = self.layer.input_axis(piece.axis)
                 taker = None if self._absorber is None else (self.layer, *self._absorber)
-                return ChannelMap(piece, axis, graph, gone, taker)
+                return ChannelMap(piece, graph, gone, taker), axis
         return None
 
     def _before_and_after(

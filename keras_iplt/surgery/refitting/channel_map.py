@@ -34,15 +34,12 @@ class ChannelMap:
 
     Args:
         piece: what the consumer's kernel holds of its input channels.
-        axis: where these stand in its input.
         graph, gone: the channels of the model, and those that go.
         taker: what takes up a constant, or None.
     """
 
-    def __init__(
-        self, piece: Slice, axis: int, graph: Graph, gone: np.ndarray, taker: Taker | None
-    ) -> None:
-        self.piece, self._axis, self._taker = piece, axis, taker
+    def __init__(self, piece: Slice, graph: Graph, gone: np.ndarray, taker: Taker | None) -> None:
+        self.piece, self._taker = piece, taker
         pieces = graph.by_variable[id(piece.variable)]
         self._kept = list(kept_axes(piece.variable, pieces, gone))
         self._kept[piece.axis] = None  # of the other axes
@@ -60,15 +57,18 @@ class ChannelMap:
     def _sums(self) -> Sums:
         return Sums(1, *self._sizes)
 
-    def see(self, kept: np.ndarray, lost: np.ndarray, rng: np.random.Generator) -> None:
+    def see(self, kept: np.ndarray, lost: np.ndarray, axis: int, rng: np.random.Generator) -> None:
         """Some more data.
 
         Args:
             kept, lost: what goes into the consumer: where the channels that stay are taken from,
                 and those that go.
+            axis: where channels stand in both.
             rng: chooses positions where there are more than it takes.
         """
-        count = kept.size // len(kept) // kept.shape[self._axis]
+        kept, lost = (np.moveaxis(x, axis, -1) for x in (kept, lost))
+        kept, lost = (x.reshape(len(x), -1, x.shape[-1]) for x in (kept, lost))
+        count = kept.shape[1]
         wanted = -(-max(_PER_BATCH, _PER_CHANNEL * len(self._order)) // len(kept))
         chosen = np.sort(rng.choice(count, min(count, wanted), replace=False))
         features = self._rows(kept, chosen)[..., ~self._lost]
@@ -78,8 +78,7 @@ class ChannelMap:
         self._sums.add(features, self._rows(lost, chosen)[..., self._lost], per_example)
 
     def _rows(self, x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        rows = np.moveaxis(x, self._axis, -1).reshape(len(x), -1, x.shape[self._axis])
-        return rows[:, chosen][..., self._order.T].reshape(-1, 1, len(self._order))
+        return x[:, chosen][..., self._order.T].reshape(-1, 1, len(self._order))
 
     def put(self, weights: Weights) -> None:
         """Gives the pruned model the weights that follow."""
@@ -100,7 +99,7 @@ class ChannelMap:
             held[self._order[self._lost]] = found[0, left][:, None]
             lengths = [1] * kernel.ndim
             lengths[self.piece.axis] = len(held)
-            constant = product.matrix(kernel * held.reshape(lengths)).sum(axis=1)
+            constant = product.of_ones(kernel * held.reshape(lengths))
             bias = product.bias_from(constant) if sign > 0 else constant.ravel()
             _add(weights, taker, sign * bias)
 

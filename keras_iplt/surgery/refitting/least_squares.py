@@ -60,6 +60,7 @@ class Sums:
             _Part(np.zeros((groups, features, features)), np.zeros((groups, features, outputs)))
             for _ in range(2)
         )
+        self._seen = 0  # examples
 
     @staticmethod
     def bytes(groups: int, features: int, outputs: int) -> int:
@@ -74,7 +75,9 @@ class Sums:
             wanted: (samples, groups, outputs).
             per_example: how many samples in a row are of one example.
         """
-        held_out = np.arange(len(features)) // per_example % _HELD_OUT == _HELD_OUT - 1
+        examples = self._seen + np.arange(len(features)) // per_example
+        self._seen += len(features) // per_example
+        held_out = examples % _HELD_OUT == _HELD_OUT - 1
         self._fitted.add(features[~held_out], wanted[~held_out])
         self._held_out.add(features[held_out], wanted[held_out])
 

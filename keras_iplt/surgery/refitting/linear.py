@@ -69,9 +69,14 @@ class Linear(abc.ABC):
         return groups * outputs
 
     @property
-    def puts_channels_last(self) -> bool:
-        """Whether its outputs stand along the last axis, behind all positions."""
-        return channel_axis(self.layer) == -1
+    def output_axis(self) -> int | None:
+        """The axis along which its outputs stand, with all positions along the others; None if
+        there is no such axis."""
+        return channel_axis(self.layer)
+
+    def of_ones(self, kernel: np.ndarray) -> np.ndarray:
+        """(groups, outputs): what a kernel makes of ones, away from borders and on average."""
+        return self.matrix(kernel).sum(axis=1)
 
     @property
     def has_bias(self) -> bool:
@@ -223,17 +228,30 @@ class Transposed(Convolution):
     def kernel_from(self, matrix: np.ndarray) -> np.ndarray:
         return _mirrored(np.swapaxes(super().kernel_from(matrix), -1, -2))
 
+    def of_ones(self, kernel: np.ndarray) -> np.ndarray:
+        # An output meets one of so many parts of the window: elsewhere it lies on zeros.
+        return super().of_ones(kernel) / math.prod(self.steps)
+
 
 class Separable(Dense):
     """The pointwise half."""
 
     def prepared(self, x: np.ndarray, value_of: Callable[[keras.Variable], Any]) -> np.ndarray:
         layer = self.layer
+        kernel = keras.ops.cast(value_of(layer.depthwise_kernel), x.dtype.name)
         between = keras.ops.depthwise_conv(
-            x, value_of(layer.depthwise_kernel), layer.strides, layer.padding,
-            layer.data_format, layer.dilation_rate,
-        )  # fmt: skip
-        return np.moveaxis(numbers_of(between), channel_axis(layer), -1)
+            x, kernel, layer.strides, layer.padding, layer.data_format, layer.dilation_rate
+        )
+        return numbers_of(between)
+
+    def input_axis(self, axis: int) -> int:
+        return channel_axis(self.layer)
+
+    def positions(self, shape: tuple[int, ...]) -> int:
+        return math.prod(shape[1:]) // shape[self.input_axis(-2)]
+
+    def features(self, x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        return super().features(np.moveaxis(x, self.input_axis(-2), -1), chosen)
 
     def matrix(self, kernel: np.ndarray) -> np.ndarray:
         return kernel.reshape(1, *kernel.shape[-2:])
@@ -298,8 +316,8 @@ class Einsum(Linear):
         )
 
     @property
-    def puts_channels_last(self) -> bool:
-        return list(self.out) == [*self.free, *self.own] and len(self.own) == 1
+    def output_axis(self) -> int | None:
+        return -1 if list(self.out) == [*self.free, *self.own] and len(self.own) == 1 else None
 
     def bias_from(self, row: np.ndarray) -> np.ndarray:
         return row.reshape(self.layer.bias.shape)
