@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -12,8 +13,8 @@ from keras_iplt.errors import ModelError
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import trace
 from keras_iplt.running.observe import batches
-from keras_iplt.running.relay import Relay, Weights
-from keras_iplt.running.steps import recorded
+from keras_iplt.running.relay import Relay, Values, Weights
+from keras_iplt.running.steps import Step, filled, recorded
 
 __all__ = ["recalibrate"]
 
@@ -24,7 +25,7 @@ def recalibrate(model: keras.Model, data: Any, memory: float = 2e9) -> None:
     Where channels are removed, or training was short, what batch norms remember is of another
     model, and evaluation suffers from it (`fit` itself uses the statistics of each batch). They
     are set to the exact mean and variance over all of `data`, in the order of the network, each
-    after those before it.
+    after those before it; those of a batch norm that is used several times, over all its uses.
 
     Do it after `rewrite` or `shrink` without training, and after a short training. Not after
     `compensate`, which has fitted the weights to the statistics as they are.
@@ -58,17 +59,26 @@ def recalibrate(model: keras.Model, data: Any, memory: float = 2e9) -> None:
         )
     if not norms:
         return
-    wanted = {id(norm) for norm in norms}
+    data = [*data] if isinstance(data, Iterator) else data
     weights: Weights = {}
-    moments: dict[int, _Moments] = {}
-    relay = Relay(program, batches(model, data), [weights], memory, all_along=True)
+
+    def started() -> Relay:
+        return Relay(program, batches(model, data), [weights], memory, all_along=True)
+
+    uses: dict[int, list[int]] = {id(norm): [] for norm in norms}
     for index, step in enumerate(program.steps):
-        if id(step.operation) in wanted:
-            relay.advance(index)
-            known = moments.setdefault(id(step.operation), _Moments())
-            for (values,) in relay.batches():
-                known.add(_rows(values[step.inputs[0]], step.operation))
-            _remember(step.operation, known, weights)
+        uses.get(id(step.operation), []).append(index)
+    relay = started()
+    for several in sorted(uses.values()):
+        # What goes into the later uses of a norm is looked at ahead of the others.
+        ahead = relay if len(several) == 1 else started()
+        known = _Moments()
+        for index in several:
+            ahead.advance(index)
+            step = program.steps[index]
+            for (values,) in ahead.batches():
+                known.add(_rows(step, values))
+        _remember(step.operation, known, weights)
     for variable, value in weights.values():
         variable.assign(value)
 
@@ -76,10 +86,10 @@ def recalibrate(model: keras.Model, data: Any, memory: float = 2e9) -> None:
 _BatchNorm = keras.layers.BatchNormalization
 
 
-def _rows(x: Any, norm: keras.layers.BatchNormalization) -> np.ndarray:
+def _rows(step: Step, values: Values) -> np.ndarray:
     """What a batch norm takes moments of: (positions, channels), without what is masked."""
-    rows = np.moveaxis(numbers_of(x), norm.axis, -1)
-    mask = private.mask_of(x)
+    x, mask = values[step.inputs[0]], filled(step.kwargs.get("mask"), values)
+    rows = np.moveaxis(numbers_of(x), step.operation.axis, -1)
     return rows.reshape(-1, rows.shape[-1]) if mask is None else rows[numbers_of(mask)]
 
 
