@@ -20,6 +20,7 @@ from typing import Any
 
 from keras_iplt import schedules
 from keras_iplt.callbacks import IPLTCallback
+from keras_iplt.criteria import DEFAULT
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError
 from keras_iplt.surgery.full_width import full_width
@@ -28,7 +29,11 @@ __all__ = ["full_width", "iplt_soft", "one_shot", "pmt", "soft"]
 
 
 def pmt(
-    target: float, after: int, criterion: AnyCriterion = "l2", scope: str = "global", **options: Any
+    target: float,
+    after: int,
+    criterion: AnyCriterion = DEFAULT,
+    scope: str = "global",
+    **options: Any,
 ) -> IPLTCallback:
     """Pruning based on much training, what IPLT is measured against: the model is trained, pruned
     once, and what is left is fine-tuned.
@@ -36,7 +41,8 @@ def pmt(
     Args:
         target: the share of the filters that goes.
         after: after how many epochs; the rest of `fit` is the fine-tuning.
-        criterion, scope: which filters go: the smallest of all layers, by default.
+        criterion, scope: which filters go, by default as with `keras_iplt.IPLTCallback`; the paper
+            takes those of the smallest `"l2"` norm.
         **options: every other argument of `keras_iplt.IPLTCallback`.
 
     Returns:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_iplt.criteria import DEFAULT
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.planning.budgets import HALF
 from keras_iplt.planning.decide import plan
@@ -24,7 +25,7 @@ def prune(
     model: keras.Model,
     ratio: float = HALF,
     of: str | Measure = "filters",
-    criterion: AnyCriterion = "l2",
+    criterion: AnyCriterion = DEFAULT,
     scope: str = "global",
     per_layer: Mapping[Any, float] | None = None,
     data: Any = None,

@@ -209,12 +209,12 @@ def test_one_shot_takes_the_smallest_norm_of_each_layer(norm):
 
 
 def test_pmt_ranks_all_layers_together():
-    """With one layer's filters much smaller, they are the ones to go; Dense units do not count."""
+    """By the norm of the paper: with one layer's filters much smaller, they are the ones to go; Dense units do not count."""
     model = plain(learning_rate=0.0)
     one = model.get_layer("one")
     one.kernel.assign(one.kernel * 0.01)
     watch = Watch()
-    fit(model, baselines.pmt(0.375, after=1), epochs=2, callbacks=[watch])
+    fit(model, baselines.pmt(0.375, after=1, criterion="l2"), epochs=2, callbacks=[watch])
     assert watch.widths == [[8, 8], [2, 8]] and model.get_layer("hidden").units == 12
 
 

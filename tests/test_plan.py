@@ -183,7 +183,7 @@ def test_global_ranking_removes_the_filters_of_smallest_raw_norm(widths, ratio, 
             removed[i].add(f)
             to_go -= 1
     assume(not to_go)
-    plan = iplt.plan(model, ratio)
+    plan = iplt.plan(model, ratio, criterion="l2")
     for i, width in enumerate(widths):
         expected = [f for f in range(width) if f not in removed[i]]
         assert kept_filters(plan, model.get_layer(f"c{i}")) == expected
@@ -195,7 +195,7 @@ def test_global_ranking_is_not_normalised_by_filter_size():
     for layer in model.layers:
         for weight in layer.weights:
             weight.assign(np.full(weight.shape, 0.1, "float32"))
-    assert left(iplt.plan(model, 0.4)) == {"c0": 2, "c1": 8}
+    assert left(iplt.plan(model, 0.4, criterion="l2")) == {"c0": 2, "c1": 8}
     assert left(iplt.plan(model, 0.4, criterion="l2_mean", scope="layer")) == {"c0": 5, "c1": 5}
 
 
@@ -206,9 +206,76 @@ def test_ties_go_to_the_first_layer_and_the_first_filter():
         value = np.zeros(kernel.shape, "float32")
         value[..., 0, :] = 1
         kernel.assign(value)
-    plans = [iplt.plan(model, 0.5).removed for _ in range(3)]
+    plans = [iplt.plan(model, 0.5, criterion="l2").removed for _ in range(3)]
     assert plans[0] == plans[1] == plans[2] == (tuple(range(5)), (0, 1, 2, 3), ())
     assert iplt.plan(model, 0.5, scope="layer").removed == ((0, 1, 2),) * 3
+
+
+def test_by_energy_each_layer_loses_the_same_share_of_its_squares():
+    """By default. However large the weights of one layer are."""
+    model = convolutions(24, 40, 16)
+    kernel = model.get_layer("c1").kernel
+    kernel.assign(keras.ops.convert_to_numpy(kernel) * 100)
+    plan = iplt.plan(model, 0.4)
+    lost = []
+    for i in range(3):
+        squares = norms(model.get_layer(f"c{i}")) ** 2
+        gone = np.setdiff1d(np.arange(len(squares)), kept_filters(plan, model.get_layer(f"c{i}")))
+        assert set(gone) == set(np.argsort(squares)[: len(gone)])
+        lost.append(squares[gone].sum() / squares.sum())
+    assert max(lost) - min(lost) < 1 / 16
+
+
+def test_by_energy_equal_layers_lose_equally_and_none_is_emptied():
+    model = convolutions(8, 8)
+    for layer in model.layers:
+        for weight in layer.weights:
+            weight.assign(np.full(weight.shape, 0.1, "float32"))
+    assert left(iplt.plan(model, 0.5)) == {"c0": 4, "c1": 4}
+    assert left(iplt.plan(model, 0.875)) == {"c0": 1, "c1": 1}
+
+
+def test_by_energy_a_stream_costs_what_all_its_layers_lose():
+    """The channels that layers add up to stay, where inner ones can go instead."""
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same", name="stem")(image)
+    for i in range(3):
+        y = keras.layers.Conv2D(8, 3, padding="same", name=f"inner{i}")(x)
+        y = keras.layers.Conv2D(8, 3, padding="same", name=f"outer{i}")(y)
+        x = keras.layers.Add()([x, y])
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
+    image = keras.layers.Dense(3, name="head")
+    model = keras.Model(model.input, image(model.output))
+    widths = left(iplt.plan(model, 0.3))
+    assert widths["stem"] == 8 and max(widths[f"inner{i}"] for i in range(3)) < 8
+
+
+def test_filters_of_one_channel_count_as_one_by_energy():
+    """A dense layer that is reshaped to maps has a filter per position of each."""
+    image = keras.Input((5,))
+    x = keras.layers.Dense(9 * 4, name="maps")(image)
+    x = keras.layers.Reshape((3, 3, 4))(x)
+    x = keras.layers.Conv2D(4, 3, name="conv")(x)
+    model = keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+    graph = iplt.trace(model)
+    (maps,) = (g for g in graph.groups if g.producers[0].path == "maps")
+    kernel = keras.ops.convert_to_numpy(model.get_layer("maps").kernel)
+    squares = (kernel.reshape(5, 9, 4) ** 2).sum(axis=(0, 1))
+    lost = np.array([squares[squares <= s].sum() for s in squares])
+    found = iplt.criteria.scores(graph, "energy")[maps.classes]
+    most = squares.argmax()
+    others = np.delete(np.arange(4), most)
+    costs = -np.log(1 - lost[others] / squares.sum())
+    np.testing.assert_allclose(found[others], costs, rtol=1e-5)
+    assert found.argmax() == most
+
+
+def test_layers_with_shares_of_their_own_are_all_that_is_pruned():
+    """Unless a ratio for the others is given too."""
+    model = convolutions(8, 8, 8)
+    assert left(iplt.plan(model, per_layer={"c1": 0.5})) == {"c0": 8, "c1": 4, "c2": 8}
+    assert iplt.prune(model, per_layer={"c1": 0.5}).get_layer("c0").filters == 8
+    assert sum(left(iplt.plan(model, 0.25, per_layer={"c1": 0.5})).values()) == 16
 
 
 def test_the_same_weights_give_the_same_plan_on_every_backend():
@@ -218,7 +285,7 @@ def test_the_same_weights_give_the_same_plan_on_every_backend():
     for i, (width, inputs) in enumerate([(7, 3), (9, 7)]):
         kernel = random.normal(size=(3, 3, inputs, width)).astype("float32")
         model.get_layer(f"c{i}").kernel.assign(kernel)
-    text = iplt.plan(model, 0.4).to_json()
+    text = iplt.plan(model, 0.4, criterion="l2").to_json()
     random = np.random.default_rng(11)
     kernels = [random.normal(size=(3, 3, a, b)).astype("float32") for b, a in [(7, 3), (9, 7)]]
     scores = [np.linalg.norm(k.reshape(-1, k.shape[-1]), axis=0) for k in kernels]
@@ -417,10 +484,19 @@ def quiet_layer():
     return model
 
 
+def test_whoever_empties_a_layer_is_told():
+    model = convolutions(20, 20, 20)
+    model.get_layer("c1").kernel.assign(model.get_layer("c1").kernel * 0.01)
+    with pytest.warns(UserWarning, match="'l2' takes nearly all .* c1: 1 of 20 channels are left"):
+        iplt.plan(model, 0.5, criterion="l2")
+    iplt.plan(model, 0.95, scope="layer")  # nearly all is what was asked for
+    iplt.plan(model, 0, per_layer={"c1": 0.95})
+
+
 def test_max_ratio_caps_what_a_global_ranking_takes_from_a_layer():
     model = quiet_layer()
-    assert left(iplt.plan(model, 0.5))["c0"] == 1
-    plan = iplt.plan(model, 0.5, max_ratio=0.7)
+    assert left(iplt.plan(model, 0.5, criterion="l2"))["c0"] == 1
+    plan = iplt.plan(model, 0.5, criterion="l2", max_ratio=0.7)
     assert left(plan)["c0"] == 3 and plan.fpr == 0.5
     assert all(len(gone) <= 14 for gone in plan.removed)
 
@@ -574,7 +650,7 @@ def test_options_that_are_numpy_numbers_can_be_written_down(kind):
     found = json.loads(plan.to_json())["options"]
     expected = {
         "ratio": 0.0, "of": "filters", "scope": "global", "min_channels": 2, "round_to": 4,
-        "max_ratio": 0.75, "convolutions_only": False, "criterion": "l2", "per_layer": {},
+        "max_ratio": 0.75, "convolutions_only": False, "criterion": "energy", "per_layer": {},
         "ignore": [],
     }  # fmt: skip
     assert found | expected == found

@@ -19,6 +19,7 @@ import numpy as np
 from keras_iplt.analysis.measuring import Examples, Meter
 from keras_iplt.analysis.profiles import aligned
 from keras_iplt.analysis.replay import Replay
+from keras_iplt.criteria import DEFAULT
 from keras_iplt.criteria import get as get_criterion
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError
@@ -151,7 +152,7 @@ def sensitivity(
     model: keras.Model | Graph,
     data: Any,
     ratios: Iterable[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-    criterion: AnyCriterion = "l2",
+    criterion: AnyCriterion = DEFAULT,
     metric: str | None = None,
     ignore: Layers = (),
     convolutions_only: bool = False,

@@ -13,6 +13,7 @@ from keras_iplt import _keras as private
 from keras_iplt.callbacks.options import IPLTKeywords, RunOptions
 from keras_iplt.callbacks.progress import Progress, WayBack
 from keras_iplt.callbacks.scheduled import Logs, ScheduledCallback
+from keras_iplt.criteria import DEFAULT
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError, WeightsError
 from keras_iplt.planning.budgets import Unsaid, check_one
@@ -85,7 +86,7 @@ class IPLTCallback(ScheduledCallback):
         target: Any = _TARGET,
         step: float = 0.1,
         every: int | None = None,
-        criterion: AnyCriterion = "l2",
+        criterion: AnyCriterion = DEFAULT,
         scope: str = "global",
         mode: str = "shrink",
         data: Any = None,
@@ -117,7 +118,7 @@ class IPLTCallback(ScheduledCallback):
             self.target = progress.target
         target = progress.target
         if target:  # whatever cannot work is found out now, not after hours
-            rehearse(self.model, progress.plan(target, criterion="l2"), self.also)
+            rehearse(self.model, progress.plan(target, criterion=DEFAULT), self.also)
         return progress
 
     # -- an epoch --

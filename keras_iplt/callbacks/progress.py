@@ -46,6 +46,7 @@ class Progress:
         graph: the model as it is now, read as channels.
         masked: the `Plan` whose channels are zero but still there, or None.
         plans: those carried out, in order.
+        costs: per group, what it has cost so far by a criterion that adds up, or empty.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Progress:
             float(counts[group.index].sum()) if group.index in counts else 0.0
             for group in self.graph.groups
         ]
+        self.costs: Sequence[float] = ()  # per group, by a criterion that adds up
         self._flops = _flops(self.graph)
         self._whole = sum(self._filters) if self._of == FILTERS else self._of.cost(self.graph)
         if options.at_most is not None:
@@ -145,6 +147,7 @@ class Progress:
             filters=self._filters,
             whole=self._whole,
             masked=self.masked.removed if masked and self.masked is not None else (),
+            costs=self.costs,
         )
         return decide(self.graph, ratio, options, self.data, past)
 
@@ -154,7 +157,7 @@ class Progress:
         """Sets to zero what a plan takes away, and the optimizer's momentum for it: with both at
         zero, training leaves them there."""
         mask(self.model, plan)
-        self.masked = plan
+        self.masked, self.costs = plan, plan.costs
         for slot, kept in self._slots(plan):
             slot.assign(zeroed(numbers_of(slot), kept))
 
@@ -211,16 +214,17 @@ class Progress:
         Returns:
             A function that takes it back.
         """
-        saved = self.graph, self.masked, self._sizes, self._filters
+        saved = self.graph, self.masked, self._sizes, self._filters, self.costs
         plan = plan or self.masked
         undo = shrunk(self.model, plan, also)
+        self.costs = plan.costs
         self.plans.append(plan)
         self.masked = None
         self.look_again()
 
         def back() -> None:
             undo()
-            self.graph, self.masked, self._sizes, self._filters = saved
+            self.graph, self.masked, self._sizes, self._filters, self.costs = saved
             self.plans.pop()
             del self._texts[len(self.plans) :]
 
@@ -248,6 +252,7 @@ class Progress:
             return
         # A grouped convolution that is down to one channel per group is a depthwise one, and
         # channels hang together otherwise. Only the totals can be carried on.
+        self.costs = ()
         whole = sum(self._sizes) / sum(sizes)
         self._sizes = [round(size * whole) for size in sizes]
         counts = self._counts()
@@ -266,6 +271,7 @@ class Progress:
         return {
             "plans": self._texts,
             "masked": None if self.masked is None else self.masked.to_json(),
+            "costs": list(self.costs),
         }
 
     def replay(self, state: dict[str, Any], also: Sequence[keras.Model] = ()) -> None:
@@ -274,6 +280,7 @@ class Progress:
             self.carry_out(bound(Plan.from_json(text), self.model), also)
         if state["masked"] is not None:
             self.masked = bound(Plan.from_json(state["masked"]), self.model)
+        self.costs = state.get("costs", ())  # backups from before had none
 
 
 class WayBack:
@@ -286,6 +293,7 @@ class WayBack:
     def __init__(self, progress: Any) -> None:
         self.undo = lambda: None
         self._progress, self._masked = progress, progress.masked
+        self._costs = progress.costs
         model = progress.model
         inside = private.inner_optimizers(model.optimizer)
         slots = [slot for one in inside for slot, *_ in private.slots(one)]
@@ -296,7 +304,7 @@ class WayBack:
         self.undo()
         for variable, value in self._values:
             variable.assign(value)
-        self._progress.masked = self._masked
+        self._progress.masked, self._progress.costs = self._masked, self._costs
 
 
 def _flops(graph: Graph, gone: np.ndarray | None = None) -> int | None:

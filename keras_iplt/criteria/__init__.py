@@ -1,6 +1,7 @@
 """How important a filter is: one number each, the least important have the smallest.
 
-    from the weights    l1  l2  lp  l1_mean  l2_mean  lp_mean  fpgm  lamp  bn_scale  random
+    from the weights    energy (the default)
+                        l1  l2  lp  l1_mean  l2_mean  lp_mean  fpgm  lamp  bn_scale  random
     from data           taylor  gradient  apoz  activation
 
 A name stands for an object with default settings, and a function of an array `(filters, weights
@@ -23,8 +24,9 @@ array([4., 2., 1.])
 
 A channel may have several filters: the convolutions that are added up in a residual stream have
 one each, and a Dense layer that is reshaped to 7 × 7 maps has 49 per map. Their numbers are
-reduced to one by their mean, or as `reduce` says: "sum", "max" or "l2" (the root of the sum of
-squares). The same holds for several batch norms, and for several layers that see a channel.
+reduced to one by their mean ("energy": by their sum), or as `reduce` says: "sum", "max" or "l2"
+(the root of the sum of squares). The same holds for several batch norms, and for several layers
+that see a channel.
 """
 
 from collections.abc import Callable, Iterable
@@ -41,6 +43,7 @@ from keras_iplt.criteria.weights import (
     LAMP,
     BatchNormScale,
     Custom,
+    Energy,
     GeometricMedian,
     Lp,
     Random,
@@ -56,6 +59,7 @@ __all__ = [
     "BatchNormScale",
     "Criterion",
     "Custom",
+    "Energy",
     "Filters",
     "GeometricMedian",
     "Gradient",
@@ -73,6 +77,7 @@ _NAMED: dict[str, Callable[[], Criterion]] = {
     "activation": Activation,
     "apoz": APoZ,
     "bn_scale": BatchNormScale,
+    "energy": Energy,
     "fpgm": GeometricMedian,
     "gradient": Gradient,
     "l1": L1,
@@ -85,6 +90,9 @@ _NAMED: dict[str, Callable[[], Criterion]] = {
     "random": Random,
     "taylor": Taylor,
 }
+
+
+DEFAULT = "energy"  # see "Which filters go" in docs/measured.md
 
 
 def get(identifier: AnyCriterion) -> Criterion:
@@ -115,7 +123,7 @@ def get(identifier: AnyCriterion) -> Criterion:
 
 def scores(
     graph: Graph,
-    criterion: AnyCriterion = "l2",
+    criterion: AnyCriterion = DEFAULT,
     data: Any = None,
     groups: Iterable[Group] | None = None,
 ) -> np.ndarray:

@@ -35,6 +35,7 @@ class Criterion:
 
     needs_data = False
     sees_zeros = False  # whether filters that are zero change the scores of others
+    adds_up = False  # whether numbers are costs, to which comes what a group has cost before
     missing = "their layer records no weights of theirs: see keras_iplt.register_rule"
 
     def __init__(self, reduce: str = "mean") -> None:

@@ -8,12 +8,26 @@ import keras
 import numpy as np
 
 from keras_iplt.criteria.base import Criterion
-from keras_iplt.criteria.filters import Filters, check_finite
+from keras_iplt.criteria.filters import Filters, check_finite, filters_of
 from keras_iplt.errors import CriterionError
-from keras_iplt.graph.channels import Graph
+from keras_iplt.graph.channels import SOLID, Graph
 from keras_iplt.graph.slices import numbers_of
 
-__all__ = ["Lp", "L1", "L2", "GeometricMedian", "LAMP", "BatchNormScale", "Random", "Custom"]
+__all__ = [
+    "BatchNormScale",
+    "Custom",
+    "Energy",
+    "GeometricMedian",
+    "L1",
+    "L2",
+    "LAMP",
+    "Lp",
+    "Random",
+]
+
+
+_TINY = np.finfo(np.float64).tiny
+_LEAST = 1e-9  # of a layer's squares is always left: what goes last has a finite number
 
 
 class Lp(Criterion):
@@ -93,6 +107,35 @@ class LAMP(Criterion):
         sums = np.cumsum(ascending[::-1])[::-1]
         sums = sums[np.searchsorted(ascending, squares)]
         return np.divide(squares, sums, out=np.zeros_like(squares), where=sums > 0)
+
+
+class Energy(Criterion):
+    """By how much a layer's squared weights shrink if a channel and all smaller ones go: minus the
+    logarithm of the share of them that is left.
+
+    It compares across layers: those with the smallest numbers of a network are the channels by
+    which each layer loses the same share of its squares, whatever its size and scale; and however
+    much goes, no layer is emptied. The layers of coupled channels add up, so that a residual stream
+    costs what all its layers lose, and so do the steps of a training.
+    """
+
+    adds_up = True
+
+    def __init__(self, reduce: str = "sum") -> None:
+        super().__init__(reduce)
+
+    def collect(
+        self, graph: Graph, wanted: np.ndarray, data: Any
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for filters in filters_of(graph, wanted):
+            free = graph.classes[filters.ids] != SOLID
+            classes, place = np.unique(graph.classes[filters.ids[free]], return_inverse=True)
+            squares = np.bincount(place, filters.power_sums(2)[free])
+            order = np.argsort(squares, kind="stable")  # equal ones go one after the other
+            lost = np.empty(len(squares))
+            lost[order] = np.cumsum(squares[order])
+            whole = max(squares.sum(), _TINY)
+            yield classes, -np.log(np.maximum(1 - lost / whole, _LEAST))
 
 
 class BatchNormScale(Criterion):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from keras_iplt.criteria import check_finite, scores
+from keras_iplt.criteria import DEFAULT, check_finite, scores
 from keras_iplt.criteria.base import AnyCriterion, Criterion
 from keras_iplt.errors import NothingToPruneError, OptionError
 from keras_iplt.graph.channels import Graph, Group
@@ -18,7 +19,7 @@ from keras_iplt.graph.costs import parameters, share_removed
 from keras_iplt.graph.names import groups_of, own_shares
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import trace
-from keras_iplt.planning.budgets import HALF, check_one, shown
+from keras_iplt.planning.budgets import HALF, Unsaid, check_one, shown
 from keras_iplt.planning.measures import (
     FILTERS,
     Exact,
@@ -50,7 +51,7 @@ def plan(
     model: keras.Model | Graph,
     ratio: float = HALF,
     of: str | Measure = "filters",
-    criterion: AnyCriterion = "l2",
+    criterion: AnyCriterion = DEFAULT,
     scope: str = "global",
     per_layer: Mapping[Any, float] | None = None,
     data: Any = None,
@@ -70,8 +71,8 @@ def plan(
             function of a `(filters, weights)` array that returns one number per filter.
         scope: `"global"` ranks all filters of the model together, `"layer"` takes the same share
             of every group.
-        per_layer: `{layer or name: ratio}` for layers that get a share of their own; `ratio` is
-            then the share of all others.
+        per_layer: `{layer or name: ratio}` for layers that get a share of their own; `ratio`, if it
+            is given too, is then the share of all others, which else stay as they are.
         data: what data-driven criteria look at: `(x, y)`, `x`, or batches of these.
         ignore: layers or names (a nested model stands for all its layers) that keep all their
             filters, and with them whatever must be pruned together with these.
@@ -104,6 +105,8 @@ def plan(
     given = dict(of=of, criterion=criterion, scope=scope, per_layer=per_layer, **more)
     options = PlanOptions.of_keywords(given)
     check_one("ratio", ratio, options.at_most)
+    if options.per_layer and isinstance(ratio, Unsaid):
+        ratio = 0.0  # the others stay as they are
     graph = model if isinstance(model, Graph) else trace(model, options.approximate)
     if options.approximate and not graph.approximate:
         raise OptionError(
@@ -111,6 +114,9 @@ def plan(
             "received: a graph that was read without it"
         )
     return decide(graph, ratio, options, data)
+
+
+_NEARLY_ALL = 0.9  # of a group's channels
 
 
 @dataclasses.dataclass
@@ -122,12 +128,14 @@ class Past:
         filters: how many filters that count each group had.
         whole: what the ratio is a share of, in FLOPs or parameters (unused for filters).
         masked: per group, the channels that are zero already; these go first. May be empty.
+        costs: per group, what it has cost so far by a criterion that adds up. May be empty.
     """
 
     sizes: list[int]
     filters: list[float]
     whole: float
     masked: tuple[tuple[int, ...], ...] = ()
+    costs: Sequence[float] = ()
 
 
 def decide(
@@ -158,13 +166,36 @@ def decide(
             exact = left if looked is None else lambda: looked(graph, taken(graph, candidates))
             check_reached(of, options.at_most, queue.cut_within(options.at_most, left, exact))
             ratio = max(0.0, 1 - options.at_most / whole)
+    _tell_of_emptied(graph, shared, ratio, options)
     removed: list[tuple[int, ...]] = [()] * len(graph.groups)
     counted = [np.zeros(group.size, np.int64) for group in graph.groups]
+    costs = list(past.costs) if past is not None and past.costs else [0.0] * len(graph.groups)
     for candidate in candidates:
         removed[candidate.index] = tuple(candidate.chosen.tolist())
         counted[candidate.index] = candidate.filters
+        of_chosen = values[candidate.classes[candidate.chosen]]
+        costs[candidate.index] = float(of_chosen.max(initial=costs[candidate.index]))
     asked = {"ratio": ratio, **options.plain()}
-    return finished(graph, removed, counted, asked, share_removed(parameters, graph))
+    made = finished(graph, removed, counted, asked, share_removed(parameters, graph))
+    return dataclasses.replace(made, costs=tuple(costs))
+
+
+def _tell_of_emptied(
+    graph: Graph, shared: Iterable[Candidate], ratio: float, options: PlanOptions
+) -> None:
+    """A ranking that leaves next to nothing of a layer, while others stay, ruins a network."""
+    emptied = [
+        f"{graph.groups[c.index].producers[0].path}: {c.size - c.taken} of {c.whole} channels are "
+        "left"
+        for c in shared
+        if (c.before + c.taken) / c.whole > max(_NEARLY_ALL, ratio + 0.1)
+    ]
+    if emptied:
+        warnings.warn(
+            f"criterion {options.criterion.name!r} takes nearly all of some layers. "
+            f"{'; '.join(emptied[:3])}. Use criterion='energy', scope='layer' or max_ratio",
+            stacklevel=4,
+        )
 
 
 def candidates_of(
@@ -215,6 +246,9 @@ def ranked(
 ) -> np.ndarray:
     """The importance of every channel; what is masked already comes first."""
     values = scores(graph, criterion, data, groups)
+    if past is not None and past.costs and criterion.adds_up:
+        for group in groups:
+            values[group.classes] += past.costs[group.index]
     if past is not None and past.masked:
         for group in groups:
             values[group.classes[list(past.masked[group.index])]] = -np.inf

@@ -37,6 +37,7 @@ class Plan:
         architecture: what the plan was made for, operation by operation.
         variables: per variable its path, shape and what stays of each axis.
         graph: the model it is bound to, or None for a plan read from JSON.
+        costs: per group, what it has cost by the criterion so far; empty for a plan from JSON.
     """
 
     removed: tuple[tuple[int, ...], ...]
@@ -46,6 +47,7 @@ class Plan:
     architecture: tuple[str, ...]
     variables: tuple[dict[str, Any], ...] = dataclasses.field(repr=False)
     graph: Graph | None = dataclasses.field(default=None, repr=False)
+    costs: tuple[float, ...] = dataclasses.field(default=(), repr=False)
 
     @functools.cached_property
     def gone(self) -> np.ndarray:

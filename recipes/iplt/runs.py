@@ -69,9 +69,9 @@ def callbacks(
     if pruning is None:  # the baseline
         return []
     make: dict[str, Callable[..., Any]] = {
-        "PMT": functools.partial(iplt.baselines.pmt, after=0),
+        "PMT": functools.partial(iplt.baselines.pmt, after=0, criterion="l2"),
         "norms": functools.partial(iplt.baselines.one_shot, after=0),
-        "IPLT": iplt.IPLTCallback,
+        "IPLT": functools.partial(iplt.IPLTCallback, criterion="l2"),
         "SFP": iplt.baselines.soft,
         "IPLT, soft": iplt.baselines.iplt_soft,
     }
