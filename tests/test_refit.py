@@ -1,6 +1,7 @@
 """`compensate`: what stays of a pruned model is fitted anew to what the whole model computed."""
 
 import itertools
+import random
 
 import hypothesis
 import keras
@@ -12,15 +13,18 @@ from keras import layers
 from support.graphs import GRAPHS
 from support.graphs import build as build_named
 from support.law import difference, random_inputs, randomize
+from support.random_graphs import build, sample
 
 import keras_iplt as iplt
+from keras_iplt.errors import DataError, ModelError, OptionError
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import trace
 from keras_iplt.running.observe import batches
 from keras_iplt.running.relay import Relay
 from keras_iplt.running.steps import recorded
-from keras_iplt.surgery import refitting
+from keras_iplt.surgery import refitting, shrinking
 from keras_iplt.surgery.refitting import Refit
+from keras_iplt.surgery.refitting.behind import Behind
 from keras_iplt.surgery.refitting.least_squares import Sums
 from keras_iplt.surgery.refitting.linear import linear
 
@@ -436,6 +440,13 @@ def spread(kernel, kind):
     return np.concatenate([first, first @ mixing], -1)
 
 
+def constant(layer):
+    """The last half of its channels."""
+    kernel, bias = layer.get_weights()
+    kernel[..., 4:], bias[4:] = 0, 0.7
+    layer.set_weights([kernel, bias])
+
+
 def redundant(name, kind):
     """A model in which the last half of the channels of "a" tells nothing new; data; unseen."""
     act = None if kind == "combination" else "tanh"
@@ -449,9 +460,7 @@ def redundant(name, kind):
                 continue  # each channel scaled: still combinations, and constants
             layer.set_weights([spread(w, kind) for w in layer.get_weights()])
         elif not isinstance(layer, layers.BatchNormalization):
-            kernel, bias = layer.get_weights()
-            kernel[..., 4:], bias[4:] = 0, 0.7
-            layer.set_weights([kernel, bias])
+            constant(layer)
     if shape is None:
         rng = np.random.default_rng(1)
         return model, rng.integers(0, 9, (80, 6)), rng.integers(0, 9, (20, 6))
@@ -507,9 +516,301 @@ def test_a_constant_before_a_separable_convolution(how):
     """What its depthwise half makes of channels is what its pointwise half is fitted to."""
     _, model = image_net("relu", layers.SeparableConv2D(6, 3), layers.GlobalAveragePooling2D())
     randomize(model)
-    kernel, bias = model.get_layer("a").get_weights()
-    kernel[..., 4:], bias[4:] = 0, 0.7
-    model.get_layer("a").set_weights([kernel, bias])
+    constant(model.get_layer("a"))
     plan, x = iplt.plan_channels(model, {"a": [4, 5, 6, 7]}), normal(80, 7, 7, 3)
     assert apart(model, iplt.rewrite(model, plan), x) > LARGE
     assert apart(model, iplt.rewrite(model, plan, compensate=Refit(x, how)), x) < EXACT
+
+
+# -- what may be given, and in what networks -------------------------------------------------------
+
+
+def compiled():
+    keras.utils.set_random_seed(0)
+    _, model = batch_norm("relu")
+    model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
+    model.fit(normal(16, 7, 7, 3), normal(16, 3), batch_size=8, verbose=0)
+    return model
+
+
+def state(model):
+    return [*held(model), *(np.array(keras.ops.convert_to_numpy(v)) for v in
+                            model.optimizer.variables)]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_shrink_and_rewrite_agree(how):
+    """The same outputs, with the optimizer's state kept; and training goes on."""
+    model, x = compiled(), normal(60, 7, 7, 3)
+    plan = iplt.plan(model, 0.4)
+    small = iplt.rewrite(model, plan, compensate=Refit(x, how))
+    plain = iplt.rewrite(model, plan)
+    slots = [v.name for v in model.optimizer.variables]
+    iplt.shrink(model, plan, compensate=Refit(x, how))
+    assert apart(model, small, x) < 1e-5 and apart(model, plain, x) > LARGE
+    assert [v.name for v in model.optimizer.variables] == slots
+    assert int(model.optimizer.iterations) == 2
+    assert any(np.any(keras.ops.convert_to_numpy(v)) for v in model.optimizer.variables[2:])
+    history = model.fit(x, normal(60, 3), verbose=0).history
+    assert np.isfinite(history["loss"]).all() and int(model.optimizer.iterations) == 4
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_shrink_that_fails_leaves_the_model_as_it_was(monkeypatch, how):
+    """To the bit, what was fitted included."""
+    model = compiled()
+    plan, before = iplt.plan(model, 0.4), state(model)
+
+    def failing(live):
+        assert not same(before[2:3], [numbers_of(model.variables[2])])  # it has begun
+        raise RuntimeError("in the middle")
+
+    monkeypatch.setattr(shrinking, "verify", failing)
+    with pytest.raises(ModelError, match="as it was before"):
+        iplt.shrink(model, plan, compensate=Refit(normal(60, 7, 7, 3), how))
+    assert same(before, state(model))
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_bad_data_and_options_change_nothing(how):
+    """They are named by the errors, before anything is done."""
+    model = compiled()
+    plan, before = iplt.plan(model, 0.4), state(model)
+    for data in (normal(8, 5, 5, 3), normal(8, 7, 7, 3) * np.nan, [], 3, iter([])):
+        for act in (iplt.shrink, iplt.rewrite):
+            with pytest.raises(DataError):
+                act(model, plan, compensate=Refit(data, how))
+    for options in ({"how": "backwards"}, {"memory": 0}, {"memory": -1}, {"memory": "much"},
+                    {"memory": True}, {"memory": float("nan")}):  # fmt: skip
+        with pytest.raises(OptionError, match=next(iter(options))):
+            Refit(normal(8, 7, 7, 3), **{"how": how} | options)
+    assert same(before, state(model))
+
+
+FORMS = ["list", "generator", "with labels", "PyDataset", "bare"]
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("form", [*FORMS, "tf.data"])
+def test_forms_of_data(form, how):
+    """The same batches, however they are given, tell the same."""
+    _, model = dense("relu")
+    randomize(model)
+    x, plan = normal(64, 10), iplt.plan(model, 0.4)
+    parts = [x[:32], x[32:]]
+
+    class Parts(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return parts[index], np.zeros(32)
+
+    if form == "tf.data":
+        tf = pytest.importorskip("tensorflow")
+        data = tf.data.Dataset.from_tensor_slices(x).batch(32)
+    else:
+        data = {"list": parts, "generator": iter(parts), "with labels": (x, np.zeros(64)),
+                "PyDataset": Parts(), "bare": x}[form]  # fmt: skip
+    expected = iplt.rewrite(model, plan, compensate=Refit(x, how))
+    given = data if form == "bare" and how == "by layer" else Refit(data, how)
+    assert same(held(expected), held(iplt.rewrite(model, plan, compensate=given)))
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("size", [1, 3, 64])
+def test_the_size_of_batches_does_not_matter(size, how):
+    """Down to single examples."""
+    _, model = dense("relu")
+    randomize(model)
+    x, plan = normal(64, 10), iplt.plan(model, 0.4)
+    parts = [x[i : i + size] for i in range(0, 64, size)]
+    small, expected = (
+        iplt.rewrite(model, plan, compensate=Refit(data, how)) for data in (parts, x))  # fmt: skip
+    assert apart(expected, small, x) < EXACT
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("count", [1, 2])
+def test_hardly_any_examples(count, how):
+    """It is not worse on them than a plain cut."""
+    _, model = convolutions("relu")
+    randomize(model)
+    x, plan = normal(count, 7, 7, 3), iplt.plan(model, 0.4)
+    never_further(model, plan, x, Refit(x, how))
+
+
+def never_further(model, plan, x, refit):
+    """What must hold for every fit; returns how far the plain cut is, and how far it is."""
+    before = held(model)
+    plain, small = iplt.rewrite(model, plan), iplt.rewrite(model, plan, compensate=refit)
+    assert same(before, held(model))
+    assert [(v.path, v.shape) for v in plain.variables] == [
+        (v.path, v.shape) for v in small.variables]  # fmt: skip
+    assert all(np.isfinite(v).all() for v in held(small) if v.dtype.kind == "f")
+    whole, cut, fitted = (outputs(one, x) for one in (model, plain, small))
+    far, near = distance(whole, cut), distance(whole, fitted)
+    assert near <= far * (1 + 1e-3) + 1e-9
+    return far, near
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("memory", [1, 20_000, 100_000, 1e9])
+def test_little_memory(monkeypatch, memory, how):
+    """With too little for a fit, nothing is fitted; with little more, on one batch."""
+    _, model = convolutions("relu")
+    randomize(model)
+    x, plan = normal(96, 7, 7, 3), iplt.plan(model, 0.4)
+    counts = []
+    advance = Relay.advance
+    monkeypatch.setattr(
+        Relay, "advance", lambda self, stop: (counts.append(len(self)), advance(self, stop))
+    )
+    far, near = never_further(model, plan, x, Refit(x, how, memory=memory))
+    assert counts[0] == (3 if memory == 1e9 else 1)
+    if memory >= 100_000:
+        assert near < far / 2
+    if memory == 1:
+        assert near == far
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_several_inputs(how):
+    """As lists, as the model takes them."""
+    i, j = keras.Input((6,)), keras.Input((5,))
+    parts = [layers.Dense(8, "relu")(i), layers.Dense(8, "tanh")(j)]
+    x = layers.Dense(9, "relu")(layers.Concatenate()(parts))
+    model = keras.Model([i, j], [layers.Dense(2)(x), layers.Dense(3)(parts[0])])
+    randomize(model)
+    x = [normal(96, 6), normal(96, 5, seed=1)]
+    far, near = never_further(model, iplt.plan(model, 0.4), x, Refit(x, how))
+    assert near < 0.7 * far
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy, how):
+    """Numbers of half precision, separable convolutions among them."""
+    keras.config.set_dtype_policy(policy)
+    _, model = image_net(
+        "relu", layers.SeparableConv2D(6, 3), layers.ReLU(), layers.Conv2D(5, 3),
+        layers.GlobalAveragePooling2D())  # fmt: skip
+    keras.config.set_dtype_policy("float32")
+    randomize(model)
+    constant(model.get_layer("a"))
+    x, plan = normal(96, 7, 7, 3), iplt.plan_channels(model, {"a": [4, 5, 6, 7]})
+    far, near = never_further(model, plan, x, Refit(x, how))
+    assert near < far / 20
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_images_of_several_sizes(how):
+    """Each batch may be of a size of its own."""
+    i = keras.Input((None, None, 3))
+    x = layers.Conv2D(8, 3, activation="relu", name="a")(i)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(5, 3)(x))
+    model = keras.Model(i, layers.Dense(3)(x))
+    randomize(model)
+    first = model.get_layer("a")
+    first.set_weights([spread(w, "duplicate") for w in first.get_weights()])
+    data = [normal(32, 9, 9, 3), normal(32, 6, 7, 3), normal(32, 7, 5, 3)]
+    plan = iplt.plan_channels(model, {"a": [4, 5, 6, 7]})
+    small = iplt.rewrite(model, plan, compensate=Refit(data, how))
+    assert all(apart(model, small, x) < EXACT for x in data)
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_sum_that_repeats_one_of_its_parts(how):
+    """What is added at every position cannot be made good position by position."""
+    i = keras.Input((7, 7, 3))
+    x = layers.Conv2D(8, 3, activation="relu", name="a")(i)
+    gate = layers.Dense(5, "tanh")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    y = layers.ReLU()(layers.Conv2D(6, 3, activation="relu")(x))
+    y = layers.Conv2D(5, 1)(layers.ReLU()(y))
+    model = keras.Model(i, layers.GlobalMaxPooling2D()(layers.Add()([y, gate])))
+    randomize(model)
+    x = normal(64, 7, 7, 3)
+    far, near = never_further(model, iplt.plan(model, 0.3), x, Refit(x, how))
+    assert near < 0.9 * far
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_constraints_hold(how):
+    """Weights that have to be of a kind are not fitted."""
+    _, model = image_net("relu", layers.Conv2D(6, 3, kernel_constraint="non_neg", name="held"),
+                         layers.GlobalAveragePooling2D())  # fmt: skip
+    randomize(model)
+    model.get_layer("held").kernel.assign(abs(normal(3, 3, 8, 6)))
+    plan, x = iplt.plan_channels(model, {"a": [1, 5]}), normal(64, 7, 7, 3)
+    small = iplt.rewrite(model, plan, compensate=Refit(x, how))
+    assert (numbers_of(small.get_layer("held").kernel) >= 0).all()
+
+
+def test_who_takes_up_a_constant():
+    """A layer's own bias; else the batch norm behind it, if that is for the same channels, and for
+    what this layer puts out there and nothing else."""
+
+    def absorbers(*behind, use_bias=False, also=False):
+        i = keras.Input((7, 7, 3))
+        conv = layers.Conv2D(7, 1, use_bias=use_bias)
+        y = conv(i)
+        outputs = [norm(y) for norm in behind]
+        outputs += [y] if also else []
+        program = recorded(trace(keras.Model(i, outputs)).function)
+        (step,) = [step for step in program.steps if step.operation is conv]
+        return Behind(program).absorber(step, linear(conv)), conv
+
+    (variable, sign), conv = absorbers(layers.BatchNormalization(), use_bias=True)
+    assert variable is conv.bias and sign == 1
+    norm = layers.BatchNormalization()
+    (variable, sign), _ = absorbers(norm)
+    assert variable is norm.moving_mean and sign == -1
+    assert absorbers(layers.BatchNormalization(axis=3))[0] is not None
+    assert absorbers(layers.BatchNormalization(axis=1))[0] is None
+    assert absorbers(norm, also=True)[0] is None  # the outputs would lack it
+    assert absorbers(norm, layers.ReLU())[0] is None
+    assert absorbers(layers.ReLU())[0] is None
+
+
+# -- random networks -------------------------------------------------------------------------------
+
+
+def check_random(recipe, how):
+    """What must hold for every fit; True if it had anything to do and did."""
+    model = build(recipe)
+    randomize(model, recipe.seed)
+    plan = iplt.plan(model, 0.4)
+    inputs = random_inputs(model, recipe.seed, batch=40)
+    x = inputs[0] if len(inputs) == 1 else inputs
+    if not plan.gone.any() or not all(np.isfinite(y).all() for y in outputs(model, x)):
+        return False
+    far, near = never_further(model, plan, x, Refit(x, how))
+    return near < 0.9 * far
+
+
+def recipes_to_prune():
+    for seed in itertools.count():
+        recipe = sample(random.Random(f"refit {seed}"), 6)
+        if trace(build(recipe)).groups:
+            yield recipe
+
+
+@pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("count", [4, pytest.param(60, marks=pytest.mark.slow)])
+def test_random_networks(count, how):
+    """It is never further from the whole network than a plain cut, and mostly nearer."""
+    several = itertools.islice(recipes_to_prune(), count)
+    nearer = [check_random(recipe, how) for recipe in several]
+    assert np.mean(nearer) >= 0.5
+
+
+def test_the_check_of_random_networks_can_fail(monkeypatch):
+    """Without the comparison at the end, wrong fits are found to be further away."""
+    fit = Sums.fit
+    wrong = lambda self: None if (found := fit(self)) is None else -3 * found  # noqa: E731
+    monkeypatch.setattr(Sums, "fit", wrong)
+    monkeypatch.setattr(refitting, "_distances", lambda program, relay: (0.0, 1.0))
+    with pytest.raises(AssertionError):
+        for recipe in itertools.islice(recipes_to_prune(), 4):
+            check_random(recipe, "at once")
