@@ -118,7 +118,7 @@ def add_ranking(parser: Group) -> None:
     unset = argparse.SUPPRESS
     parser.add_argument(
         "--criterion", default=unset, choices=CRITERIA, metavar="NAME",
-        help=f"how important a filter is: {', '.join(CRITERIA)} (default: l2)",
+        help=f"how important a filter is: {', '.join(CRITERIA)} (default: energy)",
     )  # fmt: skip
     parser.add_argument(
         "--ignore", action="append", default=unset, metavar="NAME",

@@ -209,7 +209,8 @@ def test_one_shot_takes_the_smallest_norm_of_each_layer(norm):
 
 
 def test_pmt_ranks_all_layers_together():
-    """By the norm of the paper: with one layer's filters much smaller, they are the ones to go; Dense units do not count."""
+    """By the paper's norm: with one layer's filters much smaller, they are the ones to go. Dense
+    units do not count."""
     model = plain(learning_rate=0.0)
     one = model.get_layer("one")
     one.kernel.assign(one.kernel * 0.01)

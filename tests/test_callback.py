@@ -344,3 +344,43 @@ def test_a_function_of_ones_own_never_sees_zeros(mode):
 
     fit(compiled(), callback(criterion=score, target=0.6, step=0.2, mode=mode), 5)
     assert len(seen) >= 3 and not any(seen)
+
+
+# -- keeping the accuracy --------------------------------------------------------------------------
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("mode", ["shrink", "mask"])
+def test_what_stays_is_fitted_anew_at_each_step(mode):
+    """With nothing learned in between, the model computes what it did before, as far as the
+    filters that are left can."""
+    distances = []
+    for compensate in (None, X):
+        model = compiled(residual, keras.optimizers.SGD(0.0))
+        before = model.predict(X, verbose=0)
+        ours = callback(target=0.5, step=0.5, mode=mode, compensate=compensate)
+        fit(model, ours, epochs=3)
+        distances.append(np.abs(model.predict(X, verbose=0) - before).mean())
+    assert distances[1] < 0.9 * distances[0]
+
+
+@pytest.mark.any_backend
+def test_batch_norms_are_measured_again_when_training_ends():
+    """Exactly, whatever the moving averages had come to."""
+    model = keras.Sequential([
+        keras.Input((6,)), keras.layers.Dense(8, name="hidden"),
+        keras.layers.BatchNormalization(name="norm"), keras.layers.Dense(3),
+    ])  # fmt: skip
+    model.compile("adam", "mse")
+    x = np.random.default_rng(0).normal(size=(40, 6)).astype("float32")
+    ours = callback(target=0.5, step=0.5, every=1, recalibrate=x)
+    model.fit(x, np.ones((40, 3)), epochs=2, callbacks=[ours], verbose=0)
+    hidden = model.get_layer("hidden")
+    inputs = ops.convert_to_numpy(hidden(x))
+    norm = model.get_layer("norm")
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(norm.moving_mean), inputs.mean(axis=0), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(norm.moving_variance), inputs.var(axis=0), rtol=1e-4, atol=1e-5
+    )

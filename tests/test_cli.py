@@ -179,6 +179,19 @@ def test_data_for_criteria(here, call):
     assert "net is not compiled: taking SparseCategoricalCrossentropy of logits" in err
 
 
+@pytest.mark.any_backend
+def test_weights_that_stay_are_fitted_anew_on_request(here, call):
+    prune = ("prune", "model.keras", "--ratio", 0.5)
+    fail(call(*prune, "-o", "a.keras", "--compensate"), "--data")
+    assert call(*prune, "-o", "a.keras")[0] == 0
+    assert call(*prune, "-o", "b.keras", "--compensate", "--data", "data.npz")[0] == 0
+    whole, cut, fitted = (keras.models.load_model(f) for f in ("model.keras", "a.keras", "b.keras"))
+    with np.load("data.npz") as data:
+        before, a, b = (m.predict(data["x"], verbose=0) for m in (whole, cut, fitted))
+    assert cut.count_params() == fitted.count_params() < whole.count_params()
+    assert np.abs(b - before).mean() < np.abs(a - before).mean()
+
+
 @pytest.mark.parametrize(
     ("activation", "units", "y", "loss", "logits"),
     [

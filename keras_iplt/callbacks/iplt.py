@@ -18,6 +18,7 @@ from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError, WeightsError
 from keras_iplt.planning.budgets import Unsaid, check_one
 from keras_iplt.planning.options import PlanOptions
+from keras_iplt.surgery.recalibration import recalibrate
 from keras_iplt.surgery.shrinking import rehearse
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class IPLTCallback(ScheduledCallback):
             goes on from there: run the same script again.
         soft_epochs: for mode `"soft"`: after how many epochs the model becomes smaller.
         also: other models over the same layers: see `keras_iplt.shrink`.
+        compensate: data without labels, or a `keras_iplt.Refit`: at each step, what stays is fitted
+            anew to what the model computed before it.
+        recalibrate: data without labels: when training ends, the statistics of batch norms are
+            measured on them again. They lag behind where the last epochs had few batches.
         verbose: 0 for silence, 1 for a line at each step.
         ignore, min_channels, round_to, of, per_layer, max_ratio, convolutions_only: see
             `keras_iplt.plan`.
@@ -101,6 +106,7 @@ class IPLTCallback(ScheduledCallback):
                 f"soft_epochs: expected None in mode {mode!r}, received: {run.soft_epochs!r}"
             )
         self.mode, self.soft_epochs, self.also, self.data = mode, run.soft_epochs, run.also, data
+        self.compensate, self.recalibrate = run.compensate, run.recalibrate
         self.options = PlanOptions.of_keywords({"criterion": criterion, "scope": scope, **others})
         check_one("target", target, self.options.at_most)
         self._drifting: list[
@@ -113,7 +119,9 @@ class IPLTCallback(ScheduledCallback):
 
     def _begin(self) -> Any:
         self._drifting, self._soft_share = [], 0.0
-        progress = Progress(self.model, self.schedule.target, self.options, self.data)
+        progress = Progress(
+            self.model, self.schedule.target, self.options, self.data, self.compensate
+        )
         if self.options.at_most is not None:
             self.target = progress.target
         target = progress.target
@@ -166,6 +174,12 @@ class IPLTCallback(ScheduledCallback):
                 self._company.forget()  # the best epoch had other filters at zero
             else:
                 self._company.follow(smaller)
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        super().on_train_end(logs)
+        if self.recalibrate is not None:
+            private.synchronize(self.model)
+            recalibrate(self.model, self.recalibrate)
 
     # -- a step --
 

@@ -26,7 +26,14 @@ class RunKeywords(TypedDict, total=False):
     verbose: int
 
 
-class IPLTKeywords(RunKeywords, MoreKeywords, total=False):
+class FitKeywords(TypedDict, total=False):
+    """What is done to keep the accuracy."""
+
+    compensate: Any
+    recalibrate: Any
+
+
+class IPLTKeywords(RunKeywords, FitKeywords, MoreKeywords, total=False):
     """The options of `keras_iplt.IPLTCallback` that are not spelled out in its signature."""
 
     soft_epochs: int | None
@@ -44,6 +51,8 @@ class RunOptions:
         backup_dir: a directory for a backup at the end of each epoch, or None.
         soft_epochs: after how many epochs a model that is pruned softly becomes smaller, or None.
         also: other models over the same layers.
+        compensate: data, or a `Refit`: what stays is fitted anew at each step. Or None.
+        recalibrate: data on which batch norms are measured again at the end, or None.
         verbose: 0 for silence, 1 for a line at each step.
     """
 
@@ -51,6 +60,8 @@ class RunOptions:
     backup_dir: Any = None
     soft_epochs: int | None = None
     also: Any = ()
+    compensate: Any = None
+    recalibrate: Any = None
     verbose: int = 1
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from keras_iplt.planning.measures import FILTERS, resolved
 from keras_iplt.planning.options import PlanOptions
 from keras_iplt.planning.plan import Plan, bound
 from keras_iplt.surgery.masking import mask
+from keras_iplt.surgery.refitting import refitted
 from keras_iplt.surgery.rewriter import Rewriter
 from keras_iplt.surgery.shrinking import shrunk
 
@@ -40,6 +41,7 @@ class Progress:
         target: the share that goes in the end; a budget among the options takes its place.
         options: `PlanOptions`.
         data: what data-driven criteria look at.
+        compensate: what weights that stay are fitted anew on, or None.
 
     Attributes:
         target: the share that goes in the end.
@@ -50,9 +52,14 @@ class Progress:
     """
 
     def __init__(
-        self, model: keras.Model, target: float | None, options: PlanOptions, data: Any = None
+        self,
+        model: keras.Model,
+        target: float | None,
+        options: PlanOptions,
+        data: Any = None,
+        compensate: Any = None,
     ) -> None:
-        self.model, self.target, self.data = model, target, data
+        self.model, self.target, self.data, self.compensate = model, target, data, compensate
         if options.criterion.needs_data and data is None:
             raise DataError(
                 f"criterion {options.criterion.name!r} expected data=(x, y), x or batches of "
@@ -156,6 +163,11 @@ class Progress:
     def mask(self, plan: Plan) -> None:
         """Sets to zero what a plan takes away, and the optimizer's momentum for it: with both at
         zero, training leaves them there."""
+        if self.compensate is not None:
+            fitted = refitted(self.graph, plan.gone, self.compensate)
+            for variable in self.model.variables:
+                if id(variable) in fitted:
+                    variable.assign(fitted[id(variable)])
         mask(self.model, plan)
         self.masked, self.costs = plan, plan.costs
         for slot, kept in self._slots(plan):
@@ -207,16 +219,23 @@ class Progress:
                     variable.assign(zeroed(numbers_of(variable), kept))
 
     def carry_out(
-        self, plan: Plan | None = None, also: Sequence[keras.Model] = ()
+        self, plan: Plan | None = None, also: Sequence[keras.Model] = (), fit: bool = True
     ) -> Callable[[], None]:
         """What a plan takes away goes physically: the one given, or the one that waits as zeros.
+
+        Args:
+            plan: the plan, or None.
+            also: other models over the same layers.
+            fit: whether what stays is fitted anew, where that is asked for. What waits as zeros
+                was when it became so.
 
         Returns:
             A function that takes it back.
         """
         saved = self.graph, self.masked, self._sizes, self._filters, self.costs
         plan = plan or self.masked
-        undo = shrunk(self.model, plan, also)
+        compensate = None if plan is self.masked or not fit else self.compensate
+        undo = shrunk(self.model, plan, also, compensate)
         self.costs = plan.costs
         self.plans.append(plan)
         self.masked = None
@@ -277,7 +296,7 @@ class Progress:
     def replay(self, state: dict[str, Any], also: Sequence[keras.Model] = ()) -> None:
         """Gives a model at full size the structure of another time; values are for the caller."""
         for text in state["plans"]:
-            self.carry_out(bound(Plan.from_json(text), self.model), also)
+            self.carry_out(bound(Plan.from_json(text), self.model), also, fit=False)
         if state["masked"] is not None:
             self.masked = bound(Plan.from_json(state["masked"]), self.model)
         self.costs = state.get("costs", ())  # backups from before had none

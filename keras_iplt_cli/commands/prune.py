@@ -38,12 +38,17 @@ def add(commands: Commands) -> None:
          "keras-iplt prune model.keras -o small.keras --size '200KB int8'",
          "keras-iplt prune model.keras -o small.keras --per-layer conv1=0.2 --plan-out plan.json",
          "keras-iplt prune model.keras -o small.keras --plan plan.json",
-         "keras-iplt prune model.keras -o small.keras --criterion taylor --data test.npz"],
+         "keras-iplt prune model.keras -o small.keras --criterion taylor --data test.npz",
+         "keras-iplt prune model.keras -o small.keras --compensate --data train.npz --take 1000"],
     )  # fmt: skip
     add_loading(parser, ("model", {"help": "a .keras file"}))
     add_output(parser, "where the smaller model goes, a .keras file")
     _add_planning(parser)
-    add_data(parser, "examples for criteria that look at data")
+    add_data(parser, "examples for criteria that look at data, and for --compensate")
+    parser.add_argument(
+        "--compensate", action="store_true",
+        help="fit the weights that stay anew to what the whole model computes on the examples",
+    )  # fmt: skip
     parser.add_argument(
         "--plan", type=pathlib.Path, metavar="JSON",
         help="carry out this plan, in place of the options for planning",
@@ -99,7 +104,9 @@ def _multiple(text: str) -> int | str:
 
 def run(options: argparse.Namespace) -> Answer:
     given = {name: getattr(options, name) for name in _OF_THE_PLAN if hasattr(options, name)}
-    if options.plan is not None and (given or options.data):
+    if options.compensate and options.data is None:
+        options.parser.error("--compensate takes examples: give them with --data")
+    if options.plan is not None and (given or (options.data and not options.compensate)):
         options.parser.error("--plan takes no options for planning: a plan has them all")
     if "per_layer" in given:
         given["per_layer"] = dict(given["per_layer"])

@@ -31,7 +31,9 @@ def pruned(options: argparse.Namespace, given: dict[str, Any], stored: str | Non
     else:
         plan = iplt.plan(compiled(model, found), data=found.data, **given)
     say("removing filters")
-    small = iplt.rewrite(model, plan)
+    small = iplt.rewrite(
+        model, plan, found.data if found is not None and options.compensate else None
+    )
     comparison = iplt.compare(model, small)
     _write(options, small, plan)
     content = {"output": str(options.output), **comparison.to_dict()}
