@@ -206,7 +206,9 @@ class _Search:
         self.best: keras.Model = model
         self.plan: Plan | None = None
         self.tried: list[Tried] = []
-        self._out_of_reach = 1.0
+        self._low, self._high = 0.0, 1.0  # shares that are good enough, and too much
+        # What went -> whether that was good enough.
+        self._known: dict[Any, bool] = {((),) * len(self.graph.groups): True}
 
     # -- where it begins, and goes on --
 
@@ -232,6 +234,8 @@ class _Search:
         """Where another left off."""
         self.metric = state["metric"]
         self.tried = [Tried(**one) for one in state["steps"]]
+        for one in self.tried:
+            self.learn(one.share, one.good)
         if best is not None:
             self.best, self.plan = best, bound(Plan.from_json(state["plan"]), self.model)
 
@@ -251,11 +255,16 @@ class _Search:
             try:
                 plan = self.choose(share)
             except OptionError:  # so much cannot go
-                self._out_of_reach = share
+                self._high = share
+                continue
+            if plan.removed in self._known:
+                self.learn(share, self._known[plan.removed])
                 continue
             small = self.made(plan)
             value = self.judge(small)[self.metric]
             one = self.note(share, small, value, time.perf_counter() - began)
+            self._known[plan.removed] = one.good
+            self.learn(share, one.good)
             if one.good:
                 self.best, self.plan = small, plan
             if backup is not None:
@@ -264,10 +273,15 @@ class _Search:
 
     def next(self) -> float | None:
         """The share to try, or None if those tried are near enough to each other."""
-        low = max(one.share for one in self.tried if one.good)
-        bad = [one.share for one in self.tried if not one.good]
-        high = min([self._out_of_reach, *bad])
+        low, high = self._low, self._high
         return (low + high) / 2 if high - low > self.step * (1 - low) else None
+
+    def learn(self, share: float, good: bool) -> None:
+        """Whether a share is good enough."""
+        if good:
+            self._low = max(self._low, share)
+        else:
+            self._high = min(self._high, share)
 
     def choose(self, share: float) -> Plan:
         """What goes."""

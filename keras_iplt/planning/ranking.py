@@ -87,7 +87,7 @@ class Queue:
     """
 
     def __init__(self, candidates: list[Candidate], values: np.ndarray, scope: str) -> None:
-        self.candidates = candidates
+        self.candidates, self.values = candidates, values
         owner, rank = [np.zeros(0, np.int64)], [np.zeros(0)]
         for place, candidate in enumerate(candidates):
             ranked = candidate.order[: candidate.most]
@@ -148,7 +148,7 @@ class Queue:
         """
         over, within = -1, len(self.owner) + 1  # how many are too few, and enough
         found: dict[int, float] = {}
-        off = 0.0  # what the estimate is short of, where it was last looked at
+        off, looked = 0.0, -1  # what the estimate is short of, where it was last looked at
 
         def enough(count: int) -> bool:
             self.take(count)
@@ -156,8 +156,11 @@ class Queue:
 
         while within - over > 1 and len(found) < _LOOKS:
             count = bisect.bisect_left(range(len(self.owner)), True, key=enough)
+            if count == looked:
+                break
             if not over < count < within:
                 count = (over + within) // 2
+            looked = count
             self.take(count)
             found[count] = exact()
             off = found[count] - left()
@@ -169,4 +172,27 @@ class Queue:
                     break
         best = min(within, len(self.owner))
         self.take(best)
+        if best in found and found[best] < (1 - _NEAR) * at_most:
+            self._give_back(best, lambda: left() + off <= at_most)
+            fuller = exact()
+            if fuller <= at_most:
+                return fuller
+            self.take(best)
         return found[best] if best in found else exact()
+
+    def _give_back(self, count: int, fits: Callable[[], bool]) -> None:
+        """What the last channel took too much is given back in smaller steps: one to each group,
+        the last that lost one first, as long as one fits."""
+        order = dict.fromkeys(self.owner[:count][::-1].tolist())
+        while any([self._gave(self.candidates[place], fits) for place in order]):
+            pass
+
+    def _gave(self, candidate: Candidate, fits: Callable[[], bool]) -> bool:
+        """Whether a group got a step back."""
+        taken = candidate.taken
+        candidate.taken = candidate.rounded(max(0, taken - candidate.multiple))
+        back = candidate.classes[candidate.order[candidate.taken : taken]]
+        if len(back) and np.isfinite(self.values[back]).all() and fits():  # none is zero already
+            return True
+        candidate.taken = taken
+        return False
