@@ -161,7 +161,7 @@ def test_what_was_tried_is_drawn(cost):
 def test_no_model_is_made_twice(monkeypatch):
     """Where several shares take the same channels, nor where they take none."""
     judged_by(lambda left: {"loss": 1.0 if left > 0.7 else 2.0}, monkeypatch)
-    found = search(network(width=8), step=0.001, round_to=4)
+    found = search(network(width=16), step=0.001, round_to=4)
     sizes = [one.params for one in found.tried]
     assert len(sizes) == len({*sizes}) > 2 and found.complete
 
