@@ -166,7 +166,7 @@ def decide(
             exact = left if looked is None else lambda: looked(graph, taken(graph, candidates))
             check_reached(of, options.at_most, queue.cut_within(options.at_most, left, exact))
             ratio = max(0.0, 1 - options.at_most / whole)
-    _tell_of_emptied(graph, shared, ratio, options)
+    _tell_of_emptied(graph, shared, options)
     removed: list[tuple[int, ...]] = [()] * len(graph.groups)
     counted = [np.zeros(group.size, np.int64) for group in graph.groups]
     costs = list(past.costs) if past is not None and past.costs else [0.0] * len(graph.groups)
@@ -180,15 +180,15 @@ def decide(
     return dataclasses.replace(made, costs=tuple(costs))
 
 
-def _tell_of_emptied(
-    graph: Graph, shared: Iterable[Candidate], ratio: float, options: PlanOptions
-) -> None:
+def _tell_of_emptied(graph: Graph, shared: Sequence[Candidate], options: PlanOptions) -> None:
     """A ranking that leaves next to nothing of a layer, while others stay, ruins a network."""
+    lost = [(c.before + c.taken) / c.whole for c in shared]
+    usual = sum(lost) / max(1, len(lost))
     emptied = [
         f"{graph.groups[c.index].producers[0].path}: {c.size - c.taken} of {c.whole} channels are "
         "left"
-        for c in shared
-        if (c.before + c.taken) / c.whole > max(_NEARLY_ALL, ratio + 0.1)
+        for c, share in zip(shared, lost, strict=True)
+        if share > max(_NEARLY_ALL, usual + 0.1)
     ]
     if emptied:
         warnings.warn(
