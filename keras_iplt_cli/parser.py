@@ -1,7 +1,6 @@
 """The arguments of all commands."""
 
 import argparse
-import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,5 +57,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        print(f"keras-iplt {importlib.metadata.version('keras-iplt')}")
+        from importlib.metadata import version  # which takes as long as all the rest
+
+        print(f"keras-iplt {version('keras-iplt')}")
         parser.exit()
