@@ -19,7 +19,9 @@ SAVED = [n for n in GRAPHS if n not in {
 
 
 def predict(model, inputs):
-    outputs = model(inputs[0] if len(inputs) == 1 else inputs, training=False)
+    # Models that Keras 3.10 has loaded want a list, of one input too.
+    alone = len(inputs) == 1 and not isinstance(getattr(model, "_inputs_struct", None), list)
+    outputs = model(inputs[0] if alone else inputs, training=False)
     return [ops.convert_to_numpy(y) for y in keras.tree.flatten(outputs)]
 
 
