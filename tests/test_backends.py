@@ -40,7 +40,7 @@ def fixed(name):
 def test_the_same_plan_everywhere(name, options):
     """What is kept follows from the weights alone, computed here once more with numpy."""
     model = fixed(name)
-    plan = iplt.plan(model, 0.4, **options)
+    plan = iplt.plan(model, 0.4, criterion="l2", **options)
     for group, removed in zip(plan.graph.groups, plan.removed, strict=True):
         norms = np.mean(
             [

@@ -105,7 +105,7 @@ def test_the_numbers_are_in_it(everything):
         f"{model.count_params():,}", f"{small.count_params():,}", f"{compared.after.macs:,}",
         f"{compared.before.flops:,}", "98.76%", "97.65%", "0.25", "0.5",  # the whole
         "8 → 4", "6 → 3", f"{3 * 3 * 3 * 8 + 8} → {3 * 3 * 3 * 4 + 4}", "Conv2D",  # layers
-        "scope", "layer", "criterion", "l2", plan.to_json(),  # the plan
+        "scope", "layer", "criterion", "energy", plan.to_json(),  # the plan
         "it is an output of the model",  # what is frozen
         "small.tflite", "whole.tflite", "123,456", "7,891", "1.2e-02 of 2e-01", "4.56 ms",
         "tflite, int8",
