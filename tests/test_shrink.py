@@ -642,7 +642,10 @@ def test_a_layer_whose_parts_no_longer_fit_is_put_back(monkeypatch):
     """As when a rule does not know all of a layer's parts: it is tried before `shrink` returns."""
     monkeypatch.setattr(private, "attention_gates", lambda layer: [])
     i = keras.Input((5, 6))
-    attention = keras.layers.MultiHeadAttention(2, 4, use_gate=True)
+    try:
+        attention = keras.layers.MultiHeadAttention(2, 4, use_gate=True)
+    except ValueError:
+        pytest.skip("Keras is older")
     model = keras.Model(i, keras.layers.Dense(2)(attention(i, i)))
     x = np.ones((2, 5, 6), "float32")
     before = keras.ops.convert_to_numpy(model(x))
