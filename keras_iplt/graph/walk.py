@@ -115,7 +115,11 @@ def inline(
     args, kwargs = keras.tree.map_structure(symbol, (args, kwargs))
     with private.restored_nodes(layer), keras.StatelessScope():  # what it assigns is let go
         try:
-            return keras.Function(inputs, call(*args, **kwargs))
+            outputs = call(*args, **kwargs)
+            if all(any(y is x for x in inputs) for y in keras.tree.flatten(outputs)):
+                # Nothing is done, of which Keras 3.10 makes no function.
+                outputs = keras.tree.map_structure(keras.layers.Identity(), outputs)
+            return keras.Function(inputs, outputs)
         except Exception:
             # Whatever user code raises on symbolic input means the same here: it cannot be
             # recorded. The caller tries another way or freezes with that reason.
