@@ -32,7 +32,7 @@ def test_both_ways_to_carry_steps_out_compute_the_same(build):
     models, histories = [], []
     for mode in ("shrink", "mask"):
         model = compiled(build)
-        ours = callback(target=0.6, step=0.2, mode=mode)
+        ours = callback(target=0.6, step=0.2, mode=mode, max_ratio=0.8)
         histories.append(fit(model, ours, epochs=5, validation_data=(X, Y)))
         models.append(model)
     for model, history in zip(models, histories, strict=True):

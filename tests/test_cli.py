@@ -182,10 +182,12 @@ def test_data_for_criteria(here, call):
 @pytest.mark.any_backend
 def test_weights_that_stay_are_fitted_anew_on_request(here, call):
     prune = ("prune", "model.keras", "--ratio", 0.5)
-    fail(call(*prune, "-o", "a.keras", "--compensate"), "--data")
+    code, _, err = call(*prune, "-o", "a.keras", "--compensate")
+    assert code == 2 and "--data" in err
     assert call(*prune, "-o", "a.keras")[0] == 0
     assert call(*prune, "-o", "b.keras", "--compensate", "--data", "data.npz")[0] == 0
-    whole, cut, fitted = (keras.models.load_model(f) for f in ("model.keras", "a.keras", "b.keras"))
+    names = "model.keras", "a.keras", "b.keras"
+    whole, cut, fitted = (keras.models.load_model(name, compile=False) for name in names)
     with np.load("data.npz") as data:
         before, a, b = (m.predict(data["x"], verbose=0) for m in (whole, cut, fitted))
     assert cut.count_params() == fitted.count_params() < whole.count_params()
