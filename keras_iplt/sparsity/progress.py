@@ -97,7 +97,10 @@ class HeldProgress(WeightProgress):
 
     Attributes:
         masked: the masks, to be read and set.
+        costs: what whole filters cost that are gone, for `WayBack`; none are here.
     """
+
+    costs: tuple[float, ...] = ()
 
     def __init__(self, model: keras.Model, *options: Any, **more: Any) -> None:
         super().__init__(model, *options, **more)
