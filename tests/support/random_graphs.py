@@ -753,6 +753,8 @@ def attention(x, take, tensors):
     heads, size, c = head_count(x, take), 2 + take(4), x.shape[-1]
     other = tensors.partner(x, take) if take(2) else x
     options = {"value_dim": 1 + take(4)} if take(2) else {}
+    if keras.backend.backend() == "jax":  # Keras cannot run other sizes of values there
+        options = {}
     if take(3) == 1:
         y = layers.GroupQueryAttention(size, 2 * heads, heads)(x, other)
     else:
