@@ -798,7 +798,7 @@ def recipes_to_prune():
 
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
 @pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("count", [4, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4, pytest.param(24, marks=pytest.mark.slow)])
 def test_random_networks(count, how):
     """It is never further from the whole network than a plain cut, and mostly nearer."""
     several = itertools.islice(recipes_to_prune(), count)
