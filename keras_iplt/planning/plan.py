@@ -20,7 +20,7 @@ from keras_iplt.graph.slices import kept_axes
 from keras_iplt.graph.trace import trace
 from keras_iplt.graph.walk import is_graph_model
 
-__all__ = ["Plan", "bound"]
+__all__ = ["Plan", "bound", "bound_graph"]
 
 _FORMAT = "keras_iplt.plan/1"
 
@@ -52,7 +52,7 @@ class Plan:
     @functools.cached_property
     def gone(self) -> np.ndarray:
         """Mask over the ids of the bound graph: True for what goes."""
-        return _gone(_required(self), self.removed)
+        return _gone(bound_graph(self), self.removed)
 
     def kept(self, variable: Any) -> tuple[np.ndarray | None, ...]:
         """What stays of a variable.
@@ -127,7 +127,8 @@ class Plan:
         return "\n".join(lines)
 
 
-def _required(plan: Plan) -> Graph:
+def bound_graph(plan: Plan) -> Graph:
+    """The graph of the model that a plan is bound to."""
     if plan.graph is None:
         raise PlanMismatchError("the plan is not bound to a model: pass it together with one")
     return plan.graph
@@ -190,7 +191,7 @@ def _check_removed(removed: Sequence[Sequence[int]], graph: Graph) -> None:
 
 def _is_current(plan: Plan) -> bool:
     """Whether the model that was read still has the same weights and operations."""
-    graph = _required(plan)
+    graph = bound_graph(plan)
     weights = [(entry["path"], tuple(entry["shape"])) for entry in plan.variables]
     if weights != [(v.path, tuple(v.shape)) for v in graph.model.weights]:
         return False

@@ -3,7 +3,7 @@
 import keras
 
 from keras_iplt.graph.slices import numbers_of, zeroed
-from keras_iplt.planning.plan import Plan, bound
+from keras_iplt.planning.plan import Plan, bound, bound_graph
 
 __all__ = ["mask"]
 
@@ -31,9 +31,8 @@ def mask(model: keras.Model, plan: Plan) -> None:
     4
     """
     plan = bound(plan, model)
-    assert plan.graph is not None  # it is bound
     changed = []
-    for pieces in plan.graph.by_variable.values():
+    for pieces in bound_graph(plan).by_variable.values():
         variable = pieces[0].variable
         kept = plan.kept(variable)
         if any(indices is not None for indices in kept):

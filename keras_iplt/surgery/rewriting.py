@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_iplt.planning.plan import Plan, bound
+from keras_iplt.planning.plan import Plan, bound, bound_graph
 from keras_iplt.surgery.compilation import carry_compilation
 from keras_iplt.surgery.refitting import refitted
 from keras_iplt.surgery.rewriter import Rewriter
@@ -40,9 +40,9 @@ def rewrite(model: keras.Model, plan: Plan, compensate: Any = None) -> keras.Mod
     (30, 58)
     """
     plan = bound(plan, model)
-    assert plan.graph is not None  # it is bound
-    fitted = {} if compensate is None else refitted(plan.graph, plan.gone, compensate)
-    rewriter = Rewriter(plan.graph, plan.gone, fitted)
+    graph = bound_graph(plan)
+    fitted = {} if compensate is None else refitted(graph, plan.gone, compensate)
+    rewriter = Rewriter(graph, plan.gone, fitted)
     small = rewriter.model(model)
     rewriter.carry_weights()
     rewriter.carry_flags()

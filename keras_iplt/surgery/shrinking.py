@@ -16,7 +16,7 @@ from keras_iplt.errors import ModelError, OptionError, PruningError
 from keras_iplt.graph.slices import Kept, kept_axes, numbers_of, take
 from keras_iplt.graph.trace import graph_of
 from keras_iplt.graph.walk import is_graph_model
-from keras_iplt.planning.plan import Plan, bound
+from keras_iplt.planning.plan import Plan, bound, bound_graph
 from keras_iplt.surgery.journal import Journal
 from keras_iplt.surgery.live import Live
 from keras_iplt.surgery.refitting import refitted
@@ -72,11 +72,10 @@ def shrunk(
     for one in named:
         private.synchronize(one)
     plan = bound(plan, model)
-    assert plan.graph is not None  # it is bound
     if not plan.gone.any():
         return lambda: None
-    live = Live(plan.graph, plan.gone)
-    fitted = {} if compensate is None else refitted(plan.graph, plan.gone, compensate)
+    live = Live(bound_graph(plan), plan.gone)
+    fitted = {} if compensate is None else refitted(live.graph, plan.gone, compensate)
     unnamed = _stale(live, named)
     journal = Journal()
 
@@ -105,11 +104,10 @@ def rehearse(
     """Raises the errors that `shrink` would raise. The model stays as it is, and so does what it
     has compiled."""
     plan = bound(plan, model)
-    assert plan.graph is not None  # it is bound
     journal = Journal()
     with _all_or_nothing(model, journal.undo):
         if plan.gone.any():
-            _carry_out(Live(plan.graph, plan.gone), journal, [model, *_checked(also)])
+            _carry_out(Live(bound_graph(plan), plan.gone), journal, [model, *_checked(also)])
     journal.undo()
 
 
