@@ -39,7 +39,8 @@ def prune(
         ratio: the share to remove; 0.5 unless a budget says how much is left.
         of, criterion, scope, per_layer, data: see `keras_iplt.plan`.
         compensate: see `keras_iplt.rewrite`.
-        ignore, min_channels, round_to, max_ratio, convolutions_only: see `keras_iplt.plan`.
+        ignore, only, min_channels, round_to, max_ratio, convolutions_only: see
+            `keras_iplt.plan`.
         params, macs, flops, size, latency, at_most: a budget in place of `ratio`: see
             `keras_iplt.plan`.
 

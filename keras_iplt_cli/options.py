@@ -122,7 +122,11 @@ def add_ranking(parser: Group) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--ignore", action="append", default=unset, metavar="NAME",
-        help="a layer that keeps all its filters; may be repeated",
+        help="a layer that keeps all its filters, or a pattern such as 'conv2*'; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--only", action="append", default=unset, metavar="NAME",
+        help="a layer, or a pattern, that loses filters while all others do not; may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--convolutions-only",

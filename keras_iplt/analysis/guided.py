@@ -21,10 +21,12 @@ from keras_iplt.analysis.sensitivities import sensitivity as analyse
 from keras_iplt.criteria import get as get_criterion
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError
-from keras_iplt.graph.names import Layers, as_list, by_layer
+from keras_iplt.graph.names import by_layer
+from keras_iplt.graph.selectors import Layers, as_list
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import trace
-from keras_iplt.planning.decide import countable, plan
+from keras_iplt.planning.countable import countable
+from keras_iplt.planning.decide import plan
 from keras_iplt.support.arguments import check_share
 from keras_iplt.support.files import checked, replacing
 from keras_iplt.support.fingerprints import fingerprint, of_data
@@ -86,6 +88,7 @@ def prune_guided(
     metric: str | None = None,
     layers: Iterable[str] | None = None,
     ignore: Layers = (),
+    only: Layers | None = None,
     convolutions_only: bool = False,
     path: str | os.PathLike[str] | None = None,
     backup_dir: str | os.PathLike[str] | None = None,
@@ -112,7 +115,7 @@ def prune_guided(
             metric that the model was compiled with, else the loss.
         layers: names of the layers to prune, in this order; by default those of a `sensitivity`
             analysis on `validation`, the least sensitive first.
-        ignore, convolutions_only: what to leave out of these: see `keras_iplt.plan`.
+        ignore, only, convolutions_only: what to leave out of these: see `keras_iplt.plan`.
         path: a `.keras` file that holds the best model so far, written after each step.
         backup_dir: a directory for what is done so far. A pruning that was killed goes on after its
             last step: run the same script again, on the same weights (a script that trains the
@@ -143,7 +146,7 @@ def prune_guided(
     """
     share, epochs = _checked(step, tolerance, epochs)
     path = None if path is None else checked(path)
-    sizes = _sizes(model, ignore, convolutions_only)
+    sizes = _sizes(model, ignore, only, convolutions_only)
     params = model.count_params()
     backup = None if backup_dir is None else GuidedBackup(backup_dir, {
         "sizes": sizes, "params": params, "step": share, "tolerance": tolerance, "epochs": epochs,
@@ -164,7 +167,7 @@ def prune_guided(
         baseline = before[metric]
         layers = _order(layers, sizes, lambda: analyse(
             model, validation, criterion=criterion, metric=metric, ignore=ignore,
-            convolutions_only=convolutions_only, verbose=verbose,
+            only=only, convolutions_only=convolutions_only, verbose=verbose,
         ))  # fmt: skip
     value = next((step.value for step in reversed(steps) if step.kept), baseline)
     for name in layers:
@@ -226,10 +229,13 @@ def _checked(step: Any, tolerance: Any, epochs: Any) -> tuple[float, int]:
     return share, epochs
 
 
-def _sizes(model: keras.Model, ignore: Layers, convolutions_only: bool) -> dict[str, int]:
+def _sizes(
+    model: keras.Model, ignore: Layers, only: Layers | None, convolutions_only: bool
+) -> dict[str, int]:
     """How many channels each layer has."""
     graph = trace(model)
-    found = by_layer(graph, countable(graph, as_list(ignore), convolutions_only))
+    chosen = None if only is None else as_list(only, "only")
+    found = by_layer(graph, countable(graph, as_list(ignore), convolutions_only, chosen))
     return {name: sum(graph.groups[i].size for i in indices) for name, indices in found.items()}
 
 

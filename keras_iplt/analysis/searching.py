@@ -135,9 +135,9 @@ def smallest(
         verbose: 0 for silence, 1 for a line about each model.
         of: what is to be small, what shares are shares of: see `keras_iplt.plan`. `"params"` by
             default.
-        criterion, scope, per_layer, ignore, min_channels, round_to, max_ratio, convolutions_only:
-            see `keras_iplt.plan`. Criteria that look at data look at `train` if that is data, else
-            at `data`.
+        criterion, scope, per_layer, ignore, only, min_channels, round_to, max_ratio,
+            convolutions_only: see `keras_iplt.plan`. Criteria that look at data look at `train` if
+            that is data, else at `data`.
         approximate: see `keras_iplt.trace`.
 
     Returns:
@@ -202,7 +202,7 @@ class _Search:
             raise OptionError(f"step: expected a number in (0, 1), received: {self.step!r}")
         self.graph: Graph = trace(model, approximate=options.approximate)
         of, round_to = resolved(self.graph, options.of, options.round_to)  # measured once
-        self.options = options.replace(of=of, round_to=round_to)
+        self.options = options.meant(self.graph).replace(of=of, round_to=round_to)
         self.best: keras.Model = model
         self.plan: Plan | None = None
         self.tried: list[Tried] = []

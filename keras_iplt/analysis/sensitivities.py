@@ -24,10 +24,12 @@ from keras_iplt.criteria import get as get_criterion
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Graph
-from keras_iplt.graph.names import Layers, as_list, by_layer
+from keras_iplt.graph.names import by_layer
+from keras_iplt.graph.selectors import Layers, as_list
 from keras_iplt.graph.slices import kept_axes, numbers_of, zeroed
 from keras_iplt.graph.trace import graph_for
-from keras_iplt.planning.decide import candidates_of, check_weights, countable, ranked
+from keras_iplt.planning.countable import countable
+from keras_iplt.planning.decide import candidates_of, check_weights, ranked
 from keras_iplt.running.observe import Batch
 from keras_iplt.support.arguments import check_share
 from keras_iplt.support.files import checked, replacing
@@ -155,6 +157,7 @@ def sensitivity(
     criterion: AnyCriterion = DEFAULT,
     metric: str | None = None,
     ignore: Layers = (),
+    only: Layers | None = None,
     convolutions_only: bool = False,
     path: str | os.PathLike[str] | None = None,
     verbose: int = 1,
@@ -171,7 +174,7 @@ def sensitivity(
             at these.
         metric: the name of the metric that the result is ranked by; by default the first one that
             the model was compiled with, else the loss.
-        ignore, convolutions_only: layers to leave out, see `keras_iplt.plan`.
+        ignore, only, convolutions_only: layers to leave out, see `keras_iplt.plan`.
         path: a JSON file that is written after each layer. If it is there, of the same analysis,
             the work goes on where it ended.
         verbose: 0 for no progress bar.
@@ -201,7 +204,8 @@ def sensitivity(
     graph, criterion = graph_for(model), get_criterion(criterion)
     model, given = graph.model, Examples(graph.model, data)
     check_weights(graph)
-    filters = countable(graph, as_list(ignore), convolutions_only)
+    chosen = None if only is None else as_list(only, "only")
+    filters = countable(graph, as_list(ignore), convolutions_only, chosen)
     groups = [graph.groups[index] for index in filters]
     scores = ranked(graph, criterion, data, groups, None)
     candidates = {c.index: c for c in candidates_of(graph, filters, scores)}

@@ -60,7 +60,7 @@ class IPLTCallback(ScheduledCallback):
         recalibrate: data without labels: when training ends, the statistics of batch norms are
             measured on them again. They lag behind where the last epochs had few batches.
         verbose: 0 for silence, 1 for a line at each step.
-        ignore, min_channels, round_to, of, per_layer, max_ratio, convolutions_only: see
+        ignore, only, min_channels, round_to, of, per_layer, max_ratio, convolutions_only: see
             `keras_iplt.plan`.
         approximate: see `keras_iplt.trace`.
         params, macs, flops, size, latency, at_most: a budget, in place of `target`: what the last

@@ -15,7 +15,8 @@ from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.costs import flops, parameters
 from keras_iplt.graph.slices import kept_axes, numbers_of, take, zeroed
 from keras_iplt.graph.trace import trace
-from keras_iplt.planning.decide import Past, countable, decide
+from keras_iplt.planning.countable import countable
+from keras_iplt.planning.decide import Past, decide
 from keras_iplt.planning.measures import FILTERS, resolved
 from keras_iplt.planning.options import PlanOptions
 from keras_iplt.planning.plan import Plan, bound
@@ -67,7 +68,7 @@ class Progress:
             )
         self.graph = trace(model, approximate=options.approximate)
         of, round_to = resolved(self.graph, options.of, options.round_to)
-        self.options = options.replace(of=of, round_to=round_to)
+        self.options = options.meant(self.graph).replace(of=of, round_to=round_to)
         self.architecture = self.graph.signature  # at full size
         self.masked: Any = None
         self.plans: list[Plan] = []
@@ -86,7 +87,7 @@ class Progress:
 
     def _counts(self) -> dict[int, np.ndarray]:
         options = self.options
-        return countable(self.graph, options.ignore, options.convolutions_only)
+        return countable(self.graph, options.ignore, options.convolutions_only, options.only)
 
     @property
     def criterion(self) -> Criterion:

@@ -1,36 +1,21 @@
 """Layers by name: what a user calls a layer, and which groups of channels that means."""
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping
-from typing import TypeAlias
 
 import keras
 import numpy as np
 
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import SOLID, Graph
-from keras_iplt.support.arguments import check_share
+from keras_iplt.graph.selectors import Selector, described, is_name, matches, name_of, near
 
-__all__ = [
-    "Layers",
-    "as_dict",
-    "as_list",
-    "by_layer",
-    "groups_of",
-    "name_of",
-    "own_shares",
-    "paths_of",
-]
-
-
-# One or several layers, or their names.
-Layers: TypeAlias = keras.Layer | str | Iterable[keras.Layer | str]
+__all__ = ["by_layer", "groups_of", "names_for", "own_shares", "paths_of", "shares_by_name"]
 
 
 def own_shares(
-    graph: Graph, per_layer: Mapping[keras.Layer | str, float], prunable: Collection[int]
+    graph: Graph, per_layer: Mapping[Selector, float], prunable: Collection[int]
 ) -> dict[int, float]:
-    """`{group index: share}` from `{layer or name: share}`."""
+    """`{group index: share}` from `{selector: share}`, of which none is two shares for a group."""
     found: dict[int, float] = {}
     for key, share in per_layer.items():
         indices = [index for index in groups_of(graph, key) if index in prunable]
@@ -53,7 +38,7 @@ def own_shares(
     return found
 
 
-def groups_of(graph: Graph, key: keras.Layer | str) -> list[int]:
+def groups_of(graph: Graph, key: Selector) -> list[int]:
     """The groups whose channels a layer creates, or holds one entry each of (batch norm …)."""
     paths = paths_of(graph, key)
     touched = np.zeros(len(graph.classes), bool)
@@ -79,50 +64,72 @@ def by_layer(graph: Graph, prunable: Collection[int]) -> dict[str, list[int]]:
     return found
 
 
-def paths_of(graph: Graph, key: keras.Layer | str) -> set[str]:
-    """Paths of the operations that a layer object or a name stands for."""
+def paths_of(graph: Graph, key: Selector) -> set[str]:
+    """Paths of the operations that a selector stands for, and of those inside these."""
     calls = graph.calls.values()
-    if isinstance(key, keras.Layer):
-        heads = {call.path for call in calls if call.operation is key}
-    else:
-        heads = {call.path for call in calls if key in (call.path, call.operation.name)}
+    heads = {call.path for call in calls if matches(key, call.operation, call.path)}
     if not heads:
-        names = sorted({name for call in calls for name in (call.path, call.operation.name)})
-        close = difflib.get_close_matches(name_of(key), names, 3) or names[:3]
         raise OptionError(
-            f"model {graph.model.name!r} has no layer {name_of(key)!r}"
-            + (" that is this very object" if isinstance(key, keras.Layer) else "")
-            + f". Close to it: {', '.join(map(repr, close))}"
+            f"model {graph.model.name!r} has no layer {described(key)}. Close to it: "
+            + ", ".join(map(repr, near(key, _known(graph, key))))
         )
     inside = tuple(f"{head}/" for head in heads)
     return heads | {call.path for call in calls if call.path.startswith(inside)}
 
 
-def name_of(key: keras.Layer | str) -> str:
-    """A layer's name, or the name itself."""
-    return key.name if isinstance(key, keras.Layer) else key
+def _known(graph: Graph, key: Selector) -> set[str]:
+    """What a selector of this kind could have said."""
+    operations = [(call.path, call.operation) for call in graph.calls.values()]
+    if isinstance(key, type):
+        return {type(operation).__name__ for _, operation in operations}
+    return {name for path, operation in operations for name in (path, operation.name)}
 
 
-def as_list(ignore: Layers) -> list[keras.Layer | str]:
-    """One layer or name, or several, as a list."""
-    several = [ignore] if isinstance(ignore, (str, keras.Layer)) else ignore
-    if not isinstance(several, Iterable):
-        raise OptionError(f"ignore: expected layers or names of layers, received: {ignore!r}")
-    several = list(several)
-    for key in several:
-        if not isinstance(key, (str, keras.Layer)):
-            raise OptionError(f"ignore: expected layers or names of layers, received: {key!r}")
-    return several
+def names_for(graph: Graph, keys: Iterable[Selector]) -> list[str]:
+    """What selectors mean in a model: names stay as they are, all else becomes the paths of layers
+    with channels that may be pruned, in the order of the graph."""
+    found: dict[str, None] = {}
+    for key in keys:
+        paths = paths_of(graph, key)
+        if isinstance(key, str) and is_name(key):
+            found[key] = None
+        elif isinstance(key, keras.Layer):
+            found |= {call.path: None for call in graph.by_operation[id(key)]}
+        else:
+            found |= {path: None for path in _with_channels(graph) if path in paths}
+    return list(found)
 
 
-def as_dict(per_layer: Mapping[keras.Layer | str, float] | None) -> dict[keras.Layer | str, float]:
-    """Shares by layer or name."""
-    if per_layer is None:
-        return {}
-    if not isinstance(per_layer, Mapping):
-        raise OptionError(f"per_layer: expected {{layer or name: ratio}}, received: {per_layer!r}")
-    for key, share in per_layer.items():
-        if not isinstance(key, (str, keras.Layer)):
-            raise OptionError(f"per_layer: expected layers or names of layers, received: {key!r}")
-        check_share(f"per_layer of {name_of(key)!r}", share)
-    return dict(per_layer)
+def shares_by_name(
+    graph: Graph, per_layer: Mapping[Selector, float], prunable: Collection[int]
+) -> dict[str, float]:
+    """The same with names, as `names_for` finds them. What has a share by its own name does not get
+    another by a pattern, a class or a function."""
+    found: dict[str, float] = {}
+    named: set[int] = set()  # groups
+    for key in sorted(per_layer, key=is_name, reverse=True):
+        share, names = per_layer[key], names_for(graph, [key])
+        own_shares(graph, {key: share}, prunable)  # there are some
+        if is_name(key):
+            named.update(groups_of(graph, key))
+        else:
+            free = {*prunable} - named
+            names = [name for name in names if free.intersection(groups_of(graph, name))]
+        for name in names:
+            if found.setdefault(name, share) != share:
+                raise OptionError(
+                    f"per_layer: expected one ratio for {name!r}, received: {found[name]} and "
+                    f"{share}, the latter for {name_of(key)!r}"
+                )
+    return found
+
+
+def _with_channels(graph: Graph) -> list[str]:
+    """Paths of the operations that create channels that may go, or hold an entry for each."""
+    producers = {p.path for p in graph.producers if (graph.classes[p.ids] != SOLID).any()}
+    others = {
+        path
+        for path, pieces in graph.by_path.items()
+        if any(p.role == "follow" and (graph.classes[p.ids] != SOLID).any() for p in pieces)
+    }
+    return [*dict.fromkeys(c.path for c in graph.calls.values() if c.path in producers | others)]

@@ -13,7 +13,8 @@ import numpy as np
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import SOLID, Graph
 from keras_iplt.graph.costs import parameters, share_removed
-from keras_iplt.graph.names import name_of, paths_of
+from keras_iplt.graph.names import paths_of
+from keras_iplt.graph.selectors import name_of
 from keras_iplt.graph.trace import graph_for
 from keras_iplt.planning.plan import Plan, finished
 

@@ -13,13 +13,14 @@ import numpy as np
 
 from keras_iplt.criteria import DEFAULT, check_finite, scores
 from keras_iplt.criteria.base import AnyCriterion, Criterion
-from keras_iplt.errors import NothingToPruneError, OptionError
+from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Graph, Group
 from keras_iplt.graph.costs import parameters, share_removed
-from keras_iplt.graph.names import groups_of, own_shares
+from keras_iplt.graph.names import own_shares
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import trace
 from keras_iplt.planning.budgets import HALF, Unsaid, check_one, shown
+from keras_iplt.planning.countable import countable
 from keras_iplt.planning.measures import (
     FILTERS,
     Exact,
@@ -40,7 +41,6 @@ __all__ = [
     "Past",
     "candidates_of",
     "check_weights",
-    "countable",
     "decide",
     "plan",
     "ranked",
@@ -72,10 +72,14 @@ def plan(
         scope: `"global"` ranks all filters of the model together, `"layer"` takes the same share
             of every group.
         per_layer: `{layer or name: ratio}` for layers that get a share of their own; `ratio`, if it
-            is given too, is then the share of all others, which else stay as they are.
+            is given too, is then the share of all others, which else stay as they are. Several
+            layers can be meant at once, as with `ignore`; their own names go first.
         data: what data-driven criteria look at: `(x, y)`, `x`, or batches of these.
         ignore: layers or names (a nested model stands for all its layers) that keep all their
-            filters, and with them whatever must be pruned together with these.
+            filters, and with them whatever must be pruned together with these. A pattern such as
+            `"conv2*"` or `"*/ffn/*"`, a class, or a function of a layer stands for several.
+        only: the only layers that lose filters, said in the same ways, and with them whatever must
+            be pruned together with these.
         min_channels: how many channels every group keeps at least.
         round_to: what is left of each group is rounded to the nearest multiple of this, and is
             at least one multiple. `"auto"` (or a latency table): the number of channels that this
@@ -143,9 +147,10 @@ def decide(
 ) -> Plan:
     """The `Plan` that `plan` promises; with a `Past`, the one that leads on from there."""
     ratio = check_share("ratio", ratio)
+    options = options.meant(graph)
     of, round_to = resolved(graph, options.of, options.round_to)
     check_weights(graph)
-    filters = countable(graph, options.ignore, options.convolutions_only)
+    filters = countable(graph, options.ignore, options.convolutions_only, options.only)
     own = own_shares(graph, options.per_layer, filters)
     groups = [graph.groups[index] for index in filters]
     values = ranked(graph, options.criterion, data, groups, past)
@@ -226,21 +231,6 @@ def candidates_of(
     return candidates
 
 
-def countable(
-    graph: Graph, ignore: Iterable[Any], convolutions_only: bool
-) -> dict[int, np.ndarray]:
-    """group index -> how many filters that count go with each channel, for the groups that may
-    lose any."""
-    filters = {g.index: filters_of(graph, g, convolutions_only) for g in graph.groups}
-    for key in ignore:
-        for index in groups_of(graph, key):
-            filters.pop(index, None)
-    filters = {index: counts for index, counts in filters.items() if counts.any()}
-    if not filters:
-        raise NothingToPruneError(nothing_to_prune(graph))
-    return filters
-
-
 def ranked(
     graph: Graph, criterion: Criterion, data: Any, groups: list[Group], past: Past | None
 ) -> np.ndarray:
@@ -263,17 +253,6 @@ def most_of(
     if max_ratio is not None:
         least = max(least, math.ceil((group.size + before) * (1 - max_ratio) - 1e-9))
     return max(0, group.size - least)
-
-
-def filters_of(graph: Graph, group: Group, convolutions_only: bool) -> np.ndarray:
-    """How many filters that count go with each channel of a group."""
-    if not convolutions_only:
-        return group.filters
-    counts = np.zeros(len(graph.classes), np.int64)
-    for producer in group.producers:
-        if producer.convolution:
-            np.add.at(counts, graph.classes[producer.ids], 1)
-    return counts[group.classes]
 
 
 def amount(
@@ -308,16 +287,6 @@ def check_reached(of: Any, at_most: float, least: float) -> None:
             "goes that may, or less of ignore, per_layer, min_channels, round_to and max_ratio; "
             f"received: {shown(of, at_most)}"
         )
-
-
-def nothing_to_prune(graph: Graph) -> str:
-    reasons = "; ".join(f"{f.operation}: {f.reason}" for f in graph.frozen[:3])
-    return (
-        f"model {graph.model.name!r} has no channel that may be pruned: {len(graph.groups)} groups "
-        "of channels, all of them left out by ignore or convolutions_only"
-        if graph.groups
-        else f"model {graph.model.name!r} has no channel that may be pruned; frozen: {reasons}"
-    )
 
 
 def check_weights(graph: Graph) -> None:

@@ -16,8 +16,11 @@ from keras_iplt.criteria import DEFAULT
 from keras_iplt.criteria import get as get_criterion
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError
-from keras_iplt.graph.names import Layers, as_dict, as_list, name_of
+from keras_iplt.graph.channels import Graph
+from keras_iplt.graph.names import names_for, shares_by_name
+from keras_iplt.graph.selectors import Layers, as_dict, as_list, name_of
 from keras_iplt.planning.budgets import amount_of, spelled_out
+from keras_iplt.planning.countable import countable
 from keras_iplt.planning.measures import (
     Measure,
     Rounding,
@@ -36,6 +39,7 @@ __all__ = ["Keywords", "MoreKeywords", "PlanOptions"]
 
 class _Limits(TypedDict, total=False):
     ignore: Layers
+    only: Layers | None
     min_channels: int
     round_to: int | str | Rounding | None
     max_ratio: float | None
@@ -68,8 +72,8 @@ class PlanOptions:
     """How to decide what goes, whatever the share. See `keras_iplt.plan` for each entry.
 
     Attributes:
-        of, criterion, scope, per_layer, ignore, min_channels, round_to, max_ratio,
-            convolutions_only: as for `keras_iplt.plan`.
+        of, criterion, scope, per_layer, ignore, only, min_channels, round_to,
+            max_ratio, convolutions_only: as for `keras_iplt.plan`.
         approximate: as for `keras_iplt.trace`.
         at_most: how much of what `of` measures may be left, whatever the share that goes.
     """
@@ -79,6 +83,7 @@ class PlanOptions:
     scope: str = "global"
     per_layer: Any = None
     ignore: Any = ()
+    only: Any = None
     min_channels: int = 1
     round_to: Any = None
     max_ratio: float | None = None
@@ -99,6 +104,7 @@ class PlanOptions:
             "criterion": get_criterion(self.criterion),
             "per_layer": as_dict(self.per_layer),
             "ignore": tuple(as_list(self.ignore)),
+            "only": None if self.only is None else tuple(as_list(self.only, "only")),
             "min_channels": check_count("min_channels", self.min_channels),
             "round_to": check_rounding(self.round_to),
             "max_ratio": None if most is None else check_share("max_ratio", most),
@@ -126,11 +132,22 @@ class PlanOptions:
         """The same but for some entries."""
         return dataclasses.replace(self, **changes)
 
+    def meant(self, graph: Graph) -> PlanOptions:
+        """The same for a model: layers by name, whatever else stood for them."""
+        prunable = countable(graph, self.ignore, self.convolutions_only, self.only)
+        return self.replace(
+            per_layer=shares_by_name(graph, self.per_layer, prunable),
+            ignore=names_for(graph, self.ignore),
+            only=None if self.only is None else names_for(graph, self.only),
+        )
+
     def plain(self) -> dict[str, Any]:
-        """The entries by name, as JSON takes them; a budget only where there is one."""
+        """The entries by name, as JSON takes them; `only` and a budget where there are any."""
         entries = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         if self.at_most is None:
             del entries["at_most"]
+        if entries.pop("only") is not None:
+            entries["only"] = [name_of(key) for key in self.only]
         return {
             **entries,
             "of": name_of_measure(self.of),

@@ -15,7 +15,8 @@ from keras_iplt.criteria import scores
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Graph, Group
-from keras_iplt.graph.names import Layers, as_list, groups_of
+from keras_iplt.graph.names import groups_of
+from keras_iplt.graph.selectors import Layers, as_list
 from keras_iplt.graph.trace import graph_for
 from keras_iplt.plots import canvas
 from keras_iplt.support.metrics import watched

@@ -11,7 +11,7 @@ from keras_iplt.callbacks.options import RunOptions
 from keras_iplt.callbacks.progress import WayBack
 from keras_iplt.callbacks.scheduled import ScheduledCallback
 from keras_iplt.errors import OptionError
-from keras_iplt.graph.names import Layers
+from keras_iplt.graph.selectors import Layers
 from keras_iplt.sparsity.allocation import Allocation
 from keras_iplt.sparsity.allocation import get as allocation_of
 from keras_iplt.sparsity.meter import LossMeter

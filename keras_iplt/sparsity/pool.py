@@ -1,7 +1,6 @@
 """Which weights of a model are pruned, in the order in which data flows through them."""
 
 import dataclasses
-import difflib
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from keras_iplt import _keras as private
 from keras_iplt.criteria.filters import check_finite
 from keras_iplt.errors import ModelError, NothingToPruneError, OptionError
-from keras_iplt.graph.names import Layers, as_list, name_of
+from keras_iplt.graph.selectors import Layers, Selector, as_list, matches, name_of, near
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity.tfmot_api.prune_registry import prunable_weights
 
@@ -130,12 +129,12 @@ def _named(
 ) -> list[Prunable]:
     """Those in the layers that were asked for."""
     found = []
-    for key in as_list(keys):
+    for key in as_list(keys, argument):
         heads = set(_ancestors(everything, key, model))
         inside = [one for one in everything if one.path in heads]
         if not inside:
-            names = sorted({part for one in everything for part in (one.path, one.layer.name)})
-            close = difflib.get_close_matches(name_of(key), names, 3) or names[:3]
+            names = {part for one in everything for part in (one.path, one.layer.name)}
+            close = near(key, names)
             raise OptionError(
                 f"{argument}: expected layers with prunable weights in model {model.name!r}, "
                 f"received: {name_of(key)!r}. Close to it: {', '.join(map(repr, close))}"
@@ -144,11 +143,14 @@ def _named(
     return list({id(one): one for one in found}.values())
 
 
-def _ancestors(everything: list[Prunable], key: keras.Layer | str, model: keras.Model) -> list[str]:
+def _ancestors(everything: list[Prunable], key: Selector, model: keras.Model) -> list[str]:
     """Paths of what lies in a layer, or is meant by a name or the path of a layer."""
     if isinstance(key, keras.Layer):
         inside = {id(variable) for variable in key.variables}
         return [one.path for one in everything if id(one.variable) in inside]
     return [
-        one.path for one in everything if f"/{key}/" in f"/{one.path}/" or key == one.layer.name
+        one.path
+        for one in everything
+        if (isinstance(key, str) and f"/{key}/" in f"/{one.path}/")
+        or matches(key, one.layer, one.path)
     ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import OptionError
-from keras_iplt.graph.names import Layers
+from keras_iplt.graph.selectors import Layers
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity import allocation as allocations
 from keras_iplt.sparsity import patterns

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_iplt.analysis.profiles import aligned, thousands
-from keras_iplt.graph.names import Layers
+from keras_iplt.graph.selectors import Layers
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity.pool import Prunable, pool_of
 

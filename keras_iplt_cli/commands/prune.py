@@ -23,8 +23,8 @@ from keras_iplt_cli.talk import Answer
 __all__ = ["add"]
 
 _OF_THE_PLAN = (  # arguments of `keras_iplt.plan`
-    *("ratio", "of", "criterion", "scope", "per_layer", "ignore", "min_channels", "round_to"),
-    *("max_ratio", "convolutions_only", "params", "macs", "flops", "size", "latency"),
+    *("ratio", "of", "criterion", "scope", "per_layer", "ignore", "only", "min_channels"),
+    *("round_to", "max_ratio", "convolutions_only", "params", "macs", "flops", "size", "latency"),
 )
 _PRECISIONS = "float32|float16|dynamic|int8"
 
@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
         commands, "prune", run,
         "Removes filters of a model and writes the smaller one. Train it a little afterwards.",
         ["keras-iplt prune model.keras -o small.keras --ratio 0.5",
-         "keras-iplt prune model.keras -o small.keras --ratio 0.3 --of flops --ignore stem",
+         "keras-iplt prune model.keras -o small.keras --ratio 0.3 --of flops --ignore 'stem*'",
          "keras-iplt prune model.keras -o small.keras --size '200KB int8'",
          "keras-iplt prune model.keras -o small.keras --per-layer conv1=0.2 --plan-out plan.json",
          "keras-iplt prune model.keras -o small.keras --plan plan.json",
@@ -83,7 +83,7 @@ def _add_planning(parser: Parser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--per-layer", action="append", type=named_share, metavar="NAME=RATIO",
-        help="a layer with a ratio of its own; may be repeated",
+        help="a layer, or a pattern of names, with a ratio of its own; may be repeated",
     )  # fmt: skip
     group.add_argument("--min-channels", type=count, metavar="N", help="every layer keeps so many")
     group.add_argument(

@@ -47,7 +47,7 @@ def measured(options: argparse.Namespace, goes_on: bool) -> Answer:
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
-    names = "ratios criterion metric ignore convolutions_only".split()
+    names = "ratios criterion metric ignore only convolutions_only".split()
     given = {name: getattr(options, name, None) for name in names}
     return {name: value for name, value in given.items() if value is not None}
 
