@@ -47,6 +47,8 @@ def test_every_python_block_runs(path, tmp_path, monkeypatch):
     namespace, printed = {"__name__": "__main__"}, ""
     if keras.backend.backend() != "tensorflow" and "import tensorflow" in path.read_text("utf-8"):
         pytest.skip("the page computes with TensorFlow")
+    if "from keras.distillation" in path.read_text("utf-8"):
+        pytest.importorskip("keras.distillation", reason="the page computes with Keras 3.12")
     for language, line, text in blocks(path):
         assert language == "text" or not printed, f"{path.name}:{line}: not shown: {printed}"
         if language == "text":

@@ -225,3 +225,50 @@ def test_biases_beside_an_axis_of_unknown_length():
     y = keras.layers.EinsumDense("abed,ef->abfd", (None, 2, 4), name="last")(y)
     reasons = {frozen.operation: frozen.reason for frozen in iplt.trace(keras.Model(x, y)).frozen}
     assert "along another axis" in reasons["first"]
+
+
+class Holder(keras.Model):
+    """Calls the first of some models; what it does with the others nobody can see."""
+
+    def __init__(self, *held):
+        super().__init__()
+        self.held = list(held)
+
+    def call(self, x):
+        return self.held[0](x)
+
+
+def holding(*kinds):
+    """One that was never called, with some models around the layers `a` and `b` of the first."""
+    i = keras.Input((4,))
+    a = keras.layers.Dense(6, "relu", name="a")(i)
+    b = keras.layers.Dense(8, "relu", name="b")
+    called = keras.Model(i, keras.layers.Dense(2)(b(a)), name="called")
+    x = keras.Input((6,))
+    others = {
+        "extractor": lambda: keras.Model(i, a, name="other"),
+        "head": lambda: keras.Model(i, keras.layers.Dense(3)(a), name="other"),
+        "shared": lambda: keras.Model(x, keras.layers.Dense(2)(b(x)), name="other"),
+        "apart": lambda: keras.Sequential([keras.Input((4,)), keras.layers.Dense(6)]),
+    }
+    return Holder(called, *(others[kind]() for kind in kinds))
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    ("kind", "frozen"), [("extractor", "a"), ("head", "a"), ("shared", "ab"), ("apart", "")]
+)
+def test_what_a_held_model_sees_stays(kind, frozen):
+    """Whether it puts the channels out, goes on from them, or calls the same layer elsewhere."""
+    model = holding(kind)
+    if kind == "shared":  # takes something else: nothing tells what the whole model takes
+        with pytest.raises(iplt.errors.ModelError, match="not built"):
+            iplt.trace(model)
+        model(np.zeros((1, 4)))
+    found = reasons(iplt.trace(model))
+    assert set(found) == {f"called/{name}" for name in frozen} | {found_head(found)}
+    assert all("model 'other'" in found[f"called/{name}"] for name in frozen)
+
+
+def found_head(found):
+    return next(name for name, reason in found.items() if "output" in reason)

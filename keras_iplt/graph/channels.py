@@ -21,6 +21,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_iplt import _keras as private
 from keras_iplt.support.text import printable
 
 __all__ = [
@@ -242,6 +243,18 @@ class Graph:
         for piece in self.slices:
             found.setdefault(piece.path, []).append(piece)
         return found
+
+    @functools.cached_property
+    def weights(self) -> list[keras.Variable]:
+        """Those of the model, but for those of models that it holds and never calls, as a
+        distiller's teacher."""
+        models = private.models_of(self.model)[1:]
+        aside = {
+            id(w) for each in models if id(each) not in self.by_operation for w in each.weights
+        }
+        operations = [call.operation for call in self.calls.values()]
+        used = {id(w) for each in operations for w in getattr(each, "weights", ())}
+        return [w for w in self.model.weights if id(w) not in aside - used]
 
     @functools.cached_property
     def idle(self) -> set[int]:

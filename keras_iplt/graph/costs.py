@@ -14,7 +14,7 @@ __all__ = ["flops", "macs", "parameters", "share_removed"]
 def parameters(graph: Graph, gone: np.ndarray | None = None) -> int:
     """Number of parameters left when the ids marked in `gone` go."""
     total = 0
-    for variable in graph.model.weights:
+    for variable in graph.weights:
         if gone is not None and id(variable) in graph.idle:
             continue
         shape = [int(n) for n in variable.shape]

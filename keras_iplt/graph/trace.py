@@ -11,6 +11,7 @@ from keras_iplt.errors import ModelError
 from keras_iplt.graph.assemble import assembled, make_rectangular
 from keras_iplt.graph.channels import Arguments, Call, Channels, Graph, Shape
 from keras_iplt.graph.flow import Flow, channels_in
+from keras_iplt.graph.held import freeze_seen, inputs_of, wraps_models
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.unknown import read_unknown, settle
 from keras_iplt.graph.walk import inline, is_graph_model, walk
@@ -49,6 +50,7 @@ def trace(model: keras.Model, approximate: bool = False) -> Graph:
     tracer.path = ""
     for x in channels_in(outputs):
         tracer.freeze(x, "it is an output of the model")
+    freeze_seen(tracer, model)
     make_rectangular(tracer)
     settle(tracer)
     return assembled(tracer, model, function)
@@ -63,17 +65,13 @@ def graph_of(model: keras.Model) -> keras.Function:
     """The operations of a model: its own graph, or that of its `call` where it is subclassed."""
     if not isinstance(model, keras.Model):
         raise ModelError(f"expected a keras.Model, received: {model!r} of type {type(model)}")
-    if not model.built or (isinstance(model, keras.Sequential) and not private.function_of(model)):
+    if not _is_built(model):
         raise ModelError(
             f"model {model.name!r} is not built: call it on a batch or give it a keras.Input first"
         )
     if is_graph_model(model):
         return private.known_function(model)
-    shapes = private.shapes_built_with(model)
-    specs = keras.tree.map_shape_structure(
-        lambda shape: keras.KerasTensor((None, *shape[1:]), model.input_dtype), shapes or {}
-    )
-    specs = list(specs.values()) if isinstance(specs, dict) else [specs]
+    specs = _specs_of_inputs(model)
     keywords = {"training": False} if _takes_training(model) else {}
     inlined = inline(model, model.call, tuple(specs), keywords) if specs else None
     owned = private.own_variables(model)
@@ -88,6 +86,27 @@ def graph_of(model: keras.Model) -> keras.Function:
             "Build it with the functional API, or move what cannot be followed into a layer"
         )
     return inlined
+
+
+def _is_built(model: keras.Model) -> bool:
+    if isinstance(model, keras.Sequential):
+        return private.function_of(model) is not None
+    return model.built or wraps_models(model)
+
+
+def _specs_of_inputs(model: keras.Model) -> list[Any]:
+    """The arguments of the `call` of a subclassed model, as symbolic tensors."""
+    shapes = private.shapes_built_with(model)
+    if not shapes and not model.built:
+        return [keras.tree.map_structure(_of_any_batch, inputs_of(model))]
+    specs = keras.tree.map_shape_structure(
+        lambda shape: keras.KerasTensor((None, *shape[1:]), model.input_dtype), shapes or {}
+    )
+    return list(specs.values()) if isinstance(specs, dict) else [specs]
+
+
+def _of_any_batch(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    return keras.KerasTensor((None, *tensor.shape[1:]), tensor.dtype)
 
 
 def _takes_training(layer: keras.Layer) -> bool:

@@ -1,0 +1,62 @@
+"""A student that is pruned while `keras.distillation.Distiller` trains it."""
+
+import numpy as np
+import pytest
+from keras import models
+from support.training import X, Y, callback, compiled, dense, fit, residual, sigmoid, widths
+
+import keras_iplt as iplt
+
+pytestmark = [pytest.mark.slow, pytest.mark.any_backend]
+
+distillation = pytest.importorskip("keras.distillation", reason="Keras has it since 3.12")
+
+
+def distiller(*features, build=residual):
+    """One whose teacher and student are the same network; the student's features at some layers
+    are to be those of the teacher."""
+    teacher, student = build(), build()
+    student.set_weights(teacher.get_weights())
+    losses = [distillation.FeatureDistillation("mse")]
+    losses += [distillation.FeatureDistillation("mse", name, name) for name in features]
+    return distillation.Distiller(teacher, student, losses)
+
+
+@pytest.mark.parametrize("mode", ["shrink", "mask", "soft"])
+def test_the_student_shrinks(mode, tmp_path):
+    """Without a call before, whatever the mode: the teacher stays as it is, and the student is a
+    network of its own."""
+    model = compiled(distiller)
+    before = model.teacher.get_weights()
+    history = fit(model, callback(mode=mode, scope="layer"))
+    assert history["ratio"][-1] == 0.5
+    assert history["params"][-1] == model.student.count_params()
+    assert widths(model.student) == {"one": 4, "two": 4, "hidden": 6, "head": 2}
+    for a, b in zip(before, model.teacher.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    model.student.save(tmp_path / "student.keras")
+    again = models.load_model(tmp_path / "student.keras")
+    expected = model.student.predict(X, verbose=0)
+    np.testing.assert_allclose(again.predict(X, verbose=0), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("call", [False, True])
+def test_features_keep_their_width(call):
+    """A layer that is to put out what the teacher's does stays as wide; the others shrink, and what
+    the loss sees is the smaller student."""
+    model = compiled(lambda: distiller("hidden", build=sigmoid))
+    if call:
+        model(X[:2])
+    fit(model, callback(scope="layer"))
+    assert widths(model.student) == {"conv": 4, "hidden": 12, "head": 2}
+    fresh = distillation.Distiller(model.teacher, model.student, model.distillation_losses)
+    fresh.compile(model.optimizer, "mse")
+    losses = [each.evaluate(X, Y, verbose=0, return_dict=True)["loss"] for each in (model, fresh)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_where_all_are_features_nothing_goes():
+    """And the error says which model asks for them."""
+    model = compiled(lambda: distiller("hidden", build=dense))
+    with pytest.raises(iplt.errors.NothingToPruneError, match="multi_feature_extractor"):
+        fit(model, callback())
