@@ -77,6 +77,20 @@ def test_less_loss_is_better(monkeypatch, loss, kept):
 
 
 @pytest.mark.any_backend
+@pytest.mark.parametrize("compensate", [None, X, iplt.Refit(X, how="at once")])
+def test_what_stays_is_fitted_anew(monkeypatch, compensate):
+    """Where half of a layer repeats the other half, with data next to nothing is lost by it."""
+    model = network()
+    kernel, bias = model.layers[1].get_weights()
+    kernel[:, 8:] = kernel[:, :8] / 2
+    model.layers[1].set_weights([kernel, bias])
+    monkeypatch.setattr(guided, "_trained", lambda *arguments: None)
+    found = iplt.prune_guided(model, (X, Y), (X, Y), 0.5, 2e-3, layers=["wide"], metric="loss",
+                              compensate=compensate, verbose=0)  # fmt: skip
+    assert [step.kept for step in found.steps] == [compensate is not None]
+
+
+@pytest.mark.any_backend
 def test_a_real_model(tmp_path, capsys):
     """The least sensitive layer comes first, the model given stays as it is, and the best one so
     far is in a file."""

@@ -93,6 +93,7 @@ def prune_guided(
     path: str | os.PathLike[str] | None = None,
     backup_dir: str | os.PathLike[str] | None = None,
     verbose: int = 1,
+    compensate: Any = None,
     **fit_options: Any,
 ) -> Guided:
     """Prunes one layer at a time, as far as a metric recovers. The model is left as it is.
@@ -122,6 +123,8 @@ def prune_guided(
             model first keeps them in a file). Of data, the first rows of arrays tell whether they
             are the same; of datasets nothing does.
         verbose: 0 for silence, 1 for a line at each step.
+        compensate: data without labels, or a `Refit`: at each step, what stays is fitted anew to
+            what the model computed before it, and then retrained. See `keras_iplt.rewrite`.
         **fit_options: other arguments of `fit`, such as `batch_size`.
 
     Returns:
@@ -152,7 +155,7 @@ def prune_guided(
         "sizes": sizes, "params": params, "step": share, "tolerance": tolerance, "epochs": epochs,
         "criterion": get_criterion(criterion).name, "layers": layers and list(layers),
         "weights of the model": fingerprint([], map(numbers_of, model.weights))[:12],
-        "data": [of_data(data)[:12] for data in (train, validation)],
+        "data": [of_data(data)[:12] for data in (train, validation, compensate)],
     })  # fmt: skip
     steps: list[GuidedStep] = []
     done = None if backup is None else backup.load()
@@ -180,7 +183,7 @@ def prune_guided(
             if not chosen.fpr:
                 break  # what is left has to stay
             left -= sum(map(len, chosen.removed))
-            smaller = rewrite(model, chosen)
+            smaller = rewrite(model, chosen, compensate)
             _trained(smaller, train, epochs, fit_options)
             found = _evaluated(smaller, validation)[metric]
             worse = found - baseline if less_is_better(metric) else baseline - found
