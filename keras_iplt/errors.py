@@ -15,8 +15,31 @@ __all__ = [
 ]
 
 
+def printable(text: str, keep: str = "") -> str:
+    r"""A text in which what is not shown as itself is spelled out, so that it stays in its line.
+
+    Terminals obey control characters, and some characters turn the direction of writing.
+
+    Args:
+        text: what is to be shown.
+        keep: characters that stay as they are.
+
+    >>> printable("conv\n1"), printable("größe"), printable("a\u202eb")
+    ('conv\\n1', 'größe', 'a\\u202eb')
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
+    )
+
+
 class PruningError(Exception):
-    """Root of every error that keras_iplt raises on purpose."""
+    """Root of every error that keras_iplt raises on purpose. What it says is text in one line,
+    whatever the names in it are."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ModelError(PruningError, ValueError):

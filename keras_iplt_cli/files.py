@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from keras_iplt_cli.errors import CommandError
 
-__all__ = ["check_inputs", "check_outputs", "read_text"]
+__all__ = ["check_inputs", "check_outputs"]
 
 
 def check_inputs(*paths: pathlib.Path | None) -> None:
@@ -54,13 +54,3 @@ def _try(path: pathlib.Path) -> None:
             pass
     except OSError as error:
         raise CommandError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def read_text(path: pathlib.Path) -> str:
-    """The text of a file that the user named."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise CommandError(f"{path}: expected text, received: something else") from error

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from keras_iplt.support.files import replacing
+from keras_iplt.analysis.sensitivities import _Journal
+from keras_iplt.errors import OptionError
+from keras_iplt.support.files import read_text, replacing
 
 pytestmark = pytest.mark.quick
 
@@ -33,6 +35,34 @@ def test_what_a_killed_process_left_is_gone_after_the_next_write(tmp_path):
         partial.write_text("whole")
     assert path.read_text() == "whole" and not left.exists()
     assert other.exists() and elsewhere.exists()
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device without end", "a directory", "no text"])
+def test_what_is_no_text_is_not_waited_for(tmp_path, kind):
+    path = tmp_path / "a.json"
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a device without end":
+        path.symlink_to("/dev/zero")
+    elif kind == "a directory":
+        path.mkdir()
+    else:
+        path.write_bytes(b"\xff\xfe")
+    with pytest.raises(OptionError, match="expected text, received"):
+        read_text(path)
+    with pytest.raises(OptionError, match="cannot be read"):
+        read_text(tmp_path / "none.json")
+    with pytest.raises(OptionError):  # of an analysis that is to go on
+        _Journal(path, "").load(None)
+
+
+def test_a_text_without_end_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_iplt.support.files._TEXT", 10)
+    (tmp_path / "a.json").write_text("größere")
+    assert read_text(tmp_path / "a.json") == "größere"
+    (tmp_path / "a.json").write_text("größere!!")
+    with pytest.raises(OptionError, match="more than 10 bytes"):
+        read_text(tmp_path / "a.json")
 
 
 def test_what_goes_wrong_leaves_the_old_file(tmp_path):

@@ -1,5 +1,6 @@
 """Latency tables: what is measured, and what plans make of it."""
 
+import json
 import math
 
 import keras
@@ -141,7 +142,10 @@ def test_it_survives_json(pretend):
     plan = iplt.plan(model, 0.5)
     assert again.cost(plan.graph, plan.gone) == found.cost(plan.graph, plan.gone)
     assert str(again) == str(found) and "threads: 2" in str(found)
-    for text in ("", "{}", "[]", '{"format": "keras_iplt.latency/9"}'):
+    content = json.loads(found.to_json())
+    bad = {"seconds": "x", "elements": None, "threads": 1e999, "stairs": {}, "entries": [{"a": 1}]}
+    bad = [json.dumps({**content, key: value}) for key, value in bad.items()]
+    for text in ("", "{}", "[]", '{"format": "keras_iplt.latency/9"}', "[" * 100_000, *bad):
         with pytest.raises(iplt.errors.OptionError, match=r"JSON text of a latency table"):
             iplt.LatencyTable.from_json(text)
 

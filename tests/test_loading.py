@@ -8,6 +8,7 @@ import pickle
 import resource
 import stat
 import tempfile
+import time
 import zipfile
 
 import h5py
@@ -258,6 +259,16 @@ def test_names_that_lead_elsewhere(good, tmp_path, name):
     assert not list(tmp_path.parent.glob("**/evil"))
 
 
+def test_a_name_longer_than_any_line(good, tmp_path):
+    """Is not repeated in whole."""
+    path = repacked(good, tmp_path / "m.keras")
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("assets/" + "a" * 60_000, b"evil")
+    with pytest.raises(iplt.errors.ModelError, match="cannot be unpacked") as caught:
+        load_model(path)
+    assert len(str(caught.value)) < 500
+
+
 def test_links(good, tmp_path):
     """An entry that is a symbolic link, through which a later one would be written."""
     path = repacked(good, tmp_path / "m.keras")
@@ -348,6 +359,26 @@ def test_more_entries_than_any_model_has(good, tmp_path, monkeypatch):
     refused(good, "3 entries")
 
 
+@pytest.mark.parametrize("says", ["what it has", "less"])
+def test_a_hundred_thousand_entries_are_not_read(tmp_path, says):
+    """The list of them is as long as it is, whatever the archive says their number is."""
+    path = tmp_path / "m.keras"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a", b"")
+        file.filelist *= 100_000
+        file._didModify = True
+    if says == "less":
+        content = bytearray(path.read_bytes())
+        at = content.rindex(b"PK\x06\x06") + 24
+        content[at : at + 16] = (3).to_bytes(8, "little") * 2
+        path.write_bytes(content)
+    begin = time.perf_counter()
+    refused(path, "lists its entries in 4,700,000 bytes")
+    with pytest.raises(iplt.errors.DataError, match="lists its entries in"):
+        load_examples(path)
+    assert time.perf_counter() - begin < 0.5
+
+
 def test_a_full_disk(good, monkeypatch):
     """Of the temporary directory."""
     monkeypatch.setattr(pathlib.Path, "open", full(pathlib.Path.open))
@@ -375,6 +406,9 @@ def full(original):
         (b'{"class_name": "Dense"}', "does not describe a model"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"class_name": "Model", "config": ' + b"[" * 500 + b"]" * 500 + b"}", "too deeply"),
+        (b'{"class_name": "Model", "config": [' + b"{}," * 600_000 + b"{}]}", "600,003 parts"),
+        (b'{"class_name": ["Model"], "config": {}}', "a class called ['Model']"),
+        (b'{"class_name": 3, "config": {}}', "a class called 3"),
     ],
 )  # fmt: skip
 def test_configs_that_are_none(good, tmp_path, text, pattern):
@@ -429,6 +463,40 @@ def test_optimizers_of_pytorch_are_keras_s_own():
     for module in ("keras.src.backend.torch.trainer", "keras.src.backend.torch.optimizersx.adam"):
         with pytest.raises(iplt.errors.ModelError, match="not Keras's"):
             check_config("a.keras", {"compile_config": {**adam, "module": module}})
+
+
+def test_more_layers_than_any_model_has(good, tmp_path):
+    """Each of which would take a millisecond."""
+
+    def change(model):
+        model["config"]["layers"] *= 5_000
+
+    refused(with_config(good, tmp_path / "m.keras", change), "more than 10,000 layers")
+
+
+def test_a_name_that_would_fill_the_screen(good, tmp_path):
+    def change(model):
+        model["config"]["layers"][1]["config"]["name"] = "a" * 100_000
+
+    refused(with_config(good, tmp_path / "m.keras", change), "a name of more than 1,000 characters")
+
+
+def test_numbers_are_not_computed_with_while_a_model_is_read(tmp_path):
+    """An operation that takes nothing from the model would be carried out, however large."""
+    inputs = keras.Input((6,))
+    keras.Model(inputs, keras.ops.one_hot(keras.ops.cast(inputs, "int32"), 3)).save(
+        tmp_path / "good.keras"
+    )
+
+    def change(model):
+        layer = next(x for x in model["config"]["layers"] if x["class_name"] == "OneHot")
+        layer["config"]["num_classes"] = 10**11
+        value = {"class_name": "__tensor__", "config": {"value": [1], "dtype": "int32"}}
+        layer["inbound_nodes"][0]["args"] = [value]
+
+    assert load_model(tmp_path / "good.keras").output_shape == (None, 6, 3)
+    path = with_config(tmp_path / "good.keras", tmp_path / "m.keras", change)
+    refused(path, "computes with numbers of the file alone")
 
 
 def test_an_unregistered_class_is_named_with_its_module(good, tmp_path):
@@ -532,6 +600,14 @@ HOSTILE = {
     "external storage": (replaced(external), "stored in another file"),
     "virtual": (replaced(virtual), "stored in another file"),
     "text": (replaced(lambda f: f.create_dataset(KERNEL, data=["a"])), "not numbers"),
+    "complex": (
+        replaced(lambda f: f.create_dataset(KERNEL, data=np.ones((6, 8), "c8"))),
+        "not numbers",
+    ),
+    "structures": (
+        replaced(lambda f: f.create_dataset(KERNEL, (6, 8), [("a", "f4"), ("b", "i4")])),
+        "not numbers",
+    ),
     "huge": (
         replaced(lambda f: f.create_dataset(KERNEL, (1 << 40,), "float32", chunks=(1 << 20,))),
         "zip bomb",
@@ -612,6 +688,48 @@ def test_data_that_are_refused(tmp_path, monkeypatch, case):
     with pytest.raises(iplt.errors.DataError, match=pattern):
         load_examples(tmp_path / "a.npz")
     assert not (tmp_path / "evil").exists()
+
+
+def npz(path, method=zipfile.ZIP_STORED, **content):
+    """A file of arrays, given as bytes."""
+    with zipfile.ZipFile(path, "w", method) as file:
+        for name, value in content.items():
+            file.writestr(f"{name}.npy", value)
+    return path
+
+
+def header(shape, descr="'<f4'"):
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header("(1000000000000, 6)"), header("(1000000000, 1)"), header(f"({10**30},)"),
+        header("(-4, 6)"), header("(4,)", "'O'") + bytes(32), header("(", "'<f4'"),
+        header("(4,)", "[('a', " * 300 + "'f4'" + ")]" * 300), b"\x93NUMPY\x09\0" + bytes(99),
+        b"\x93NUMPY\x02\0\xff\xff\xff\xff" + bytes(99), b"no array", header("(" * 9000),
+    ],
+    ids=lambda x: str(x[:99])[-30:],
+)  # fmt: skip
+def test_arrays_that_say_more_than_they_hold(tmp_path, content):
+    """Before memory is asked for, and whatever NumPy would raise."""
+    with pytest.raises(iplt.errors.DataError, match=r"cannot be read"):
+        load_examples(npz(tmp_path / "a.npz", x=content))
+
+
+def test_data_that_unpack_to_gigabytes(tmp_path, monkeypatch):
+    """Are not unpacked; other ways to pack, which have no bound, are not tried."""
+    zeros = header("(16777216,)") + bytes(1 << 26)
+    path = npz(tmp_path / "a.npz", zipfile.ZIP_DEFLATED, x=zeros)
+    assert load_examples(path, take=1).x.shape == (1,)
+    monkeypatch.setattr("keras_iplt.support.npz._FLOOR", 1 << 25)
+    with pytest.raises(iplt.errors.DataError, match="zip bomb"):
+        load_examples(path)
+    for method in (zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):
+        with pytest.raises(iplt.errors.DataError, match="other than deflate"):
+            load_examples(npz(tmp_path / "b.npz", method, x=zeros[:1000]))
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut off", pickle.dumps(Evil())])

@@ -657,11 +657,29 @@ def test_options_that_are_numpy_numbers_can_be_written_down(kind):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", "null", '{"format": "keras_iplt.plan/0"}', 5, None, "{'a': 1}"]
+    "text",
+    ["", "{}", "[]", "null", '{"format": "keras_iplt.plan/0"}', 5, None, "{'a': 1}", "[" * 100_000],
 )
 def test_text_that_is_no_plan_is_refused(text):
     with pytest.raises(iplt.errors.OptionError, match="JSON text of a keras_iplt plan"):
         iplt.Plan.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("fpr", x) for x in (math.nan, math.inf, -0.1, 1.5, 10**400, "1", None, True)),
+        *(("removed", x) for x in (3, "12", [3], ["1"], [[1.5]], [[True]], [["1"]], [[math.inf]])),
+        *(("variables", x) for x in (3, "abc", [3], [None], [{}], [[["path", 1]]])),
+        ("ppr", -math.inf), ("options", [3]), ("options", {"a": math.nan}), ("architecture", 3),
+    ],
+    ids=lambda x: str(x)[:20],
+)  # fmt: skip
+def test_a_plan_with_something_else_in_it_is_refused(key, value):
+    """Numbers that are none, too large ones, texts, other structures."""
+    content = json.loads(iplt.plan(convolutions(8), 0.5).to_json())
+    with pytest.raises(iplt.errors.OptionError, match="JSON text of a keras_iplt plan"):
+        iplt.Plan.from_json(json.dumps({**content, key: value}))
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,13 @@ def test_it_survives_json():
     assert str(again) == str(found) and again.baseline == found.baseline
     np.testing.assert_array_equal(again.values["accuracy"], found.values["accuracy"])
     assert "NaN" not in found.to_json()
-    for text in ("", "{}", "[]", '{"format": "keras_iplt.sensitivity/9"}'):
+    content = found.to_plain()
+    bad = {
+        "metric": "loss", "layers": "abc", "sizes": [1, 2], "ratios": ["x"], "removed": 3,
+        "values": {"accuracy": [[0.5, 0.5, 0.5]]}, "baseline": {"accuracy": 10**400},
+    }  # fmt: skip
+    bad = [json.dumps({**content, key: value}) for key, value in bad.items()]
+    for text in ("", "{}", "[]", '{"format": "keras_iplt.sensitivity/9"}', "[" * 100_000, *bad):
         with pytest.raises(iplt.errors.OptionError, match=r"sensitivity analysis"):
             iplt.Sensitivity.from_json(text)
 

@@ -31,6 +31,7 @@ from keras_iplt.support.arguments import check_share
 from keras_iplt.support.files import checked, replacing
 from keras_iplt.support.fingerprints import fingerprint, of_data
 from keras_iplt.support.metrics import less_is_better, watched
+from keras_iplt.support.text import printable
 from keras_iplt.surgery.rewriting import rewrite
 
 __all__ = ["Guided", "GuidedStep", "prune_guided"]
@@ -190,7 +191,7 @@ def prune_guided(
             kept = worse <= tolerance + 1e-9
             steps.append(GuidedStep(name, left, sizes[name], found, smaller.count_params(), kept))
             if verbose:
-                print(_line(steps[-1], metric, baseline), flush=True)
+                print(printable(_line(steps[-1], metric, baseline)), flush=True)
             if kept:
                 model, value = smaller, found
                 if path is not None:

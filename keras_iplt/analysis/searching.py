@@ -25,6 +25,7 @@ from keras_iplt.planning.plan import Plan, bound
 from keras_iplt.support.arguments import check_count, check_share, is_real
 from keras_iplt.support.fingerprints import fingerprint, of_data
 from keras_iplt.support.metrics import less_is_better, watched
+from keras_iplt.support.text import printable
 from keras_iplt.surgery.rewriting import rewrite
 
 if TYPE_CHECKING:
@@ -315,7 +316,8 @@ class _Search:
         if self.verbose:
             of = self.options.plain()["of"]
             print(
-                f"{share:.1%} of the {of} gone, {one.params:,} parameters left: {self.metric} "
+                f"{share:.1%} of the {of} gone, {one.params:,} parameters left: "
+                f"{printable(self.metric)} "
                 f"{value:.4f}" + ("" if not share else f", {'good enough' if good else 'too bad'}"),
                 flush=True,
             )

@@ -32,9 +32,10 @@ from keras_iplt.planning.countable import countable
 from keras_iplt.planning.decide import candidates_of, check_weights, ranked
 from keras_iplt.running.observe import Batch
 from keras_iplt.support.arguments import check_share
-from keras_iplt.support.files import checked, replacing
+from keras_iplt.support.files import checked, read_text, replacing
 from keras_iplt.support.fingerprints import fingerprint
 from keras_iplt.support.metrics import less_is_better, watched
+from keras_iplt.support.text import MALFORMED, printable
 
 __all__ = ["Sensitivity", "sensitivity"]
 
@@ -110,16 +111,23 @@ class Sensitivity:
         """A result from what `to_plain` made."""
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']!r}")
-        return cls(
-            model=content["model"],
+        baseline = {k: math.nan if v is None else float(v) for k, v in content["baseline"].items()}
+        result = cls(
+            model=str(content["model"]),
             metric=content["metric"],
-            layers=tuple(content["layers"]),
-            sizes=tuple(content["sizes"]),
-            ratios=tuple(content["ratios"]),
+            layers=tuple(map(str, content["layers"])),
+            sizes=tuple(map(int, content["sizes"])),
+            ratios=tuple(map(float, content["ratios"])),
             removed=np.array(content["removed"], int),
-            baseline={k: float("nan") if v is None else v for k, v in content["baseline"].items()},
+            baseline=baseline,
             values={name: np.array(rows, float) for name, rows in content["values"].items()},
         )
+        result.values[result.metric], baseline[result.metric]
+        table = (len(result.layers), len(result.ratios))
+        shapes = {result.removed.shape, *(found.shape for found in result.values.values())}
+        if shapes != {table} or len(result.sizes) != len(result.layers):
+            raise ValueError(f"{table[0]} layers and {table[1]} ratios, and tables of {shapes}")
+        return result
 
     def to_json(self) -> str:
         """The result as text that `from_json` reads."""
@@ -131,7 +139,7 @@ class Sensitivity:
         was measured."""
         try:
             return cls.from_plain(json.loads(text))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except MALFORMED as error:
             raise OptionError(
                 f"expected the JSON text of a sensitivity analysis ({_FORMAT}); "
                 f"{type(error).__name__}: {error}"
@@ -146,7 +154,9 @@ class Sensitivity:
             self.layers, self.sizes, self.values[self.metric], strict=True
         ):
             rows.append((name, str(size), *(f"{value:.4f}" for value in values)))
-        whole = f"{self.metric} {self.baseline[self.metric]:.4f} before anything is removed"
+        whole = (
+            f"{printable(self.metric)} {self.baseline[self.metric]:.4f} before anything is removed"
+        )
         return f"{whole}\n{aligned(rows, left=1)}"
 
 
@@ -297,10 +307,10 @@ class _Journal:
         if self.path is None or not self.path.exists():
             return 0
         try:
-            content = json.loads(self.path.read_text())
+            content = json.loads(read_text(self.path))
             same = content.pop("fingerprint") == self._fingerprint
             earlier, done = Sensitivity.from_plain(content), content["done"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except MALFORMED as error:
             raise OptionError(
                 f"path: expected a new file or one of an analysis to go on with, received: "
                 f"{str(self.path)!r}, which is neither ({type(error).__name__}: {error})"
@@ -318,7 +328,7 @@ class _Journal:
         if self.path is not None:
             note = {**result.to_plain(), "done": done, "fingerprint": self._fingerprint}
             with replacing(self.path) as partial:
-                partial.write_text(json.dumps(note))
+                partial.write_text(json.dumps(note), encoding="utf-8")
 
 
 def _fingerprint(graph: Graph, result: Sensitivity, candidates: Iterable[Any], batch: Batch) -> str:

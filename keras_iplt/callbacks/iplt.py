@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError, WeightsError
 from keras_iplt.planning.budgets import Unsaid, check_one
 from keras_iplt.planning.options import PlanOptions
+from keras_iplt.support.text import warn
 from keras_iplt.surgery.recalibration import recalibrate
 from keras_iplt.surgery.shrinking import rehearse
 
@@ -244,7 +244,7 @@ class IPLTCallback(ScheduledCallback):
             try:
                 plan = self.progress.plan(share)
             except WeightsError as error:
-                warnings.warn(f"nothing is removed: {error}", stacklevel=4)
+                warn(f"nothing is removed: {error}", stacklevel=4)
                 return
             if after >= self._soft_end:
                 self.progress.mask(plan)

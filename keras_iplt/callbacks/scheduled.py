@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -21,6 +20,7 @@ from keras_iplt.callbacks.backup import Backup
 from keras_iplt.callbacks.options import RunOptions
 from keras_iplt.callbacks.other_callbacks import Company
 from keras_iplt.errors import BackupError, WeightsError
+from keras_iplt.support.text import printable, warn
 
 __all__ = ["Course", "Logs", "ScheduledCallback"]
 
@@ -155,7 +155,7 @@ class ScheduledCallback(keras.callbacks.Callback):
         every = schedules.spacing(steps, epochs)
         self.schedule = schedules.get(self.target, self.step, every)
         if steps > epochs // 2:
-            warnings.warn(
+            warn(
                 f"{steps} steps do not fit into the first half of {epochs} epochs: too little of "
                 f"the training is left for the small model. Train for {2 * steps} epochs, or take "
                 "larger steps",
@@ -165,7 +165,7 @@ class ScheduledCallback(keras.callbacks.Callback):
     def _warn_about_reach(self) -> None:
         epochs, last = self.params["epochs"], self.schedule.last_epoch
         if last is not None and last >= epochs > self._course.epochs:
-            warnings.warn(
+            warn(
                 f"target: {self.schedule.target:.0%} is reached at epoch {last}, but training ends "
                 f"after {epochs} epochs, at {self.schedule(epochs - 1):.0%}. Train for more than "
                 f"{last} epochs, or make more or larger steps",
@@ -247,7 +247,7 @@ class ScheduledCallback(keras.callbacks.Callback):
         try:
             undo = self._make_step(due)
         except WeightsError as error:
-            warnings.warn(f"nothing is removed: {error}", stacklevel=6)
+            warn(f"nothing is removed: {error}", stacklevel=6)
             return False
         self._way_back = None if undo is None else (undo, before)
         self._company.forget()
@@ -256,7 +256,7 @@ class ScheduledCallback(keras.callbacks.Callback):
 
     def _may_step(self) -> bool:
         if not math.isfinite(self._course.loss):
-            warnings.warn(
+            warn(
                 f"the loss is {self._course.loss}: nothing is removed until it is a number again",
                 stacklevel=6,
             )
@@ -280,7 +280,7 @@ class ScheduledCallback(keras.callbacks.Callback):
 
     def _say(self, text: str) -> None:
         if self.verbose and self.params.get("verbose", 1):
-            print(f"{type(self).__name__}: {text}", flush=True)
+            print(f"{type(self).__name__}: {printable(text)}", flush=True)
 
     def _tell(self) -> None:
         """A line under the progress bar of the epoch before, if there is anything new."""

@@ -20,10 +20,11 @@ import numpy as np
 
 from keras_iplt.exporting.runtimes import interpreter_of
 
-__all__ = ["Shape", "Stairs", "seconds", "shortest", "stairs"]
+__all__ = ["WIDTHS", "Shape", "Stairs", "seconds", "shortest", "stairs"]
 
 _STRIDE = 8  # widths between two measurements
 _WIDEST = 128  # after that the stairs repeat
+WIDTHS = range(_STRIDE, _WIDEST + 1, _STRIDE)
 _SECONDS = 0.03  # to spend on one measurement, at least
 
 
@@ -128,8 +129,7 @@ class Stairs:
 def stairs(shape: Shape, inputs: int, threads: int = 1) -> Stairs:
     """The `Stairs` of a layer, measured on a small picture."""
     small = dataclasses.replace(shape, size=tuple(min(n, 28) for n in shape.size))
-    widths = range(_STRIDE, _WIDEST + 1, _STRIDE)
     depthwise = shape.kind == "depthwise"
-    times = [seconds(small, n if depthwise else min(inputs, 64), n, threads) for n in widths]
+    times = [seconds(small, n if depthwise else min(inputs, 64), n, threads) for n in WIDTHS]
     # Noise only ever adds: no width takes longer than a wider one.
     return Stairs(tuple(np.minimum.accumulate(times[::-1])[::-1].tolist()))

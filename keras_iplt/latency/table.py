@@ -26,7 +26,9 @@ from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.slices import kept_lengths
 from keras_iplt.graph.trace import graph_for
 from keras_iplt.latency.file_size import left_of
-from keras_iplt.latency.probes import Shape, Stairs, seconds, shortest, stairs
+from keras_iplt.latency.probes import WIDTHS, Shape, Stairs, seconds, shortest, stairs
+from keras_iplt.support.arguments import is_real
+from keras_iplt.support.text import MALFORMED, printable
 
 __all__ = ["Entry", "LatencyTable", "latency_table"]
 
@@ -134,12 +136,27 @@ class LatencyTable:
             content["stairs"] = {
                 kind: Stairs(tuple(found["times"])) for kind, found in content["stairs"].items()
             }
-            return cls(**content)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            table = cls(**content)
+            table._check_numbers()
+            return table
+        except MALFORMED as error:
             raise OptionError(
                 f"expected the JSON text of a latency table ({_FORMAT}); "
                 f"{type(error).__name__}: {error}"
             ) from error
+
+    def _check_numbers(self) -> None:
+        """Refuses what nothing can be computed with."""
+        entries = [entry for entry in self.entries if entry is not None]
+        numbers = [self.seconds, self.elements, self.threads]
+        for entry in entries:
+            numbers += [entry.inputs, entry.outputs, entry.half, entry.whole]
+        for found in [*self.stairs.values(), *(self.stairs[entry.kind] for entry in entries)]:
+            numbers += found.times
+            if len(found.times) != len(WIDTHS):
+                raise ValueError(f"{len(found.times)} times, and {len(WIDTHS)} widths")
+        if not all(is_real(number) and math.isfinite(number) for number in numbers):
+            raise ValueError("a time or a size is no number")
 
     def __str__(self) -> str:
         times: dict[str, float] = collections.defaultdict(float)
@@ -147,10 +164,12 @@ class LatencyTable:
             if entry is not None:
                 times[entry.kind] += entry.whole
         times["everything else"] = self.seconds - self.layers
-        lines = [f"{1e3 * self.seconds:.2f} ms in {self.runtime}, threads: {self.threads}"]
+        lines = [
+            f"{1e3 * self.seconds:.2f} ms in {printable(self.runtime)}, threads: {self.threads}"
+        ]
         for kind, time in times.items():
             step = f", in blocks of {self.stairs[kind].step}" if kind in self.stairs else ""
-            lines.append(f"{1e3 * time:10.2f} ms  {kind}{step}")
+            lines.append(f"{1e3 * time:10.2f} ms  {printable(kind)}{step}")
         return "\n".join(lines)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +32,7 @@ from keras_iplt.planning.options import MoreKeywords, PlanOptions
 from keras_iplt.planning.plan import Plan, finished
 from keras_iplt.planning.ranking import Candidate, Queue
 from keras_iplt.support.arguments import check_share
+from keras_iplt.support.text import warn
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -196,7 +196,7 @@ def _tell_of_emptied(graph: Graph, shared: Sequence[Candidate], options: PlanOpt
         if share > max(_NEARLY_ALL, usual + 0.1)
     ]
     if emptied:
-        warnings.warn(
+        warn(
             f"criterion {options.criterion.name!r} takes nearly all of some layers. "
             f"{'; '.join(emptied[:3])}. Use criterion='energy', scope='layer' or max_ratio",
             stacklevel=4,

@@ -8,7 +8,7 @@ import itertools
 import json
 import types
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -19,10 +19,13 @@ from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.slices import kept_axes
 from keras_iplt.graph.trace import trace
 from keras_iplt.graph.walk import is_graph_model
+from keras_iplt.support.arguments import is_integer, is_real
+from keras_iplt.support.text import MALFORMED, printable
 
 __all__ = ["Plan", "bound", "bound_graph"]
 
 _FORMAT = "keras_iplt.plan/1"
+_ENTRY = ("path", "shape", "kept")  # what is known of a variable
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,18 +104,18 @@ class Plan:
         """A plan from the text that `to_json` wrote; carry it out on any model of the same
         architecture."""
         try:
-            content = json.loads(text)
+            content = json.loads(text, parse_constant=_no_number)
             if content["format"] != _FORMAT:
                 raise KeyError(f"format {content['format']!r}")
             return cls(
-                removed=tuple(tuple(int(i) for i in group) for group in content["removed"]),
-                fpr=float(content["fpr"]),
-                ppr=float(content["ppr"]),
+                removed=tuple(tuple(map(_channel, group)) for group in content["removed"]),
+                fpr=_share(content["fpr"]),
+                ppr=_share(content["ppr"]),
                 options=types.MappingProxyType(dict(content["options"])),
-                architecture=tuple(content["architecture"]),
-                variables=tuple(content["variables"]),
+                architecture=tuple(map(str, content["architecture"])),
+                variables=tuple({key: one[key] for key in _ENTRY} for one in content["variables"]),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except MALFORMED as error:
             raise OptionError(
                 f"expected the JSON text of a keras_iplt plan ({_FORMAT}); "
                 f"{type(error).__name__}: {error}"
@@ -123,8 +126,24 @@ class Plan:
         if self.graph is not None:
             for group, gone in zip(self.graph.groups, self.removed, strict=True):
                 names = ", ".join(p.path for p in group.producers)
-                lines.append(f"{group.size:>6} -> {group.size - len(gone):<6} {names}")
+                lines.append(f"{group.size:>6} -> {group.size - len(gone):<6} {printable(names)}")
         return "\n".join(lines)
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")
+
+
+def _channel(value: Any) -> int:
+    if not is_integer(value):
+        raise ValueError(f"expected the index of a channel, received: {value!r:.40}")
+    return value
+
+
+def _share(value: Any) -> float:
+    if not is_real(value) or not 0 <= value <= 1:
+        raise ValueError(f"expected a share in [0, 1], received: {value!r:.40}")
+    return float(value)
 
 
 def bound_graph(plan: Plan) -> Graph:

@@ -7,13 +7,13 @@ which matplotlib would take for mathematics and for something to be left out of 
 from __future__ import annotations
 
 import colorsys
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from keras_iplt.support.extras import required
+from keras_iplt.support.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +84,7 @@ def shade(position: float) -> Colour:
 
 def shorten(name: str, most: int = 34) -> str:
     """A name on one line, its middle left out where it is too long."""
-    name = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in str(name))
+    name = printable(str(name))
     head = (most - 1) * 2 // 5
     return name if len(name) <= most else f"{name[:head]}…{name[head + 1 - most :]}"
 

@@ -68,7 +68,7 @@ def sensitivity(
     if "acc" in metric.lower():
         canvas.percent(axes.yaxis, [*values.ravel(), baseline])
     axes.set_xlabel("filters removed from the layer")
-    axes.set_ylabel(metric)
+    axes.set_ylabel(canvas.shorten(metric), parse_math=False)
     axes.set_title(f"one layer pruned at a time (dashed: none, {baseline:.4g})", fontsize=10)
     return whole
 
@@ -117,7 +117,7 @@ def norms(
     _draw(whole, axes, names, shares, ranked, [-values.mean() for values in ranked], marker="")
     canvas.percent(axes.xaxis, [0, 1])
     axes.set_xlabel("filters, the most important first")
-    axes.set_ylabel(f"{criterion.name}, relative to the largest")
+    axes.set_ylabel(f"{canvas.shorten(criterion.name)}, relative to the largest", parse_math=False)
     return whole
 
 

@@ -1,13 +1,13 @@
 """HTML as a tree: whatever text goes in, a layer called `<script>` included, comes out as text."""
 
 import os
-import unicodedata
 from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from keras_iplt.reporting.style import CSS
 from keras_iplt.support.files import replacing
+from keras_iplt.support.text import printable
 
 __all__ = ["add", "add_row", "gauge", "page", "plain", "table", "write"]
 
@@ -25,11 +25,8 @@ def add(parent: Element, tag: str, text: object | None = None, **attributes: obj
 
 
 def plain(text: object) -> str:
-    """Text without characters that HTML has no place for (control characters, halves of pairs)."""
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t"
-        else c for c in str(text)
-    )  # fmt: skip
+    """Text in which what HTML has no place for, or would not show as itself, is spelled out."""
+    return printable(str(text), keep="\n\t")
 
 
 def page(title: str, lead: str) -> tuple[Element, Element]:

@@ -1,7 +1,6 @@
 """Incremental pruning of single weights, inside a plain `model.fit`."""
 
 import os
-import warnings
 from typing import Any
 
 from keras_iplt import _keras as private
@@ -19,6 +18,7 @@ from keras_iplt.sparsity.patterns import Pattern
 from keras_iplt.sparsity.patterns import get as pattern_of
 from keras_iplt.sparsity.progress import HeldProgress
 from keras_iplt.sparsity.tfmot_api.pruning_callbacks import UpdatePruningStep
+from keras_iplt.support.text import warn
 from keras_iplt.surgery.shrinking import check_strategy
 
 __all__ = ["SparsityCallback"]
@@ -150,7 +150,7 @@ class SparsityCallback(ScheduledCallback):
         batches = self.params["epochs"] * (self.params["steps"] or 0)
         last = self.schedule.last_epoch
         if last is not None and last >= batches > 0:
-            warnings.warn(
+            warn(
                 f"target: {self.schedule.target:.0%} is reached after {last} batches, but training "
                 f"ends after {batches}. Train for longer, or make more or larger steps",
                 stacklevel=5,

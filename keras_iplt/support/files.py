@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 from keras_iplt.errors import OptionError
 
-__all__ = ["beside", "checked", "put_in_place", "replacing"]
+__all__ = ["beside", "checked", "put_in_place", "read_text", "replacing"]
+
+_TEXT = 1 << 28  # more than any result of ours
 
 
 def checked(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -24,6 +26,27 @@ def checked(path: str | os.PathLike[str]) -> pathlib.Path:
     if not path.parent.is_dir():
         raise OptionError(f"path: expected one in a directory that exists, received: {str(path)!r}")
     return path
+
+
+def read_text(path: pathlib.Path, error: type[Exception] = OptionError) -> str:
+    """The text of a file that may be anything, a pipe and a device without end among it.
+
+    Args:
+        path: of the file.
+        error: what to raise where it is no text.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise error(f"{path}: expected text, received: a directory, a device or a pipe")
+        with path.open("rb") as file:
+            content = file.read(_TEXT + 1)
+        if len(content) > _TEXT:
+            raise error(f"{path}: expected text, received: more than {_TEXT:,} bytes")
+        return content.decode()
+    except OSError as reason:
+        raise error(f"{path}: cannot be read: {reason.strerror}") from reason
+    except UnicodeDecodeError as reason:
+        raise error(f"{path}: expected text, received: something else") from reason
 
 
 @contextlib.contextmanager

@@ -1,27 +1,64 @@
 """Files of arrays that may come from anyone."""
 
 import contextlib
+import math
+import os
 import pathlib
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import IO
 
 import numpy as np
 
 from keras_iplt.errors import DataError
+from keras_iplt.support.archives import METHODS, opened_archive
 
-__all__ = ["opened_npz"]
+__all__ = ["Arrays", "opened_npz"]
 
-_DAMAGE = (
-    *(OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-)
+# Pictures shrink a little and labels a lot: only what is both large and nearly nothing is a bomb.
+_RATIO, _FLOOR = 200, 1 << 28
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+class Arrays:
+    """The arrays of an .npz file, each read when it is asked for.
+
+    Attributes:
+        files: their names.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+        self._entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        self.files = [*self._entries]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        info = self._entries[name]
+        with self._archive.open(info) as file:
+            shape, dtype = _header(file)
+            size = math.prod(shape) * dtype.itemsize
+            if size > info.file_size:
+                raise ValueError(f"array {name!r} says that it has {size:,} bytes, and has not")
+        with self._archive.open(info) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array: what is going to be asked for."""
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"an array in version {version} of the format")
+    shape, _, dtype = _HEADERS[version](file)
+    if dtype.hasobject:
+        raise ValueError("an array of Python objects, which are pickled")
+    return shape, dtype
 
 
 @contextlib.contextmanager
-def opened_npz(path: pathlib.Path, expected: str) -> Iterator[Any]:
+def opened_npz(path: pathlib.Path, expected: str) -> Iterator[Arrays]:
     """The arrays of an .npz file by name; nothing pickled is read, and what is wrong is a
     `DataError`.
 
@@ -30,17 +67,36 @@ def opened_npz(path: pathlib.Path, expected: str) -> Iterator[Any]:
         expected: what to say that was expected.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise DataError(f"{path}: {expected}; received: a directory, a device or a pipe")
-        with path.open("rb") as opened:  # ourselves, as NumPy leaves it open if it is damaged
-            file = np.load(opened, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise DataError(f"{path}: {expected}; received: a single array")
-            yield file
+        _check_kind(path, expected)
+        with opened_archive(path, DataError) as archive:
+            _check(path, archive)
+            yield Arrays(archive)
     except DataError:
         raise
     except MemoryError as error:
         raise DataError(f"{path}: larger than the memory") from error
-    except _DAMAGE as error:
-        reason = str(error).partition(".")[0]
+    except Exception as error:  # there is nothing that bytes at random do not raise
+        reason = str(error).partition(".")[0] or type(error).__name__
         raise DataError(f"{path}: {expected}; it cannot be read: {reason}") from error
+
+
+def _check_kind(path: pathlib.Path, expected: str) -> None:
+    """Refuses what cannot be opened without waiting, and what is no archive."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: {expected}; received: a directory, a device or a pipe")
+    with path.open("rb") as file:
+        if file.read(6) == np.lib.format.MAGIC_PREFIX:
+            raise DataError(f"{path}: {expected}; received: a single array")
+
+
+def _check(path: pathlib.Path, archive: zipfile.ZipFile) -> None:
+    """Refuses what nobody writes: other compressions, and gigabytes out of next to nothing."""
+    infos, size = archive.infolist(), os.path.getsize(path)
+    if odd := [info.filename for info in infos if info.compress_type not in METHODS]:
+        raise DataError(f"{path}: array {odd[0]!r} is packed by a method other than deflate")
+    unpacked = sum(info.file_size for info in infos)
+    if unpacked > max(_FLOOR, _RATIO * size):
+        raise DataError(
+            f"{path}: its arrays would unpack to {unpacked:,} bytes, more than {_RATIO} times the "
+            f"{size:,} of the file: it looks like a zip bomb. If it is none, write it with np.savez"
+        )

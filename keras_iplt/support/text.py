@@ -1,24 +1,33 @@
-"""What others wrote, as it is shown: names, which who made a model chose, and Keras's errors."""
+"""What others wrote, as it is shown: names, which who made a model chose, and Keras's errors.
+
+Whatever the library prints, draws or raises goes through `printable`. The command line has the same
+for all that it prints (`keras_iplt_cli.lines.escaped`), without importing this library.
+"""
 
 import re
+import warnings
 
-__all__ = ["printable", "reason_of"]
+from keras_iplt.errors import printable
+
+__all__ = ["MALFORMED", "printable", "reason_of", "warn"]
 
 _COLOURS = re.compile(r"\x1b\[\d+m")  # Keras writes the reason in bold
 
+# What JSON raises, or is made of it, that is not what a result of ours is stored as.
+MALFORMED = (
+    *(ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError),
+    RecursionError,
+)
 
-def printable(text: str) -> str:
-    r"""A text in which what is not shown as itself is spelled out, so that it stays in its line.
 
-    The command line has the same for all that it prints (`keras_iplt_cli.lines.escaped`), and has
-    it without importing this library.
+def warn(message: str, stacklevel: int = 1) -> None:
+    """A warning whose text is shown as text.
 
-    >>> printable("conv\n1"), printable("größe")
-    ('conv\\n1', 'größe')
+    Args:
+        message: what to say.
+        stacklevel: which of the callers it is about; 1 is the one that calls this function.
     """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    warnings.warn(printable(message), stacklevel=stacklevel + 1)
 
 
 def reason_of(error: Exception) -> str:

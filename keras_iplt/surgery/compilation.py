@@ -1,11 +1,11 @@
 """Compile settings go along."""
 
-import warnings
 from typing import Any
 
 import keras
 
 from keras_iplt import _keras as private
+from keras_iplt.support.text import warn
 
 __all__ = ["carry_compilation"]
 
@@ -24,7 +24,7 @@ def carry_compilation(old: keras.Model, new: keras.Model) -> None:
         given["optimizer"] = old.optimizer  # as it is now, with what scales the loss around it
         new.compile(**keras.tree.map_structure(_made_again, given))
     except Exception as error:
-        warnings.warn(
+        warn(
             f"the smaller model is not compiled: the settings of {old.name!r} cannot be carried "
             f"over ({type(error).__name__}: {error}). Call compile() on it",
             stacklevel=3,

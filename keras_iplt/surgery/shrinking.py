@@ -4,7 +4,6 @@ import contextlib
 import gc
 import itertools
 import types
-import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from keras_iplt.graph.slices import Kept, kept_axes, numbers_of, take
 from keras_iplt.graph.trace import graph_of
 from keras_iplt.graph.walk import is_graph_model
 from keras_iplt.planning.plan import Plan, bound, bound_graph
+from keras_iplt.support.text import warn
 from keras_iplt.surgery.journal import Journal
 from keras_iplt.surgery.live import Live
 from keras_iplt.surgery.refitting import refitted
@@ -89,7 +89,7 @@ def shrunk(
         _carry_out(live, journal, named, fitted)
         _refresh(named)
         for other in unnamed:
-            warnings.warn(
+            warn(
                 f"model {other.name!r} uses layers of {model.name!r} that have just been made "
                 "smaller, and what it has compiled is out of date. Pass it along: "
                 f"shrink({model.name}, plan, also=[{other.name}])",

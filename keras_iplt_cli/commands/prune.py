@@ -4,7 +4,7 @@ import argparse
 import pathlib
 
 from keras_iplt_cli.errors import CommandError
-from keras_iplt_cli.files import check_inputs, check_outputs, read_text
+from keras_iplt_cli.files import check_inputs, check_outputs
 from keras_iplt_cli.options import (
     Commands,
     Parser,
@@ -117,7 +117,6 @@ def run(options: argparse.Namespace) -> Answer:
     )  # fmt: skip
     if options.output.suffix != ".keras":
         raise CommandError(f"{options.output}: expected a path that ends with .keras")
-    plan = None if options.plan is None else read_text(options.plan)
     from keras_iplt_cli.work.pruning import pruned
 
-    return pruned(options, given, plan)
+    return pruned(options, given)

@@ -3,7 +3,7 @@
 import argparse
 import pathlib
 
-from keras_iplt_cli.files import check_inputs, check_outputs, read_text
+from keras_iplt_cli.files import check_inputs, check_outputs
 from keras_iplt_cli.options import Commands, add_command, add_loading, add_output
 from keras_iplt_cli.talk import Answer
 
@@ -34,9 +34,6 @@ def run(options: argparse.Namespace) -> Answer:
     check_inputs(options.before, options.after)
     inputs = (options.before, options.after, options.plan, options.sensitivity)
     check_outputs((options.output,), inputs, options.force)
-    plan, sensitivity = (
-        None if path is None else read_text(path) for path in (options.plan, options.sensitivity)
-    )
     from keras_iplt_cli.work.shipping import reported
 
-    return reported(options, plan, sensitivity)
+    return reported(options)

@@ -18,6 +18,8 @@ from keras_iplt_cli.talk import Answer
 
 __all__ = ["add"]
 
+_LARGEST = 1 << 24  # bytes of an analysis
+
 
 def add(commands: Commands) -> None:
     parser = add_command(
@@ -61,6 +63,8 @@ def _goes_on(path: pathlib.Path) -> bool:
     """Whether a file holds an analysis, of which `keras_iplt.sensitivity` tells whether it is this
     one."""
     try:
+        if not path.is_file() or path.stat().st_size > _LARGEST:
+            return False
         return "fingerprint" in json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return False

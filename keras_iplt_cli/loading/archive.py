@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterable
 
 from keras_iplt.errors import ModelError
+from keras_iplt.support.archives import METHODS, opened_archive
 
 __all__ = ["ASSETS", "CONFIG", "METADATA", "WEIGHTS", "Allowance", "unpack"]
 
@@ -23,8 +24,7 @@ CONFIG, METADATA, WEIGHTS, ASSETS = "config.json", "metadata.json", "model.weigh
 # Keras stores its entries as they are; packed anew they become smaller, yet not by much.
 _RATIO, _FLOOR, _CHUNK = 100, 1 << 24, 1 << 20
 _ENTRIES = 10_000
-_TEXT = 1 << 26  # of config.json, which is read as a whole
-_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # others unpack without a bound on memory
+_TEXT = 1 << 24  # of config.json, which is read as a whole
 _ENCRYPTED = 0x1
 
 _DAMAGE = (
@@ -74,12 +74,12 @@ def unpack(path: str | os.PathLike[str], folder: pathlib.Path) -> Allowance:
     path = pathlib.Path(path)
     size = _size(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened_archive(path, ModelError) as archive:
             _check_entries(path, archive)
             # Twice: by the declared sizes, which costs nothing, and as it is read.
             declared, actual = Allowance(path, size), Allowance(path, size)
             for info in archive.infolist():
-                declared.take(info.file_size, repr(info.filename))
+                declared.take(info.file_size, _shown(info))
             for info in archive.infolist():
                 if not info.is_dir():
                     _copy(archive, info, pathlib.Path(folder), actual)
@@ -134,7 +134,7 @@ def _check_entries(path: pathlib.Path, archive: zipfile.ZipFile) -> None:
     seen: set[str] = set()
     for info in infos:
         if problem := _problem(info, seen):
-            raise ModelError(f"{path}: entry {info.filename!r} {problem}: Keras wrote no such file")
+            raise ModelError(f"{path}: entry {_shown(info)} {problem}: Keras wrote no such file")
         seen.add(info.filename)
     missing = [name for name in (CONFIG, METADATA, WEIGHTS) if name not in seen]
     if missing:
@@ -156,11 +156,16 @@ def _problem(info: zipfile.ZipInfo, seen: set[str]) -> str | None:
         return "is a link or a device"
     if info.flag_bits & _ENCRYPTED:
         return "is encrypted"
-    if info.compress_type not in _METHODS:
+    if info.compress_type not in METHODS:
         return "is packed by a method other than deflate"
     if name == CONFIG and info.file_size > _TEXT:
         return f"is larger than {_TEXT:,} bytes"
     return None
+
+
+def _shown(info: zipfile.ZipInfo) -> str:
+    """The name of an entry, which may be longer than any line."""
+    return f"{info.filename!r:.120}"
 
 
 def _other(names: Iterable[str]) -> str:
@@ -182,9 +187,9 @@ def _copy(
         target.parent.mkdir(parents=True, exist_ok=True)
         with archive.open(info) as source, target.open("xb") as copy:
             while chunk := source.read(_CHUNK):
-                allowance.take(len(chunk), repr(info.filename))
+                allowance.take(len(chunk), _shown(info))
                 copy.write(chunk)
     except OSError as error:
         raise ModelError(
-            f"{allowance.path}: {info.filename!r} cannot be unpacked to {folder}: {error}"
+            f"{allowance.path}: {_shown(info)} cannot be unpacked: {error.strerror}"
         ) from error

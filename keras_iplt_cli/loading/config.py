@@ -16,7 +16,8 @@ from keras_iplt.errors import ModelError
 
 __all__ = ["check_config", "read_config"]
 
-_DEEPEST = 400
+# More than models have: what is beyond would take minutes to read or to build.
+_DEEPEST, _PARTS, _LAYERS, _LONGEST = 400, 300_000, 10_000, 1_000
 
 # Where Keras keeps what models are made of; not `keras.utils`, `keras.saving` and the like.
 _OF_CLASSES = re.compile(
@@ -39,6 +40,8 @@ _RUNS = {  # Keras's own layers that run or read what the file says
 
 def read_config(path: pathlib.Path, text: bytes) -> dict[str, Any]:
     """The config of a model from JSON text."""
+    if (parts := text.count(b"{") + text.count(b"[")) > _PARTS:
+        raise ModelError(f"{path}: its config.json has {parts:,} parts, which no model has")
     try:
         config = json.loads(text)
     except RecursionError:
@@ -54,9 +57,16 @@ def read_config(path: pathlib.Path, text: bytes) -> dict[str, Any]:
 
 def check_config(path: pathlib.Path, config: dict[str, Any]) -> None:
     """Refuses a config that names what is neither Keras's nor registered."""
+    layers = 0
     for entry in (part for part, _ in _parts(config) if isinstance(part, dict)):
         if {"class_name", "config"} <= entry.keys():
             _check_object(path, entry)
+        layers += len(entry["layers"]) if isinstance(entry.get("layers"), list) else 0
+        if layers > _LAYERS:
+            raise ModelError(f"{path}: it has more than {_LAYERS:,} layers, which no model has")
+        if len(str(entry.get("name", ""))) > _LONGEST:
+            raise ModelError(f"{path}: it has a name of more than {_LONGEST:,} characters")
+        _check_calls(path, entry)
         for key in ("vocabulary", "idf_weights"):  # a name of a file, as it happens to be allowed
             if isinstance(entry.get(key), str):
                 raise ModelError(
@@ -77,6 +87,8 @@ def _parts(config: dict[str, Any]) -> Iterator[tuple[Any, int]]:
 
 def _check_object(path: pathlib.Path, entry: dict[str, Any]) -> None:
     kind, inner = entry["class_name"], entry["config"]
+    if not isinstance(kind, str):
+        raise ModelError(f"{path}: its config.json has a class called {kind!r:.60}")
     if kind == "__lambda__" or (kind == "Lambda" and not _names_a_function(inner)):
         raise ModelError(
             f"{path}: it has a Lambda layer, whose Python code is in the file and would run"
@@ -87,9 +99,23 @@ def _check_object(path: pathlib.Path, entry: dict[str, Any]) -> None:
             f"{path}: layer {_name(inner)} ({kind}) {_RUNS[kind]}"
             + _unsafe("code can do anything that you can")
         )
-    if isinstance(kind, str) and kind not in _PLAIN and not _is_known(entry):
+    if kind not in _PLAIN and not _is_known(entry):
         name = inner if kind == "function" else kind
         raise ModelError(_missing(path, kind == "function", name, entry.get("module")))
+
+
+def _check_calls(path: pathlib.Path, entry: dict[str, Any]) -> None:
+    """Refuses a call that is computed while the model is built, since it takes nothing from it."""
+    calls = entry.get("inbound_nodes")
+    for call in calls if isinstance(calls, list) else ():
+        if isinstance(call, dict) and not any(
+            isinstance(part, dict) and part.get("class_name") == "__keras_tensor__"
+            for part, _ in _parts(call)
+        ):
+            raise ModelError(
+                f"{path}: {_name(entry)} computes with numbers of the file alone, which no layer "
+                "does"
+            )
 
 
 def _is_known(entry: dict[str, Any]) -> bool:

@@ -62,5 +62,6 @@ def _things(path: pathlib.Path, file: Any) -> Iterator[tuple[str, Any]]:
 def _check_dataset(path: pathlib.Path, name: str, dataset: Any) -> None:
     if dataset.external or dataset.is_virtual:
         raise ModelError(f"{path}: weight {name!r} is stored in another file; Keras writes none so")
-    if dataset.dtype.hasobject:
+    # Keras stores numbers of two bytes that HDF5 has no name for, bfloat16, as plain bytes.
+    if dataset.dtype.hasobject or dataset.dtype.names or dataset.dtype.kind not in "biufV":
         raise ModelError(f"{path}: weight {name!r} holds {dataset.dtype}, not numbers")

@@ -6,26 +6,26 @@ from typing import Any
 import keras
 
 import keras_iplt as iplt
-from keras_iplt.support.files import replacing
+from keras_iplt.support.files import read_text, replacing
 from keras_iplt_cli.talk import Answer, say
 from keras_iplt_cli.work.models import compiled, examples, loaded
 
 __all__ = ["pruned"]
 
 
-def pruned(options: argparse.Namespace, given: dict[str, Any], stored: str | None) -> Answer:
+def pruned(options: argparse.Namespace, given: dict[str, Any]) -> Answer:
     """Writes the smaller model, and compares it with the whole one.
 
     Args:
         options: of the command.
-        given: arguments for `keras_iplt.plan`.
-        stored: the JSON text of a plan to carry out in place of making one.
+        given: arguments for `keras_iplt.plan`, if there is no plan to carry out.
     """
+    stored = None if options.plan is None else iplt.Plan.from_json(read_text(options.plan))
     found = examples(options)
     say(f"loading {options.model}")
     model = loaded(options, options.model, compile=True)
     if stored is not None:
-        plan = iplt.Plan.from_json(stored)
+        plan = stored
     elif found is None:
         plan = iplt.plan(model, **given)
     else:

@@ -4,6 +4,7 @@ import argparse
 import shlex
 
 import keras_iplt as iplt
+from keras_iplt.support.files import read_text
 from keras_iplt_cli.talk import Answer, say
 from keras_iplt_cli.work.models import examples, loaded
 
@@ -23,15 +24,11 @@ def exported(options: argparse.Namespace) -> Answer:
     return Answer(str(done), done.to_dict())
 
 
-def reported(options: argparse.Namespace, plan: str | None, sensitivity: str | None) -> Answer:
-    """Writes a page.
-
-    Args:
-        options: of the command.
-        plan, sensitivity: JSON texts of what else to show.
-    """
-    given = None if plan is None else iplt.Plan.from_json(plan)
-    found = None if sensitivity is None else iplt.Sensitivity.from_json(sensitivity)
+def reported(options: argparse.Namespace) -> Answer:
+    """Writes a page."""
+    plan, found = options.plan, options.sensitivity
+    given = None if plan is None else iplt.Plan.from_json(read_text(plan))
+    found = None if found is None else iplt.Sensitivity.from_json(read_text(found))
     models = []
     for path in filter(None, (options.before, options.after)):
         say(f"loading {path}")
