@@ -202,10 +202,32 @@ def test_a_line_at_each_step_unless_silent(verbose, of_fit, capsys):
     lines = [x for x in capsys.readouterr().out.splitlines() if x.startswith("IPLTCallback")]
     if not (verbose and of_fit):
         assert not lines
-    else:
-        assert any(re.search(r"25\.0% of the filters gone, .* parameters left", x) for x in lines)
-        assert any("50.0% of the filters gone" in x for x in lines)
-        assert sum("the model is smaller, in" in x for x in lines) == 2
+        return
+    first, second, last = lines
+    layers = r"; most from \w+ \(\d+ -> \d+\)(, \w+ \(\d+ -> \d+\))*"
+    left = rf"of the filters gone, [\d,]+ parameters left, [\d.]+ MFLOPs{layers}"
+    assert re.fullmatch(rf"IPLTCallback: epoch 2: 25\.0% {left}", first)
+    assert re.fullmatch(rf"IPLTCallback: epoch 3: 50\.0% {left}", second)
+    assert re.match(r"IPLTCallback: pruning took \d+\.\d s, compiling what was left another", last)
+
+
+@pytest.mark.parametrize("of_fit", [1, 2])
+def test_the_progress_bar_shows_nothing_of_ours(of_fit, capsys):
+    """It would show the mean of parameters with four decimals. All others get them."""
+    seen = Seen()
+    bars = [keras.callbacks.ProgbarLogger()], []  # one of the user, first; the one that fit adds
+    for bar in bars:
+        history = fit(compiled(), ours(), 4, callbacks=[*bar, seen], verbose=of_fit)
+        assert {"ratio", "params", "flops"} <= history.keys() and "params" in seen.logs
+        out = capsys.readouterr().out
+        assert "loss:" in out and not re.search("ratio:|params:|flops:", out)
+
+
+class Seen(keras.callbacks.Callback):
+    """The logs of the last epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.logs = dict(logs)
 
 
 # -- guard -----------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,8 @@ import keras
 from keras_iplt import _keras as private
 from keras_iplt.callbacks.options import IPLTKeywords, RunOptions
 from keras_iplt.callbacks.progress import Progress, WayBack
-from keras_iplt.callbacks.scheduled import Logs, ScheduledCallback
+from keras_iplt.callbacks.scheduled import Logs
+from keras_iplt.callbacks.timed import Account, TimedCallback
 from keras_iplt.criteria import DEFAULT
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError, WeightsError
@@ -30,7 +30,7 @@ _MODES = ("shrink", "mask", "soft")
 _TARGET = Unsaid(0.7)
 
 
-class IPLTCallback(ScheduledCallback):
+class IPLTCallback(TimedCallback):
     """Removes filters while a model trains: after every few epochs some more, early, so that most
     of the training is spent on the small model (Li et al., "Incremental pruning based on less
     training").
@@ -44,7 +44,7 @@ class IPLTCallback(ScheduledCallback):
             last step fall in the first half of the training.
         criterion: which filters go: see `keras_iplt.plan`.
         scope: `"global"` or `"layer"`: see `keras_iplt.plan`.
-        mode: how. `"shrink"`: the model becomes smaller at each step, and its epochs cheaper.
+        mode: how. `"shrink"`: the model becomes smaller at each step, and its batches cheaper.
             `"mask"`: what goes is held at zero until the target is reached, then the model becomes
             smaller once, as in the paper. `"soft"`: what is zeroed at the end of an epoch goes on
             learning and may come back; the model becomes smaller when training ends, or after
@@ -59,7 +59,8 @@ class IPLTCallback(ScheduledCallback):
             anew to what the model computed before it.
         recalibrate: data without labels: when training ends, the statistics of batch norms are
             measured on them again. They lag behind where the last epochs had few batches.
-        verbose: 0 for silence, 1 for a line at each step.
+        verbose: 0 for silence, 1 for a line at each step, and one at the end: the seconds that
+            pruning took, and those that it saved.
         ignore, only, min_channels, round_to, of, per_layer, max_ratio, convolutions_only: see
             `keras_iplt.plan`.
         approximate: see `keras_iplt.trace`.
@@ -149,6 +150,7 @@ class IPLTCallback(ScheduledCallback):
         if self._inside_epoch:
             self._soften()
             self._keep_zeros()
+        super().on_test_begin(logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self._soften()
@@ -176,10 +178,12 @@ class IPLTCallback(ScheduledCallback):
                 self._company.follow(smaller)
 
     def on_train_end(self, logs: Logs = None) -> None:
+        with self._clock.pruning():
+            self.finish()
+            if self.recalibrate is not None:
+                private.synchronize(self.model)
+                recalibrate(self.model, self.recalibrate)
         super().on_train_end(logs)
-        if self.recalibrate is not None:
-            private.synchronize(self.model)
-            recalibrate(self.model, self.recalibrate)
 
     # -- a step --
 
@@ -194,15 +198,16 @@ class IPLTCallback(ScheduledCallback):
         plan = progress.plan(due)
         guarded = self.guard is not None and self.guard.action == "back"
         way_back = WayBack(progress) if guarded else None
+        lost = progress.lost_most(plan)
         if self._stays_masked(due):
             progress.mask(plan)
         else:
-            began = time.perf_counter()
             undo = progress.carry_out(plan, self.also)
             self._drifting = []
             if way_back is not None:
                 way_back.undo = undo
-            self._say(f"the model is smaller, in {time.perf_counter() - began:.2f} s")
+        self._told = self._summary()
+        self._say(f"epoch {self._course.epochs + 1}: {self._told}{lost and f'; most from {lost}'}")
         return way_back
 
     def _stays_masked(self, due: float) -> bool:
@@ -268,6 +273,13 @@ class IPLTCallback(ScheduledCallback):
         gone = "at zero" if self._soft_share > self.progress.ratio else "gone"
         text = f"{figures['ratio']:.1%} of the {of} {gone}, {figures['params']:,} parameters left"
         return text if "flops" not in figures else f"{text}, {figures['flops'] / 1e6:,.2f} MFLOPs"
+
+    def _in_seconds(self, account: Account) -> str:
+        text = super()._in_seconds(account)
+        loss = account.pruning + account.compiling > (account.saved or 0.0)
+        if loss and self.mode == "shrink" and self._clock.changes > 1:
+            text += ". In trainings as short as this, mode='mask' costs less: it compiles once"
+        return text
 
     # -- after a training was killed --
 

@@ -6,7 +6,8 @@ measured against a larger one. Best weights that wait to be restored follow the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Any
 
 import keras
 import numpy as np
@@ -48,6 +49,13 @@ class Company:
             if isinstance(other, keras.callbacks.ModelCheckpoint)
         }
 
+    def hide(self, names: Collection[str]) -> None:
+        """Keeps figures of ours out of Keras's progress bar, which shows any number as a mean with
+        four decimals."""
+        for bar in self._others:
+            if isinstance(bar, keras.callbacks.ProgbarLogger):
+                bar.on_epoch_end = _without(names, bar.on_epoch_end)
+
     def forget(self) -> None:
         """At a step: the best epoch so far was one of a larger model."""
         for other in self._others:
@@ -68,3 +76,12 @@ class Company:
         for other in self._others:
             if isinstance(other, keras.callbacks.EarlyStopping) and other.best_weights is not None:
                 other.best_weights = smaller(other.best_weights)
+
+
+def _without(names: Collection[str], show: Callable[..., None]) -> Callable[..., None]:
+    """The end of an epoch for who is not to see some entries of the logs."""
+
+    def on_epoch_end(epoch: int, logs: dict[str, Any] | None = None) -> None:
+        show(epoch, {name: value for name, value in (logs or {}).items() if name not in names})
+
+    return on_epoch_end

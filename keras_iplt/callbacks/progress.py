@@ -20,6 +20,7 @@ from keras_iplt.planning.decide import Past, decide
 from keras_iplt.planning.measures import FILTERS, resolved
 from keras_iplt.planning.options import PlanOptions
 from keras_iplt.planning.plan import Plan, bound
+from keras_iplt.support.text import printable
 from keras_iplt.surgery.masking import mask
 from keras_iplt.surgery.refitting import refitted
 from keras_iplt.surgery.rewriter import Rewriter
@@ -158,6 +159,17 @@ class Progress:
             costs=self.costs,
         )
         return decide(self.graph, ratio, options, self.data, past)
+
+    def lost_most(self, plan: Plan, most: int = 3) -> str:
+        """Of which groups of layers a plan takes the largest share of what they have now."""
+        before = self.masked.removed if self.masked is not None else ((),) * len(self.graph.groups)
+        left = [
+            (group.size - len(zeros), group.size - len(gone), group.producers[0].path)
+            for group, zeros, gone in zip(self.graph.groups, before, plan.removed, strict=True)
+        ]
+        left = [one for one in left if one[1] < one[0]]
+        left.sort(key=lambda one: one[1] / one[0])
+        return ", ".join(f"{printable(name)} ({old} -> {new})" for old, new, name in left[:most])
 
     # -- carrying out --
 

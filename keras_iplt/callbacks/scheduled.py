@@ -142,6 +142,7 @@ class ScheduledCallback(keras.callbacks.Callback):
             self._warn_about_reach()
         else:
             self.progress.look_again()
+        self._company.hide([*self._figures()])
 
     def _fit_schedule(self) -> None:
         """The paper's k, fitted to the number of epochs."""
