@@ -10,13 +10,13 @@ import keras
 from keras_iplt.analysis.profiles import (
     LayerProfile,
     Profile,
-    aligned,
     mebibytes,
     profile,
     thousands,
 )
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Graph
+from keras_iplt.support.tables import Table, Tables
 
 __all__ = ["Comparison", "LayerComparison", "compare", "percent", "share_gone"]
 
@@ -30,7 +30,7 @@ class LayerComparison:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class Comparison(Tables):
     """Two profiles side by side. Print it for a table.
 
     Attributes:
@@ -67,7 +67,7 @@ class Comparison:
         shares = {"fpr": self.fpr, "ppr": self.ppr, "pruned_flops": self.pruned_flops}
         return json.loads(json.dumps({**shares, **dataclasses.asdict(self)}))
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[str | Table]:
         shares = [percent(share) for share in (self.fpr, self.ppr, self.pruned_flops)]
         totals = [("", "FPR", "PPR", "params", "FLOPs", "pruned FLOPs", "size (MiB)")]
         for name, x, (fpr, ppr, flops) in (
@@ -82,7 +82,7 @@ class Comparison:
             rows.append((pair.before.name, *changes))
         unknown = ["FLOPs unknown: compare profiles that were made with input_shape"]
         note = unknown if self.pruned_flops is None else []
-        return "\n".join([aligned(totals, left=1), *note, "", aligned(rows, left=1)])
+        return [Table(totals, left=1), *note, "", Table(rows, left=1)]
 
 
 def compare(

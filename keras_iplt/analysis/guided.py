@@ -15,7 +15,7 @@ import keras
 from keras_iplt.analysis.fitting import evaluated as _evaluated
 from keras_iplt.analysis.fitting import trained as _trained
 from keras_iplt.analysis.guided_backup import GuidedBackup
-from keras_iplt.analysis.profiles import aligned, thousands
+from keras_iplt.analysis.profiles import thousands
 from keras_iplt.analysis.sensitivities import Sensitivity
 from keras_iplt.analysis.sensitivities import sensitivity as analyse
 from keras_iplt.criteria import get as get_criterion
@@ -31,6 +31,7 @@ from keras_iplt.support.arguments import check_share
 from keras_iplt.support.files import checked, replacing
 from keras_iplt.support.fingerprints import fingerprint, of_data
 from keras_iplt.support.metrics import less_is_better, watched
+from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import printable
 from keras_iplt.surgery.rewriting import rewrite
 
@@ -51,7 +52,7 @@ class GuidedStep:
 
 
 @dataclasses.dataclass(frozen=True)
-class Guided:
+class Guided(Tables):
     """What came of pruning one layer at a time. Print it for a table.
 
     Attributes:
@@ -69,13 +70,13 @@ class Guided:
     params: int
     steps: tuple[GuidedStep, ...]
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[str | Table]:
         rows = [("layer", "channels", self.metric, "params", "")]
         rows.append(("", "", f"{self.baseline:.4f}", thousands(self.params), ""))
         for step in self.steps:
             rows.append((step.layer, f"{step.left} of {step.size}", f"{step.value:.4f}",
                          thousands(step.params), "" if step.kept else "taken back"))  # fmt: skip
-        return aligned(rows, left=1)
+        return [Table(rows, left=1)]
 
 
 def prune_guided(

@@ -21,9 +21,10 @@ from keras_iplt.graph.channels import SOLID, Call, Graph, Shape, Work
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.trace import Tracer, trace
+from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import printable
 
-__all__ = ["LayerProfile", "Profile", "aligned", "mebibytes", "profile", "thousands"]
+__all__ = ["LayerProfile", "Profile", "mebibytes", "profile", "thousands"]
 
 _MODEL = "model"  # `Call.carry` of a nested model
 _PRODUCTS = {  # what costs multiply-adds, whatever its operands are
@@ -58,7 +59,7 @@ class LayerProfile:
 
 
 @dataclasses.dataclass(frozen=True)
-class Profile:
+class Profile(Tables):
     """What a model costs. Print it for a table.
 
     Attributes:
@@ -84,7 +85,7 @@ class Profile:
         """The profile as dicts, lists, strings and numbers, as it would come back from JSON."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[str | Table]:
         rows: list[tuple[str, ...]] = [("layer", "type", "output shape", "params", "MACs", "FLOPs")]
         for x in self.layers:
             counts = (x.params, x.macs, x.flops)
@@ -93,7 +94,7 @@ class Profile:
         rows.append(("total", "", "", *map(thousands, counts)))
         trainable, size = thousands(self.trainable_params), mebibytes(self.size_bytes)
         note = f"{trainable} trainable parameters, {size} MiB"
-        return "\n".join([aligned(rows, left=3), note, *self._unknown()])
+        return [Table(rows, left=3), note, *self._unknown()]
 
     def _unknown(self) -> Iterator[str]:
         """A line that says why something was not counted."""
@@ -324,19 +325,6 @@ def _fits(shape: Any, known: Shape) -> bool:
 
 
 # -- printing --------------------------------------------------------------------------------------
-
-
-def aligned(rows: Sequence[Sequence[str]], left: int) -> str:
-    """Rows of text as a table, the first `left` columns to the left and the others to the right."""
-    rows = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            f"{cell:<{width}}" if i < left else f"{cell:>{width}}"
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
 
 
 def thousands(count: int | None) -> str:

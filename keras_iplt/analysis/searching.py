@@ -13,7 +13,7 @@ import keras
 
 from keras_iplt.analysis.fitting import evaluated, trained
 from keras_iplt.analysis.guided_backup import GuidedBackup
-from keras_iplt.analysis.profiles import aligned, profile, thousands
+from keras_iplt.analysis.profiles import profile, thousands
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.slices import numbers_of
@@ -25,6 +25,7 @@ from keras_iplt.planning.plan import Plan, bound
 from keras_iplt.support.arguments import check_count, check_share, is_real
 from keras_iplt.support.fingerprints import fingerprint, of_data
 from keras_iplt.support.metrics import less_is_better, watched
+from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import printable
 from keras_iplt.surgery.rewriting import rewrite
 
@@ -58,7 +59,7 @@ class Tried:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Smallest:
+class Smallest(Tables):
     """What came of a search. Print it for a table, plot it with `keras_iplt.plots.smallest`.
 
     Attributes:
@@ -89,14 +90,14 @@ class Smallest:
         worse = self.within if less_is_better(self.metric) else -self.within
         return self.tried[0].value + worse
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[str | Table]:
         rows = [(f"{self.of} gone", "params", "FLOPs", self.metric, "")]
         for one in sorted(self.tried, key=lambda one: one.share):
             word = "" if one.good else "too bad"
             rows.append((f"{one.share:.1%}", thousands(one.params), thousands(one.flops),
                          f"{one.value:.4f}", "taken" if one is self.best else word))  # fmt: skip
-        note = "" if self.complete else "\nended before it was done: more minutes lead further"
-        return aligned(rows, left=0) + note
+        note = [] if self.complete else ["ended before it was done: more minutes lead further"]
+        return [Table(rows, left=0), *note]
 
 
 def smallest(

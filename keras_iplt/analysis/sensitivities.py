@@ -17,7 +17,6 @@ import keras
 import numpy as np
 
 from keras_iplt.analysis.measuring import Examples, Meter
-from keras_iplt.analysis.profiles import aligned
 from keras_iplt.analysis.replay import Replay
 from keras_iplt.criteria import DEFAULT
 from keras_iplt.criteria import get as get_criterion
@@ -35,6 +34,7 @@ from keras_iplt.support.arguments import check_share
 from keras_iplt.support.files import checked, read_text, replacing
 from keras_iplt.support.fingerprints import fingerprint
 from keras_iplt.support.metrics import less_is_better, watched
+from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import MALFORMED, printable
 
 __all__ = ["Sensitivity", "sensitivity"]
@@ -43,7 +43,7 @@ _FORMAT = "keras_iplt.sensitivity/1"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Sensitivity:
+class Sensitivity(Tables):
     """What became of a model's metrics when each layer alone lost filters. Print it for a table.
 
     Attributes:
@@ -148,7 +148,7 @@ class Sensitivity:
     def _name(self, metric: str | None) -> str:
         return watched(self.values, self.metric if metric is None else metric)
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[str | Table]:
         rows = [("layer", "channels", *(f"{ratio:.0%}" for ratio in self.ratios))]
         for name, size, values in zip(
             self.layers, self.sizes, self.values[self.metric], strict=True
@@ -157,7 +157,7 @@ class Sensitivity:
         whole = (
             f"{printable(self.metric)} {self.baseline[self.metric]:.4f} before anything is removed"
         )
-        return f"{whole}\n{aligned(rows, left=1)}"
+        return [whole, Table(rows, left=1)]
 
 
 def sensitivity(

@@ -22,6 +22,7 @@ import keras
 import numpy as np
 
 from keras_iplt import _keras as private
+from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import printable
 
 __all__ = [
@@ -196,7 +197,7 @@ class Frozen:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Graph:
+class Graph(Tables):
     """What `trace` found. Print it for a table.
 
     Attributes:
@@ -278,14 +279,20 @@ class Graph:
         chosen[SOLID] = False
         return chosen[self.classes]
 
-    def __str__(self) -> str:
+    def _rows(self) -> list[tuple[str, str, str, str]]:
         rows = [("channels", "filters", "created by", "")]
         rows += [
             (str(g.size), str(int(g.filters.sum())), ", ".join(p.path for p in g.producers), "")
             for g in self.groups
         ]
         rows += [("-", str(f.channels), f.operation, f"frozen: {f.reason}") for f in self.frozen]
-        rows = [(a, b, printable(c), printable(d)) for a, b, c, d in rows]
+        return [(a, b, printable(c), printable(d)) for a, b, c, d in rows]
+
+    def _blocks(self) -> list[str | Table]:
+        return [Table([(c, d, a, b) for a, b, c, d in self._rows()], left=2)]
+
+    def __str__(self) -> str:
+        rows = self._rows()
         widths = [max(len(row[i]) for row in rows) for i in range(2)]
         names = min(60, max(len(row[2]) for row in rows))
         lines = [

@@ -20,6 +20,7 @@ from keras_iplt.graph.slices import kept_axes
 from keras_iplt.graph.trace import trace
 from keras_iplt.graph.walk import is_graph_model
 from keras_iplt.support.arguments import is_integer, is_real
+from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import MALFORMED, printable
 
 __all__ = ["Plan", "bound", "bound_graph"]
@@ -29,7 +30,7 @@ _ENTRY = ("path", "shape", "kept")  # what is known of a variable
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Plan:
+class Plan(Tables):
     """Which channels go. Made by `keras_iplt.plan`, carried out by `mask` and `rewrite`.
 
     Attributes:
@@ -121,8 +122,18 @@ class Plan:
                 f"{type(error).__name__}: {error}"
             ) from error
 
+    def _blocks(self) -> list[str | Table]:
+        shares = f"removes {self.fpr:.1%} of the filters, {self.ppr:.1%} of the parameters"
+        if self.graph is None:
+            return [shares]
+        rows = [("layers", "channels", "left")]
+        for group, gone in zip(self.graph.groups, self.removed, strict=True):
+            names = ", ".join(p.path for p in group.producers)
+            rows.append((names, str(group.size), str(group.size - len(gone))))
+        return [shares, Table(rows, left=1)]
+
     def __str__(self) -> str:
-        lines = [f"removes {self.fpr:.1%} of the filters, {self.ppr:.1%} of the parameters"]
+        lines = [str(self._blocks()[0])]
         if self.graph is not None:
             for group, gone in zip(self.graph.groups, self.removed, strict=True):
                 names = ", ".join(p.path for p in group.producers)

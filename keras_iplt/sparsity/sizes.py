@@ -11,9 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_iplt.analysis.profiles import aligned, thousands
+from keras_iplt.analysis.profiles import thousands
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity.pool import pool_of
+from keras_iplt.support.tables import Table, Tables
 
 __all__ = ["CompressedSize", "LayerSize", "compressed_size"]
 
@@ -28,7 +29,7 @@ class LayerSize:
 
 
 @dataclasses.dataclass(frozen=True)
-class CompressedSize:
+class CompressedSize(Tables):
     """How many bytes the weights of a model take. Print it for a table.
 
     Attributes:
@@ -49,13 +50,13 @@ class CompressedSize:
         """The sizes as dicts, lists, strings and numbers."""
         return {**dataclasses.asdict(self), "layers": [*map(dataclasses.asdict, self.layers)]}
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[str | Table]:
         rows = [("layer", "dense", "CSR", "CSR / dense")]
         for row in (*self.layers, LayerSize("all weights", self.dense, self.csr)):
             share = f"{row.csr / row.dense:.1%}"
             rows.append((row.name, thousands(row.dense), thousands(row.csr), share))
         files = f"weight file {self.file:,} bytes, after gzip {self.gzip:,}"
-        return "\n".join([aligned(rows, left=1), files, ""]).rstrip()
+        return [Table(rows, left=1), files]
 
 
 def compressed_size(model: keras.Model) -> CompressedSize:

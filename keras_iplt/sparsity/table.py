@@ -7,10 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_iplt.analysis.profiles import aligned, thousands
+from keras_iplt.analysis.profiles import thousands
 from keras_iplt.graph.selectors import Layers
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity.pool import Prunable, pool_of
+from keras_iplt.support.tables import Table, Tables
 
 __all__ = ["LayerSparsity", "Sparsity", "measure"]
 
@@ -30,7 +31,7 @@ class LayerSparsity:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sparsity:
+class Sparsity(Tables):
     """How sparse the prunable weights of a model are. Print it for a table.
 
     Attributes:
@@ -59,13 +60,13 @@ class Sparsity:
         layers = [{**dataclasses.asdict(row), "sparsity": row.sparsity} for row in self.layers]
         return {"sparsity": self.sparsity, "weights": self.weights, "layers": layers}
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[str | Table]:
         rows = [("layer", "weights", "zeros", "sparsity")]
         for row in (*self.layers, LayerSparsity("total", self.weights, self.zeros)):
             rows.append(
                 (row.name, thousands(row.weights), thousands(row.zeros), f"{row.sparsity:.1%}")
             )
-        return "\n".join([aligned(rows, left=1)])
+        return [Table(rows, left=1)]
 
 
 def measure(
