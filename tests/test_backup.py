@@ -1,5 +1,6 @@
 """A training that is killed at any moment goes on as if nothing had happened."""
 
+import errno
 import io
 import json
 import os
@@ -232,18 +233,26 @@ def resumed(directory, build=dense, callbacks=(), optimizer=None, **options):
 
 
 def refused(directory, **options):
-    """The error, given at once; the file and the model are as they were."""
+    """The error, given at once, and again if it is tried again; the file, the model, its optimizer
+    and the callback are as they were."""
     path = directory / "training.npz"
-    before = path.read_bytes()
+    before = path.read_bytes() if path.is_file() else None
     model = compiled(options.pop("build", dense), options.pop("optimizer", None))
-    weights = everything(model)
+    values, built = everything(model), model.optimizer.built
+    shapes = [layer.get_config() for layer in model.layers]
     ours = callback(backup_dir=directory, **options)
-    with pytest.raises(iplt.PruningError) as caught:
-        ours.set_params({"epochs": 4, "steps": 6})
-        ours.set_model(model)
-        ours.on_train_begin()
-    assert path.read_bytes() == before
-    assert_equal([v for v in everything(model)][: len(weights)], weights)
+    ours.set_params({"epochs": 4, "steps": 6})
+    ours.set_model(model)
+    attributes = {name: repr(value) for name, value in vars(ours).items() if name != "_company"}
+    for _ in range(2):
+        with pytest.raises(iplt.PruningError) as caught:
+            ours.on_train_begin()
+        assert before == (path.read_bytes() if path.is_file() else None)
+        assert_equal(everything(model), values)
+        assert model.optimizer.built == built
+        assert [layer.get_config() for layer in model.layers] == shapes
+        assert {name: repr(vars(ours)[name]) for name in attributes} == attributes
+    assert not list(directory.glob(".*")), "the lock is given back"
     return caught.value
 
 
@@ -265,13 +274,13 @@ def test_damaged_backups_are_refused(whole, small, tmp_path, data):
     path.write_bytes(content)
     kept = backup.Backup(tmp_path)
     try:
-        state = kept.load()
+        state = kept.load(iplt.IPLTCallback.state_class)
         kept.restore(small)
     except iplt.errors.BackupError as error:
         assert str(path) in str(error)
         assert "damaged" in str(error) or "another training" in str(error)
     else:
-        assert kind == "flipped" and state["format"] == "keras_iplt.backup/1"
+        assert kind == "flipped" and state.epoch == 1
     assert path.read_bytes() == content
 
 
@@ -317,6 +326,141 @@ def test_foreign_backups_are_refused(whole, options, named, tmp_path):
     error = refused(tmp_path, **options)
     assert isinstance(error, iplt.errors.BackupError)
     assert "another training" in str(error) and named in str(error)
+
+
+def put(note, path, value):
+    """A note of a backup in which one value is another. `"@"`: what is JSON inside it."""
+    if not path:
+        return value
+    if path[0] == "@":
+        return json.dumps(put(json.loads(note), path[1:], value))
+    note = list(note) if isinstance(note, list) else dict(note)
+    note[path[0]] = put(note[path[0]], path[1:], value)
+    return note
+
+
+FORGED = [
+    ("epoch", "three"), ("epoch", -1), ("epoch", None), ("epoch", 10**6), ("course", []),
+    ("course.share", float("nan")), ("course.share", 1.5), ("course.ended", "no"),
+    ("course.epochs", 1), ("course.held", 10**9), ("course.last_step", 9), ("guard", [1]),
+    ("guard", "best"), ("progress", 3), ("progress.plans", "x"), ("progress.plans", ["{}"]),
+    ("progress.plans.0.@.removed", [[99]]), ("progress.plans.0.@.variables", [3]),
+    ("progress.costs", [float("nan")]), ("progress.masked", 7), ("soft_share", "much"),
+    ("soft_share", -0.1), ("variables", "all"), ("variables", 10**12), ("variables", 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "value"), FORGED, ids=str)
+def test_forged_state_is_refused(whole, place, value, tmp_path):
+    """Of another type, out of range, or one that cannot be: all is checked before, or taken
+    back. (A model that was shrunk once is at full size again.)"""
+    with np.load(io.BytesIO(whole)) as content:
+        arrays = dict(content)
+    path = [int(key) if key.isdecimal() else key for key in place.split(".")]
+    note = put(json.loads(str(arrays["note"])), path, value)
+    (tmp_path / "training.npz").write_bytes(npz(**{**arrays, "note": np.array(json.dumps(note))}))
+    error = refused(tmp_path)
+    assert isinstance(error, iplt.errors.BackupError) and "remove " in str(error).lower()
+
+
+@pytest.mark.parametrize(
+    "value", [np.zeros(3), np.array("x"), np.array(1j), np.array(np.nan)], ids=repr
+)
+def test_forged_variables_are_refused(whole, value, tmp_path):
+    """The counter of the optimizer's steps, as it were."""
+    with np.load(io.BytesIO(whole)) as content:
+        arrays = dict(content)
+    (name,) = (key for key, array in arrays.items() if array.dtype.kind == "i" and not array.shape)
+    (tmp_path / "training.npz").write_bytes(npz(**{**arrays, name: value}))
+    assert "of other shapes" in str(refused(tmp_path))
+
+
+def test_slots_of_another_optimizer_are_refused(whole, tmp_path):
+    """Of the same class, but with other slots: nothing is built, shrunk or assigned."""
+    (tmp_path / "training.npz").write_bytes(whole)
+    error = refused(tmp_path, optimizer=keras.optimizers.Adam(0.01, amsgrad=True))
+    assert "expected 18 variables of this model and its optimizer, received: 14" in str(error)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes there")
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "directory"])
+def test_what_is_no_file_is_refused(make, tmp_path):
+    """And not waited for."""
+    make(tmp_path / "training.npz")
+    assert "a directory, a device or a pipe" in str(refused(tmp_path))
+
+
+@pytest.mark.any_backend
+def test_a_disk_that_becomes_full(tmp_path, monkeypatch):
+    """The training goes on with one warning; the last whole backup stays, and nothing beside it."""
+    savez, count, kept = np.savez, iter(range(10**6)), []
+
+    def full(file, **arrays):
+        savez(file, **arrays)
+        if next(count) >= 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def look(epoch, logs):
+        kept.append((tmp_path / "a" / "training.npz").read_bytes())
+        assert {p.name for p in (tmp_path / "a").iterdir()} == {"training.npz", ".training.lock"}
+
+    model, ours = compiled(), callback(backup_dir=tmp_path / "a")
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="goes on") as caught:
+        patch.setattr(np, "savez", full)
+        fit(model, ours, 4, [keras.callbacks.LambdaCallback(on_epoch_end=look)])
+    assert len([one for one in caught if "No space left" in str(one.message)]) == 1
+    assert kept[1] == kept[2] == kept[3] != kept[0]
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "training.npz").write_bytes(kept[3])
+    assert_equal(everything(resumed(tmp_path / "b")), everything(model))
+
+
+def test_a_disk_that_is_full_from_the_start(tmp_path, monkeypatch):
+    """Is found out before the first epoch."""
+
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(iplt.errors.BackupError, match=r"can be written to.*No space left"):
+        resumed(tmp_path, callbacks=[KillIn(0)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_epochs_than_asked_for(whole, tmp_path):
+    """A backup of more is not cut short."""
+    (tmp_path / "training.npz").write_bytes(whole)
+    model, ours = compiled(), callback([0.25], backup_dir=tmp_path)
+    with pytest.raises(iplt.errors.BackupError, match="expected schedule"):
+        fit(model, ours, 1)
+    with pytest.raises(iplt.errors.BackupError, match="expected at most 1 epochs, received: 2"):
+        fit(compiled(), callback(backup_dir=tmp_path), 1)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("mode", ["shrink", "soft"])
+def test_evaluation_and_prediction_do_nothing(mode, tmp_path):
+    """Before a training, after one, and after one that was interrupted in an epoch."""
+    model, ours = compiled(), callback(mode=mode, backup_dir=tmp_path)
+
+    class Halfway(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 3 and model.layers[1].units == (15 if mode == "shrink" else 20):
+                raise Kill
+
+    def look():
+        before, files = everything(model), sorted(tmp_path.iterdir())
+        model.evaluate(X, Y, batch_size=8, verbose=0, callbacks=[ours])
+        model.predict(X, batch_size=8, verbose=0, callbacks=[ours])
+        assert_equal(everything(model), before)
+        assert sorted(tmp_path.iterdir()) == files
+
+    look()
+    with pytest.raises(Kill):
+        fit(model, ours, 4, [Halfway()])
+    look()
+    fit(model, ours, 4)
+    look()
 
 
 def test_a_directory_that_cannot_be_written_to(tmp_path):

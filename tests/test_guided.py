@@ -1,11 +1,16 @@
 """One layer at a time: what is good enough stays, and the step that was not is undone."""
 
+import errno
+import json
+import os
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
 import keras_iplt as iplt
+from keras_iplt._keras import build_optimizer
 from keras_iplt.analysis import guided
 
 pytestmark = pytest.mark.slow
@@ -220,6 +225,94 @@ def test_backups_that_are_of_no_use(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(iplt.errors.BackupError, match="directory"):
         pruned(backup_dir=tmp_path / "file")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Pruned by made-up accuracies, until the third step is killed, or to the end."""
+    monkeypatch.setattr(guided, "_trained", lambda model, *_: build_optimizer(model))
+
+    def go(directory, accuracies, **options):
+        values = iter(accuracies)
+
+        def evaluated(model, data):
+            if (value := next(values)) is Killed:
+                raise Killed
+            return {"loss": 1.0, "accuracy": value}
+
+        monkeypatch.setattr(guided, "_evaluated", evaluated)
+        return iplt.prune_guided(
+            network(), (X, Y), (X, Y), step=0.25, tolerance=0.1, epochs=1, verbose=0,
+            layers=["wide", "narrow"], backup_dir=directory, **options,
+        )  # fmt: skip
+
+    def killed(directory):
+        with pytest.raises(Killed):
+            go(directory, [0.9, 0.89, 0.88, Killed])
+        return json.loads((directory / "guided.json").read_text())
+
+    go.killed = killed
+    return go
+
+
+FORGED = [
+    ("state", 3), ("state", {}), ("model", "../dear.keras"), ("model", "step9.keras"),
+    ("model", None), ("made for", []), ("state.metric", "loss"), ("state.baseline", 0.7),
+    ("state.baseline", "high"), ("state.layers", ["narrow", "head"]), ("state.layers", "wide"),
+    ("state.steps", []), ("state.steps.0.left", 0), ("state.steps.0.left", 99),
+    ("state.steps.0.size", 17), ("state.steps.0.layer", "head"), ("state.steps.1.params", 7),
+    ("state.steps.1.kept", False), ("state.steps.1.kept", 1), ("state.steps.0.value", []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "value"), FORGED, ids=str)
+def test_forged_backups_are_refused(place, value, quick, tmp_path):
+    """Before anything is trained; no file is touched, and none elsewhere."""
+    note = quick.killed(tmp_path / "backup")
+    *path, last = (int(key) if key.isdecimal() else key for key in place.split("."))
+    inside = note
+    for key in path:
+        inside = inside[key]
+    inside[last] = value
+    (tmp_path / "backup" / "guided.json").write_text(json.dumps(note))
+    (tmp_path / "dear.keras").write_text("dear")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    with pytest.raises(iplt.errors.BackupError, match="no backup of this pruning"):
+        quick(tmp_path / "backup", [0.9])
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes there")
+@pytest.mark.parametrize("name", ["guided.json", "guided2.keras"])
+def test_a_pipe_is_not_waited_for(name, quick, tmp_path):
+    quick.killed(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(iplt.errors.BackupError, match="damaged"):
+        quick(tmp_path, [0.9])
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+def test_a_disk_that_is_full_for_a_while(quick, monkeypatch, tmp_path):
+    """Backups and the file are written when there is room again: of the model that is best then.
+    Nothing that counts no longer is left."""
+    put, count = os.replace, iter(range(10**6))
+
+    def full(source, target):
+        if next(count) in (2, 3, 4):  # of the second step: the file, the model and its note
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(source, target)
+
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="No space left"):
+        patch.setattr(os, "replace", full)
+        with pytest.raises(Killed):
+            quick(tmp_path, [0.9, 0.89, 0.88, 0.5, Killed], path=tmp_path / "best.keras")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "best.keras", "guided.json", "guided3.keras"
+    ]  # fmt: skip
+    found = quick(tmp_path, [0.9, 0.5])
+    assert [step.kept for step in found.steps] == [True, True, False, False]
+    assert found.model.get_layer("wide").units == 8
 
 
 @pytest.mark.parametrize(("other", "what"), [

@@ -1,5 +1,7 @@
 """As small as it goes: the largest share that is good enough is found, in time, and again."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -243,6 +245,54 @@ def test_a_backup_of_another_search_is_refused(options, tmp_path):
     trained_search(minutes=1e-6, backup_dir=tmp_path)
     with pytest.raises(BackupError, match="is a backup of another"):
         trained_search(backup_dir=tmp_path, **options)
+
+
+@pytest.mark.slow
+def test_a_backup_under_its_old_name(monkeypatch, tmp_path):
+    """Is gone on with; a guided pruning's, which is called so, is left alone."""
+    judged_by(lambda left: {"loss": 1.0, "accuracy": 0.9 if left > 0.5 else 0.8}, monkeypatch)
+    first = search(step=0.1, minutes=1e-6, backup_dir=tmp_path)
+    (tmp_path / "smallest.json").rename(tmp_path / "guided.json")
+    found = search(step=0.1, backup_dir=tmp_path)
+    assert found.tried[:2] == first.tried and not list(tmp_path.iterdir())
+    (tmp_path / "guided.json").write_text('{"made for": {"tolerance": 1}}')
+    search(step=0.1, backup_dir=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["guided.json"]
+
+
+FORGED = [
+    ("state", 3), ("state.metric", "loss"), ("state.steps", []), ("state.steps.0.share", 0.1),
+    ("state.steps.0.params", 5), ("state.steps.0.value", 0.7), ("state.steps.1.share", 1.5),
+    ("state.steps.1.share", 0), ("state.steps.1.good", True), ("state.steps.1.seconds", "long"),
+    ("state.steps.1.value", 0.9), ("state.plan", "{}"), ("state.plan", None), ("model", None),
+    ("state.steps.3.params", 3), ("model", "smallest9.keras"), ("model", 7),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_forged_backups_are_refused(monkeypatch, tmp_path):
+    """Before anything is made, and none is touched."""
+    judged_by(lambda left: {"loss": 1.0, "accuracy": 0.9 if left > 0.6 else 0.8}, monkeypatch)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_after(3, patch)
+        search(step=0.1, backup_dir=tmp_path)
+    path = tmp_path / "smallest.json"
+    whole = path.read_text()
+    assert [one["good"] for one in json.loads(whole)["state"]["steps"]] == [True, False, True, True]
+    for place, value in FORGED:
+        note = json.loads(whole)
+        *keys, last = (int(key) if key.isdecimal() else key for key in place.split("."))
+        inside = note
+        for key in keys:
+            inside = inside[key]
+        inside[last] = value
+        path.write_text(json.dumps(note))
+        before = {one: one.read_bytes() for one in tmp_path.iterdir()}
+        with pytest.raises(BackupError, match="no backup of this pruning"):
+            search(step=0.1, backup_dir=tmp_path)
+        assert {one: one.read_bytes() for one in tmp_path.iterdir()} == before
+    path.write_text(whole)
+    assert search(step=0.1, backup_dir=tmp_path).complete
 
 
 # -- what is wrong ---------------------------------------------------------------------------------

@@ -317,6 +317,23 @@ def test_another_file_is_refused(tmp_path, text):
     assert path.read_text() == text
 
 
+def test_forged_files_are_refused(tmp_path):
+    """Before anything is measured."""
+    path, model = tmp_path / "found.json", compiled("plain")
+    measured(model, path=path)
+    whole = json.loads(path.read_text())
+    for key, value in [
+        ("done", -1), ("done", "all"), ("done", 99), ("values", {}), ("values", {"loss": [[0]]}),
+        ("values", {"loss": "low"}), ("baseline", {"loss": [1]}), ("metric", "auc"),
+        ("removed", [1]), ("fingerprint", 3),
+    ]:  # fmt: skip
+        path.write_text(json.dumps({**whole, key: value}))
+        before = path.read_text()
+        with pytest.raises(iplt.errors.OptionError, match="or one of an analysis to go on with"):
+            measured(model, path=path)
+        assert path.read_text() == before
+
+
 @pytest.mark.parametrize(("options", "error", "words"), [
     (dict(ratios=()), iplt.errors.OptionError, "ratios: expected numbers in (0, 1) that rise"),
     (dict(ratios=(0.5, 0.5)), iplt.errors.OptionError, "that rise, received: [0.5, 0.5]"),

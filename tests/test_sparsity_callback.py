@@ -1,5 +1,6 @@
 """Single weights go while a model trains, and stay gone."""
 
+import json
 import os
 import random
 import subprocess
@@ -433,6 +434,80 @@ def test_backups_of_others_are_refused(tmp_path):
         fit(compiled(net), callback(backup_dir=tmp_path, pattern="filters"), epochs=2)
     with pytest.raises(iplt.errors.BackupError, match="expected weights"):
         fit(compiled(), callback(backup_dir=tmp_path), epochs=2)
+
+
+def test_forged_backups_are_refused(tmp_path):
+    """Masks, an allocation or a loss that cannot be: the model and the callback are as they were,
+    weights that a mask had zeroed included."""
+
+    def ours():
+        return callback(allocation="param", convolutions_only=False, backup_dir=tmp_path)
+
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 3:
+                raise KeyboardInterrupt
+
+    path = tmp_path / "training.npz"
+    with pytest.raises(KeyboardInterrupt):
+        fit(compiled(net), ours(), Kill())
+    with np.load(path) as content:
+        arrays = dict(content)
+    note = json.loads(str(arrays["note"]))
+    masks, others = note["progress"]["masks"], note["progress"]["allocation"][1:]
+
+    def refused(words, **changes):
+        forged = {**note, **changes}
+        np.savez(path, **{**arrays, "note": np.array(json.dumps(forged))})
+        model, one = compiled(net), ours()
+        before, state = weights(model), one.allocation.state()
+        one.set_params({"epochs": 5, "steps": 6})
+        one.set_model(model)
+        with pytest.raises(iplt.errors.BackupError, match=words):
+            one.on_train_begin()
+        assert_equal(weights(model), before)
+        assert one.progress is None and one.allocation.state() == state
+        assert not model.optimizer.built
+
+    def progress(masks=masks, allocation=note["progress"]["allocation"]):
+        return {"masks": masks, "allocation": allocation}
+
+    refused("masks: expected 216 bits, received: 8", progress=progress(["AA==", masks[1]]))
+    refused("damaged", progress=progress(["?", masks[1]]))
+    refused("damaged", progress=progress(masks[:1]))
+    refused("progress.masks: expected a list", progress=progress(3))
+    refused("allocation: expected 4 values", progress=progress(allocation=[]))
+    refused("list index out of range", progress=progress(allocation=[[7], *others]))
+    refused("meter: expected the loss so far", meter=None)
+    refused(r"meter\[1\]: expected a number in", meter=[0.5, -1])
+    arrays["v2"] = np.zeros(3)
+    refused("of other shapes")
+
+
+@pytest.mark.any_backend
+def test_evaluation_and_prediction_do_nothing():
+    """Before a training, after one, and after one that was interrupted in an epoch."""
+    model, ours = compiled(net), callback(allocation="param", convolutions_only=False)
+
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if int(self.model.optimizer.iterations) == 15:
+                raise KeyboardInterrupt
+
+    def look():
+        before, meter = weights(model), ours._meter and vars(ours._meter).copy()
+        model.evaluate(X, Y, batch_size=8, verbose=0, callbacks=[ours])
+        model.predict(X, batch_size=8, verbose=0, callbacks=[ours])
+        assert_equal(weights(model), before)
+        assert repr(meter) == repr(ours._meter and vars(ours._meter))
+
+    look()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, ours, Interrupt())
+    private.synchronize(model)
+    look()
+    fit(model, ours)
+    look()
 
 
 # -- company, devices, bad input -------------------------------------------------------------------

@@ -796,6 +796,32 @@ def test_fit_without_the_callback_is_refused():
 
 
 @any_backend
+def test_evaluation_and_prediction_do_nothing():
+    """Before a training, after one, and after one that was interrupted in an epoch."""
+    model, callback = compiled(prune_low_magnitude(dense(), EVERY)), UpdatePruningStep()
+
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 3:
+                raise KeyboardInterrupt
+
+    def look():
+        before, step = model.get_weights(), callback.step
+        model.evaluate(X, Y, verbose=0, callbacks=[callback])
+        model.predict(X, verbose=0, callbacks=[callback])
+        assert callback.step == step
+        for one, other in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    look()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y, batch_size=4, verbose=0, callbacks=[callback, Interrupt()])
+    look()
+    model.fit(X, Y, batch_size=4, verbose=0, callbacks=[callback])
+    look()
+
+
+@any_backend
 def test_a_model_without_wrappers_is_left_alone():
     """The callback does nothing to it."""
     assert zeros(fit(compiled(dense()))) == []

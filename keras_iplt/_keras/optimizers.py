@@ -10,6 +10,7 @@ from keras_iplt._keras.live import variable_scope
 __all__ = [
     "batches_per_update",
     "build_optimizer",
+    "built_alike",
     "driving_slots",
     "inner_optimizers",
     "is_lent",
@@ -48,6 +49,18 @@ def build_optimizer(model: keras.Model) -> None:
     if optimizer is not None and not optimizer.built:
         with variable_scope(model):
             optimizer.build(model.trainable_variables)
+
+
+def built_alike(model: keras.Model) -> keras.optimizers.Optimizer | None:
+    """The optimizer of a model if it has its slots; else another one of the same settings that
+    has: to see what it would keep."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None or optimizer.built:
+        return optimizer
+    other = type(optimizer).from_config(optimizer.get_config())
+    with variable_scope(model):
+        other.build(model.trainable_variables)
+    return other
 
 
 def _slot_lists(

@@ -5,6 +5,7 @@ of a Convolutional Neural Network", prune: the least sensitive layer gives up fi
 the accuracy recovers, then the next one does.
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -12,9 +13,9 @@ from typing import Any
 
 import keras
 
+from keras_iplt.analysis.backup import SearchBackup, check_again
 from keras_iplt.analysis.fitting import evaluated as _evaluated
 from keras_iplt.analysis.fitting import trained as _trained
-from keras_iplt.analysis.guided_backup import GuidedBackup
 from keras_iplt.analysis.profiles import thousands
 from keras_iplt.analysis.sensitivities import Sensitivity
 from keras_iplt.analysis.sensitivities import sensitivity as analyse
@@ -28,9 +29,11 @@ from keras_iplt.graph.trace import trace
 from keras_iplt.planning.countable import countable
 from keras_iplt.planning.decide import plan
 from keras_iplt.support.arguments import check_share
-from keras_iplt.support.files import checked, replacing
+from keras_iplt.support.backups import KeptFile
+from keras_iplt.support.files import checked
 from keras_iplt.support.fingerprints import fingerprint, of_data
 from keras_iplt.support.metrics import less_is_better, watched
+from keras_iplt.support.records import Count
 from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import printable
 from keras_iplt.surgery.rewriting import rewrite
@@ -44,10 +47,10 @@ class GuidedStep:
     metric after retraining, the model's parameters, and whether that was good enough."""
 
     layer: str
-    left: int
-    size: int
+    left: Count
+    size: Count
     value: float
-    params: int
+    params: Count
     kept: bool
 
 
@@ -77,6 +80,16 @@ class Guided(Tables):
             rows.append((step.layer, f"{step.left} of {step.size}", f"{step.value:.4f}",
                          thousands(step.params), "" if step.kept else "taken back"))  # fmt: skip
         return [Table(rows, left=1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _State:
+    """What a backup holds beside the model, of what JSON takes."""
+
+    metric: str
+    baseline: float
+    layers: list[str]
+    steps: list[GuidedStep]
 
 
 def prune_guided(
@@ -123,7 +136,7 @@ def prune_guided(
         backup_dir: a directory for what is done so far. A pruning that was killed goes on after its
             last step: run the same script again, on the same weights (a script that trains the
             model first keeps them in a file). Of data, the first rows of arrays tell whether they
-            are the same; of datasets nothing does.
+            are the same, and what the whole model makes of `validation`.
         verbose: 0 for silence, 1 for a line at each step.
         compensate: data without labels, or a `Refit`: at each step, what stays is fitted anew to
             what the model computed before it, and then retrained. See `keras_iplt.rewrite`.
@@ -153,59 +166,74 @@ def prune_guided(
     path = None if path is None else checked(path)
     sizes = _sizes(model, ignore, only, convolutions_only)
     params = model.count_params()
-    backup = None if backup_dir is None else GuidedBackup(backup_dir, {
+    several = (train, validation) if compensate is None else (train, validation, compensate)
+    backup = None if backup_dir is None else SearchBackup(backup_dir, "guided", {
         "sizes": sizes, "params": params, "step": share, "tolerance": tolerance, "epochs": epochs,
         "criterion": get_criterion(criterion).name, "layers": layers and list(layers),
         "weights of the model": fingerprint([], map(numbers_of, model.weights))[:12],
-        "data": [of_data(data)[:12] for data in (train, validation, compensate)],
+        "data": [of_data(data)[:12] for data in several],
     })  # fmt: skip
-    steps: list[GuidedStep] = []
-    done = None if backup is None else backup.load()
-    if done is not None:
-        best, state = done
-        model = model if best is None else best
-        metric, baseline, layers = state["metric"], state["baseline"], state["layers"]
-        steps = [GuidedStep(**step) for step in state["steps"]]
-    else:
+    product = None if path is None else KeptFile(path, of="pruning")
+    with contextlib.nullcontext() if backup is None else backup:
         before = _evaluated(model, validation)
         metric = watched(before, metric)
-        baseline = before[metric]
-        layers = _order(layers, sizes, lambda: analyse(
-            model, validation, criterion=criterion, metric=metric, ignore=ignore,
-            only=only, convolutions_only=convolutions_only, verbose=verbose,
-        ))  # fmt: skip
+        first, done = model, None if backup is None else backup.load(_State)
+        if backup is not None and done is not None:
+            best, state = done
+            with backup.reading():
+                _check(best, state, sizes, metric, before[metric])
+            model = first if best is None else best
+        else:
+            state = _State(metric, before[metric], _order(layers, sizes, lambda: analyse(
+                model, validation, criterion=criterion, metric=metric, ignore=ignore,
+                only=only, convolutions_only=convolutions_only, verbose=verbose,
+            )), [])  # fmt: skip
+        steps, baseline = state.steps, state.baseline
+        for name in state.layers:
+            tried = [step for step in steps if step.layer == name]
+            kept = all(step.kept for step in tried)
+            left = min((step.left for step in tried), default=sizes[name])
+            while kept and left > share * sizes[name]:
+                less = {name: share * sizes[name] / left}
+                chosen = plan(model, 0, per_layer=less, criterion=criterion)
+                if not chosen.fpr:
+                    break  # what is left has to stay
+                left -= sum(map(len, chosen.removed))
+                smaller = rewrite(model, chosen, compensate)
+                _trained(smaller, train, epochs, fit_options)
+                found = _evaluated(smaller, validation)[metric]
+                worse = found - baseline if less_is_better(metric) else baseline - found
+                kept, count = worse <= tolerance + 1e-9, smaller.count_params()
+                steps.append(GuidedStep(name, left, sizes[name], found, count, kept))
+                if verbose:
+                    print(printable(_line(steps[-1], metric, baseline)), flush=True)
+                if kept:
+                    model = smaller
+                    if product is not None:
+                        with product.writing(), product.put() as partial:
+                            model.save(partial)
+                if backup is not None:
+                    backup.save(None if model is first else model, state)
+        if backup is not None:
+            backup.delete()
     value = next((step.value for step in reversed(steps) if step.kept), baseline)
-    for name in layers:
-        tried = [step for step in steps if step.layer == name]
-        kept = all(step.kept for step in tried)
-        left = min((step.left for step in tried), default=sizes[name])
-        while kept and left > share * sizes[name]:
-            less = {name: share * sizes[name] / left}
-            chosen = plan(model, 0, per_layer=less, criterion=criterion)
-            if not chosen.fpr:
-                break  # what is left has to stay
-            left -= sum(map(len, chosen.removed))
-            smaller = rewrite(model, chosen, compensate)
-            _trained(smaller, train, epochs, fit_options)
-            found = _evaluated(smaller, validation)[metric]
-            worse = found - baseline if less_is_better(metric) else baseline - found
-            kept = worse <= tolerance + 1e-9
-            steps.append(GuidedStep(name, left, sizes[name], found, smaller.count_params(), kept))
-            if verbose:
-                print(printable(_line(steps[-1], metric, baseline)), flush=True)
-            if kept:
-                model, value = smaller, found
-                if path is not None:
-                    with replacing(path) as partial:
-                        model.save(partial)
-            if backup is not None:
-                backup.save(model if kept else None, {
-                    "metric": metric, "baseline": baseline, "layers": layers,
-                    "steps": [dataclasses.asdict(step) for step in steps],
-                })  # fmt: skip
-    if backup is not None:
-        backup.delete()
     return Guided(model, metric, baseline, value, params, tuple(steps))
+
+
+def _check(
+    best: keras.Model | None, state: _State, sizes: Mapping[str, int], metric: str, baseline: float
+) -> None:
+    """Raises an error if a backup cannot be one of this pruning."""
+    if state.metric != metric:
+        raise ValueError(f"metric: expected {metric!r}, received: {state.metric!r}")
+    check_again("baseline", baseline, state.baseline)
+    known = {name: sizes[name] for name in state.layers}
+    for step in state.steps:
+        if step.size != known.get(step.layer) or not 1 <= step.left < step.size:
+            raise ValueError(f"steps: expected some of layers {known}, received: {step}")
+    params = next((step.params for step in reversed(state.steps) if step.kept), None)
+    if params != (None if best is None else best.count_params()):
+        raise ValueError(f"the model: expected one of {params} parameters")
 
 
 def _order(

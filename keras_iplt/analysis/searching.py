@@ -6,13 +6,12 @@ import dataclasses
 import os
 import time
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_iplt.analysis.backup import SearchBackup, check_again
 from keras_iplt.analysis.fitting import evaluated, trained
-from keras_iplt.analysis.guided_backup import GuidedBackup
 from keras_iplt.analysis.profiles import profile, thousands
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Graph
@@ -25,6 +24,7 @@ from keras_iplt.planning.plan import Plan, bound
 from keras_iplt.support.arguments import check_count, check_share, is_real
 from keras_iplt.support.fingerprints import fingerprint, of_data
 from keras_iplt.support.metrics import less_is_better, watched
+from keras_iplt.support.records import Count, Positive, Share, read
 from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import printable
 from keras_iplt.surgery.rewriting import rewrite
@@ -50,12 +50,21 @@ class Tried:
     """One model: the share that went, what it has left, the metric, whether that was good enough,
     and the seconds that it took to make."""
 
-    share: float
-    params: int
-    flops: int | None
+    share: Share
+    params: Count
+    flops: Count | None
     value: float
     good: bool
-    seconds: float
+    seconds: Positive
+
+
+@dataclasses.dataclass(frozen=True)
+class _State:
+    """What a backup holds beside the model, of what JSON takes."""
+
+    metric: str
+    steps: list[Tried]
+    plan: str | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -160,15 +169,19 @@ def smallest(
     (True, True)
     """
     search = _Search(model, data, within, train, dict(options))
-    backup = None if backup_dir is None else GuidedBackup(backup_dir, search.made_for())
-    done = None if backup is None else backup.load()
-    if done is not None:
-        search.go_on(*done)
-    else:
+    seconds = _deadline(minutes)
+    if backup_dir is None:
         search.begin()
-    complete = search.run(_deadline(minutes), backup)
-    if backup is not None and complete:
-        backup.delete()
+        return search.result(search.run(seconds))
+    with SearchBackup(backup_dir, "smallest", search.made_for()) as backup:
+        search.begin()
+        done = backup.load(_State)
+        if done is not None:
+            with backup.reading():
+                search.go_on(*done)
+        complete = search.run(seconds, backup)
+        if complete:
+            backup.delete()
     return search.result(complete)
 
 
@@ -232,18 +245,28 @@ class _Search:
         self.metric = watched(found, self.metric)
         self.note(0.0, self.model, found[self.metric], 0.0)
 
-    def go_on(self, best: keras.Model | None, state: Mapping[str, Any]) -> None:
-        """Where another left off."""
-        self.metric = state["metric"]
-        self.tried = [Tried(**one) for one in state["steps"]]
-        for one in self.tried:
+    def go_on(self, best: keras.Model | None, state: _State) -> None:
+        """Where another left off, having judged the whole model, too; or raises an error if that
+        was not this search."""
+        (whole,), (first, *others) = self.tried, state.steps
+        if (state.metric, first.share, first.params) != (self.metric, 0.0, whole.params):
+            raise ValueError(f"expected to begin with {whole}, received: {first}")
+        check_again(state.metric, whole.value, first.value)
+        self.tried = state.steps
+        for one in others:
+            if one.share == 0 or one.good != self.is_good(one.value):
+                raise ValueError(f"steps: expected what follows from its value, received: {one}")
             self.learn(one.share, one.good)
+        params = max(((one.share, one.params) for one in others if one.good), default=(0, None))[1]
+        if params != (None if best is None else best.count_params()):
+            raise ValueError(f"the model: expected one of {params} parameters")
         if best is not None:
-            self.best, self.plan = best, bound(Plan.from_json(state["plan"]), self.model)
+            plan = Plan.from_json(read(str, state.plan, "plan"))
+            self.best, self.plan = best, bound(plan, self.model)
 
     # -- trying --
 
-    def run(self, deadline: float | None, backup: GuidedBackup | None) -> bool:
+    def run(self, deadline: float | None, backup: SearchBackup | None = None) -> bool:
         """Tries shares until they are near to each other, or there is no more time.
 
         Returns:
@@ -270,7 +293,7 @@ class _Search:
             if one.good:
                 self.best, self.plan = small, plan
             if backup is not None:
-                backup.save(small if one.good else None, self.state())
+                backup.save(None if self.best is self.model else self.best, self.state())
         return True
 
     def next(self) -> float | None:
@@ -308,10 +331,8 @@ class _Search:
 
     def note(self, share: float, model: keras.Model, value: float, seconds: float) -> Tried:
         """Keeps what came of a share, and says so."""
-        first = self.tried[0].value if self.tried else value
-        worse = value - first if less_is_better(self.metric) else first - value
         costs = profile(model)
-        good = not share or worse <= self.within + 1e-9
+        good = not share or self.is_good(value)
         one = Tried(share, costs.params, costs.flops, value, good, seconds)
         self.tried.append(one)
         if self.verbose:
@@ -324,13 +345,15 @@ class _Search:
             )
         return one
 
-    def state(self) -> dict[str, Any]:
-        """What `go_on` needs beside the model, as JSON takes it."""
-        return {
-            "metric": self.metric,
-            "steps": [dataclasses.asdict(one) for one in self.tried],
-            "plan": None if self.plan is None else self.plan.to_json(),
-        }
+    def is_good(self, value: float) -> bool:
+        """Whether a metric is good enough."""
+        first = self.tried[0].value
+        worse = value - first if less_is_better(self.metric) else first - value
+        return worse <= self.within + 1e-9
+
+    def state(self) -> _State:
+        """What `go_on` needs beside the model."""
+        return _State(self.metric, self.tried, None if self.plan is None else self.plan.to_json())
 
     def result(self, complete: bool) -> Smallest:
         return Smallest(

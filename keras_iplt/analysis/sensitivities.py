@@ -31,9 +31,11 @@ from keras_iplt.planning.countable import countable
 from keras_iplt.planning.decide import candidates_of, check_weights, ranked
 from keras_iplt.running.observe import Batch
 from keras_iplt.support.arguments import check_share
-from keras_iplt.support.files import checked, read_text, replacing
+from keras_iplt.support.backups import KeptFile
+from keras_iplt.support.files import checked
 from keras_iplt.support.fingerprints import fingerprint
 from keras_iplt.support.metrics import less_is_better, watched
+from keras_iplt.support.records import Count, read, read_json
 from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import MALFORMED, printable
 
@@ -300,6 +302,7 @@ class _Journal:
 
     def __init__(self, path: str | os.PathLike[str] | None, fingerprint: str) -> None:
         self.path = None if path is None else checked(path)
+        self._file = None if self.path is None else KeptFile(self.path, of="analysis")
         self._fingerprint = fingerprint
 
     def load(self, result: Sensitivity) -> int:
@@ -307,10 +310,14 @@ class _Journal:
         if self.path is None or not self.path.exists():
             return 0
         try:
-            content = json.loads(read_text(self.path))
-            same = content.pop("fingerprint") == self._fingerprint
-            earlier, done = Sensitivity.from_plain(content), content["done"]
-        except MALFORMED as error:
+            content = read_json(dict[str, Any], self.path)
+            same = read(str, content.get("fingerprint"), "fingerprint") == self._fingerprint
+            done = read(Count, content.get("done"), "done")
+            earlier = Sensitivity.from_plain(content)
+            named = earlier.baseline.keys() == earlier.values.keys() == result.values.keys()
+            if same and not (named and done <= len(result.layers)):
+                raise ValueError("it has other metrics or layers")
+        except (OSError, *MALFORMED) as error:
             raise OptionError(
                 f"path: expected a new file or one of an analysis to go on with, received: "
                 f"{str(self.path)!r}, which is neither ({type(error).__name__}: {error})"
@@ -325,9 +332,9 @@ class _Journal:
         return done
 
     def save(self, result: Sensitivity, done: int) -> None:
-        if self.path is not None:
+        if self._file is not None:
             note = {**result.to_plain(), "done": done, "fingerprint": self._fingerprint}
-            with replacing(self.path) as partial:
+            with self._file.writing(), self._file.put() as partial:
                 partial.write_text(json.dumps(note), encoding="utf-8")
 
 

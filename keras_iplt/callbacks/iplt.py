@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +11,15 @@ import keras
 
 from keras_iplt import _keras as private
 from keras_iplt.callbacks.options import IPLTKeywords, RunOptions
-from keras_iplt.callbacks.progress import Progress, WayBack
-from keras_iplt.callbacks.scheduled import Logs
+from keras_iplt.callbacks.progress import Progress, ProgressState, WayBack
+from keras_iplt.callbacks.scheduled import Logs, State
 from keras_iplt.callbacks.timed import Account, TimedCallback
 from keras_iplt.criteria import DEFAULT
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError, WeightsError
 from keras_iplt.planning.budgets import Unsaid, check_one
 from keras_iplt.planning.options import PlanOptions
+from keras_iplt.support.records import Share
 from keras_iplt.support.text import warn
 from keras_iplt.surgery.recalibration import recalibrate
 from keras_iplt.surgery.shrinking import rehearse
@@ -28,6 +31,12 @@ __all__ = ["IPLTCallback"]
 
 _MODES = ("shrink", "mask", "soft")
 _TARGET = Unsaid(0.7)
+
+
+@dataclasses.dataclass(frozen=True)
+class _State(State):
+    progress: ProgressState
+    soft_share: Share  # that is at zero and goes on learning
 
 
 class IPLTCallback(TimedCallback):
@@ -86,6 +95,8 @@ class IPLTCallback(TimedCallback):
     >>> model.layers[0].units
     10
     """
+
+    state_class = _State
 
     def __init__(
         self,
@@ -294,14 +305,11 @@ class IPLTCallback(TimedCallback):
             "options": self.progress.options.plain(),
         }
 
-    def _state(self) -> dict[str, Any]:
-        return {
-            **super()._state(),
-            "progress": self.progress.state(),
-            "soft_share": self._soft_share,
-        }
+    def _state(self, epoch: int) -> _State:
+        own = dict(progress=self.progress.state(), soft_share=self._soft_share)
+        return _State(**vars(super()._state(epoch)), **own)
 
-    def _set_state(self, state: dict[str, Any]) -> None:
-        super()._set_state(state)
-        self.progress.replay(state["progress"], self.also)
-        self._soft_share = state["soft_share"]
+    def _set_state(self, state: _State, undo: contextlib.ExitStack) -> None:
+        super()._set_state(state, undo)
+        self.progress.replay(state.progress, self.also, undo)
+        self._soft_share = state.soft_share

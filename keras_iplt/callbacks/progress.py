@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -20,16 +22,32 @@ from keras_iplt.planning.decide import Past, decide
 from keras_iplt.planning.measures import FILTERS, resolved
 from keras_iplt.planning.options import PlanOptions
 from keras_iplt.planning.plan import Plan, bound
+from keras_iplt.support.records import Number
 from keras_iplt.support.text import printable
 from keras_iplt.surgery.masking import mask
 from keras_iplt.surgery.refitting import refitted
 from keras_iplt.surgery.rewriter import Rewriter
 from keras_iplt.surgery.shrinking import shrunk
 
-__all__ = ["Progress", "WayBack"]
+__all__ = ["Progress", "ProgressState", "WayBack"]
 
 
 Kept: TypeAlias = "tuple[np.ndarray | None, ...]"  # what stays of each axis of a variable
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgressState:
+    """How far the pruning of a model had come, of what JSON takes.
+
+    Attributes:
+        plans: those carried out, in order.
+        masked: the plan whose channels are zero but still there, or None.
+        costs: see `Progress`; backups from before had none.
+    """
+
+    plans: list[str]
+    masked: str | None
+    costs: list[Number] | None
 
 
 class Progress:
@@ -296,23 +314,31 @@ class Progress:
 
     # -- a training that goes on elsewhere --
 
-    def state(self) -> dict[str, Any]:
-        """What `replay` needs, as JSON takes it."""
+    def state(self) -> ProgressState:
+        """What `replay` needs."""
         done = len(self._texts)
         self._texts += [plan.to_json() for plan in self.plans[done:]]
-        return {
-            "plans": self._texts,
-            "masked": None if self.masked is None else self.masked.to_json(),
-            "costs": list(self.costs),
-        }
+        masked = None if self.masked is None else self.masked.to_json()
+        return ProgressState(self._texts, masked, list(self.costs))
 
-    def replay(self, state: dict[str, Any], also: Sequence[keras.Model] = ()) -> None:
-        """Gives a model at full size the structure of another time; values are for the caller."""
-        for text in state["plans"]:
-            self.carry_out(bound(Plan.from_json(text), self.model), also, fit=False)
-        if state["masked"] is not None:
-            self.masked = bound(Plan.from_json(state["masked"]), self.model)
-        self.costs = state.get("costs", ())  # backups from before had none
+    def replay(
+        self, state: ProgressState, also: Sequence[keras.Model], undo: contextlib.ExitStack
+    ) -> None:
+        """Gives a model at full size the structure of another time; values are for the caller.
+
+        Args:
+            state: that of the other time.
+            also: other models over the same layers.
+            undo: gets what takes it back.
+        """
+        for text in state.plans:
+            plan = bound(Plan.from_json(text), self.model)
+            undo.callback(self.carry_out(plan, also, fit=False))
+        if state.masked is not None:
+            self.masked = bound(Plan.from_json(state.masked), self.model)
+        self.costs = state.costs or ()
+        if len(self.costs) not in (0, len(self.graph.groups)):
+            raise ValueError(f"costs: expected {len(self.graph.groups)}, one for each group")
 
 
 class WayBack:

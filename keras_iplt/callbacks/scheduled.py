@@ -6,23 +6,24 @@ A subclass says what a step is: it overrides the methods under "what a step is".
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import keras
 
 from keras_iplt import _keras as private
 from keras_iplt import schedules
-from keras_iplt.callbacks.backup import Backup
+from keras_iplt.callbacks.backup import Backup, restorable
 from keras_iplt.callbacks.options import RunOptions
 from keras_iplt.callbacks.other_callbacks import Company
 from keras_iplt.errors import BackupError, WeightsError
+from keras_iplt.support.records import Count, Number, Share
 from keras_iplt.support.text import printable, warn
 
-__all__ = ["Course", "Logs", "ScheduledCallback"]
+__all__ = ["Course", "Logs", "ScheduledCallback", "State"]
 
 Logs: TypeAlias = "dict[str, Any] | None"  # of an epoch
 
@@ -46,12 +47,12 @@ class Course:
         loss: that of the last epoch.
     """
 
-    epochs: int = 0
-    batches: int = 0
-    held: int = 0
-    share: float = 0.0
-    last_step: int = 0
-    gap: int = 0
+    epochs: Count = 0
+    batches: Count = 0
+    held: Count = 0
+    share: Share = 0.0
+    last_step: Count = 0
+    gap: Count = 0
     ended: bool = False
     loss: float = 0.0
 
@@ -61,6 +62,31 @@ class Course:
         self.last_step, self.share = self.epochs, share
 
 
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What a backup holds beside the values of variables, of what JSON takes.
+
+    Attributes:
+        epoch: the last one that was trained, as `fit` counts.
+        made: what the backup is of use for, by name.
+        course: where the training stands.
+        guard: the best and the last value of what the guard watches; None without one.
+    """
+
+    epoch: Count
+    made: dict[str, Any]
+    course: Course
+    guard: tuple[Number | None, float | None] | None
+
+    def __post_init__(self) -> None:
+        course = self.course
+        least = max(self.epoch + 1, course.last_step, course.gap)
+        if course.epochs < least:
+            raise ValueError(f"course.epochs: expected {least} or more, received: {course.epochs}")
+        if course.held > course.epochs + course.batches:  # it counts either
+            raise ValueError(f"course.held: expected less, received: {course.held}")
+
+
 class ScheduledCallback(keras.callbacks.Callback):
     """Base of callbacks that prune by a schedule.
 
@@ -68,6 +94,8 @@ class ScheduledCallback(keras.callbacks.Callback):
         target, step, every: see `keras_iplt.IPLTCallback`.
         run: `RunOptions`.
     """
+
+    state_class: type[State] = State  # of its backups
 
     def __init__(self, target: Any, step: float, every: int | None, run: RunOptions) -> None:
         super().__init__()
@@ -112,37 +140,60 @@ class ScheduledCallback(keras.callbacks.Callback):
             "optimizer": [type(optimizer).__name__ for optimizer in optimizers],
         }
 
-    def _state(self) -> dict[str, Any]:
-        """What a backup holds beside the values of variables, as JSON takes it."""
-        guard = None if self.guard is None else [self.guard.best, self.guard.last]
-        return {"course": dataclasses.asdict(self._course), "guard": guard}
+    def _state(self, epoch: int) -> State:
+        """What a backup holds at the end of an epoch, beside the values of variables."""
+        guard = None if self.guard is None else (self.guard.best, self.guard.last)
+        return State(epoch, self._made_for(), self._course, guard)
 
-    def _set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from there."""
-        self._course = Course(**state["course"])
-        if self.guard is not None and state["guard"] is not None:
-            self.guard.best, self.guard.last = state["guard"]
+    def _set_state(self, state: Any, undo: contextlib.ExitStack) -> None:
+        """Goes on from there; `undo` gets what takes back whatever the model loses."""
+        self._course = state.course
+        if self.guard is not None and state.guard is not None:
+            self.guard.best, self.guard.last = state.guard
+
+    def _changed(self) -> list[Any]:
+        """Objects that the beginning of a training changes, beside the model."""
+        return [self, *([] if self.guard is None else [self.guard])]
 
     # -- a training begins --
+
+    def set_model(self, model: keras.Model) -> None:
+        """Called by `fit`, `evaluate` and `predict`: whatever was going on before is over."""
+        super().set_model(model)
+        self._inside_epoch = False
 
     def on_train_begin(self, logs: Logs = None) -> None:
         self._company = Company(self, ScheduledCallback)
         self._offset = self._told = None
-        self._inside_epoch = False
-        if self.backup is not None:
-            self.backup.prepare()
         private.synchronize(self.model)
+        if self.backup is not None:
+            self.backup.prepare(self.model)
         if self.progress is None or self.progress.model is not self.model:
-            self._course = Course()
-            self._way_back = None
-            self.progress = self._begin()
-            self._fit_schedule()
-            if self.backup is not None:
-                self._resume(self.backup)
-            self._warn_about_reach()
+            with self._as_before_on_errors():
+                self._course = Course()
+                self._way_back = None
+                self.progress = self._begin()
+                self._fit_schedule()
+                if self.backup is not None:
+                    self._resume(self.backup)
+                self._warn_about_reach()
         else:
             self.progress.look_again()
         self._company.hide([*self._figures()])
+
+    @contextlib.contextmanager
+    def _as_before_on_errors(self) -> Iterator[None]:
+        """So that what was refused once is refused again, and not trained on half of it."""
+        before = [(one, dict(vars(one))) for one in self._changed()]
+        try:
+            yield
+        except BaseException:
+            for one, attributes in before:
+                vars(one).clear()
+                vars(one).update(attributes)
+            if self.backup is not None:
+                self.backup.release()
+            raise
 
     def _fit_schedule(self) -> None:
         """The paper's k, fitted to the number of epochs."""
@@ -202,8 +253,7 @@ class ScheduledCallback(keras.callbacks.Callback):
             if self.guard.action == "stop" and not course.ended and self._guard_looks():
                 self._may_step()  # now: once an epoch has begun, its first batch is trained
         if self.backup is not None:
-            state = {"epoch": epoch, "made": self._made_for(), **self._state()}
-            self.backup.save(self.model, state)
+            self.backup.save(self.model, self._state(epoch))
 
     def on_train_end(self, logs: Logs = None) -> None:
         self._tell()
@@ -293,17 +343,20 @@ class ScheduledCallback(keras.callbacks.Callback):
     # -- after a training was killed --
 
     def _resume(self, backup: Backup) -> None:
-        state = backup.load()
+        state = backup.load(self.state_class)
         if state is None:
             return
-        for what, made in json.loads(json.dumps(self._made_for())).items():
-            found = state["made"].get(what)
-            if found != made:
-                raise BackupError(
-                    f"{backup.path} is a backup of another training: expected {what} {made}, "
-                    f"received: {found}. Use another backup_dir, or remove it"
-                )
-        self._set_state(state)
-        backup.restore(self.model)
-        private.set_initial_epoch(self.model, state["epoch"] + 1)
-        self._say(f"goes on after epoch {state['epoch'] + 1}: {self._summary()}")
+        backup.check_made_for(state.made, self._made_for())
+        if state.epoch >= self.params["epochs"]:
+            raise BackupError(
+                f"{backup.path} is a backup of another training: expected at most "
+                f"{self.params['epochs']} epochs, received: {state.epoch + 1}. Train for as many, "
+                "or remove it"
+            )
+        with contextlib.ExitStack() as undo, backup.reading():
+            undo.callback(restorable(self.model))
+            self._set_state(state, undo)
+            backup.restore(self.model)
+            undo.pop_all()
+        private.set_initial_epoch(self.model, state.epoch + 1)
+        self._say(f"goes on after epoch {state.epoch + 1}: {self._summary()}")

@@ -22,6 +22,7 @@ import numpy as np
 from keras_iplt.errors import NothingToPruneError, OptionError
 from keras_iplt.sparsity.pool import Prunable
 from keras_iplt.sparsity.select import bisected
+from keras_iplt.support.records import Count, read
 
 __all__ = ["ERK", "Allocation", "Depth", "Fixed", "Param", "Uniform", "UniformPlus", "get"]
 
@@ -194,7 +195,8 @@ class Param(Allocation):
         return [self.frozen, self.record, self._unpruned, self._hurt]
 
     def set_state(self, state: Any) -> None:
-        self.frozen, self.record, self._unpruned, self._hurt = state
+        kind = tuple[list[Count], float | None, float, bool]
+        self.frozen, self.record, self._unpruned, self._hurt = read(kind, state, "allocation")
 
 
 class ERK(Allocation):

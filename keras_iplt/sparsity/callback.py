@@ -1,5 +1,9 @@
 """Incremental pruning of single weights, inside a plain `model.fit`."""
 
+from __future__ import annotations
+
+import contextlib
+import dataclasses
 import os
 from typing import Any
 
@@ -8,7 +12,7 @@ from keras_iplt import schedules
 from keras_iplt.callbacks.guard import Guard
 from keras_iplt.callbacks.options import RunOptions
 from keras_iplt.callbacks.progress import WayBack
-from keras_iplt.callbacks.scheduled import ScheduledCallback
+from keras_iplt.callbacks.scheduled import ScheduledCallback, State
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.selectors import Layers
 from keras_iplt.sparsity.allocation import Allocation
@@ -16,12 +20,19 @@ from keras_iplt.sparsity.allocation import get as allocation_of
 from keras_iplt.sparsity.meter import LossMeter
 from keras_iplt.sparsity.patterns import Pattern
 from keras_iplt.sparsity.patterns import get as pattern_of
-from keras_iplt.sparsity.progress import HeldProgress
+from keras_iplt.sparsity.progress import HeldProgress, HeldState
 from keras_iplt.sparsity.tfmot_api.pruning_callbacks import UpdatePruningStep
+from keras_iplt.support.records import Positive
 from keras_iplt.support.text import warn
 from keras_iplt.surgery.shrinking import check_strategy
 
 __all__ = ["SparsityCallback"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _State(State):
+    progress: HeldState
+    meter: tuple[float, Positive] | None
 
 
 class SparsityCallback(ScheduledCallback):
@@ -80,6 +91,8 @@ class SparsityCallback(ScheduledCallback):
     head         40     20     50.0%
     total       120     60     50.0%
     """
+
+    state_class = _State
 
     def __init__(
         self,
@@ -242,12 +255,16 @@ class SparsityCallback(ScheduledCallback):
             "options": [repr(self.allocation), repr(self.pattern), self.per],
         }
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self, epoch: int) -> _State:
         meter = None if self._meter is None else self._meter.state()
-        return {**super()._state(), "progress": self.progress.state(), "meter": meter}
+        own = dict(progress=self.progress.state(), meter=meter)
+        return _State(**vars(super()._state(epoch)), **own)
 
-    def _set_state(self, state: dict[str, Any]) -> None:
-        super()._set_state(state)
-        self.progress.set_state(state["progress"])
+    def _set_state(self, state: _State, undo: contextlib.ExitStack) -> None:
+        super()._set_state(state, undo)
+        self.progress.set_state(state.progress)
         if self._meter is not None:
-            self._meter.set_state(state["meter"])
+            self._meter.set_state(state.meter)
+
+    def _changed(self) -> list[Any]:
+        return [*super()._changed(), self.allocation]

@@ -62,10 +62,13 @@ class LossMeter:
         self._whole = np.zeros(2)
         self._mark = self._now() if self._ended is None else self._ended
 
-    def state(self) -> list[float]:
+    def state(self) -> tuple[float, float]:
         """What `set_state` needs to go on from the end of an epoch, as JSON takes it."""
-        return self._whole.tolist()
+        total, count = self._whole.tolist()
+        return total, count
 
-    def set_state(self, state: Any) -> None:
+    def set_state(self, state: tuple[float, float] | None) -> None:
         """Goes on from there."""
+        if state is None:
+            raise ValueError("meter: expected the loss so far, received: None")
         self._whole = np.array(state)

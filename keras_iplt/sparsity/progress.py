@@ -1,6 +1,10 @@
 """How far the pruning of single weights has come, whatever calls for the next step."""
 
+from __future__ import annotations
+
 import base64
+import contextlib
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_iplt import _keras as private
-from keras_iplt.errors import OptionError
+from keras_iplt.errors import NothingToPruneError, OptionError
 from keras_iplt.graph.selectors import Layers
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity import allocation as allocations
@@ -20,7 +24,7 @@ from keras_iplt.sparsity.pool import pool_of
 from keras_iplt.sparsity.table import Sparsity, of_pool
 from keras_iplt.support.arguments import check_share
 
-__all__ = ["HeldProgress", "WeightProgress", "prune_weights"]
+__all__ = ["HeldProgress", "HeldState", "WeightProgress", "prune_weights"]
 
 
 class WeightProgress:
@@ -92,6 +96,19 @@ class WeightProgress:
         return masks
 
 
+@dataclasses.dataclass(frozen=True)
+class HeldState:
+    """How far the pruning of single weights had come, of what JSON takes.
+
+    Attributes:
+        masks: their bits, as text.
+        allocation: what its `state` returned.
+    """
+
+    masks: list[str]
+    allocation: Any
+
+
 class HeldProgress(WeightProgress):
     """The same while the model is trained: zeros are held.
 
@@ -133,22 +150,25 @@ class HeldProgress(WeightProgress):
                 )
         self.hold.put_back()
 
-    def state(self) -> dict[str, Any]:
-        """What `set_state` needs to go on, as JSON takes it."""
+    def state(self) -> HeldState:
+        """What `set_state` needs to go on."""
         packed = [np.packbits(mask).tobytes() for mask in self.masks]
-        return {
-            "masks": [base64.b64encode(one).decode() for one in packed],
-            "allocation": self.allocation.state(),
-        }
+        texts = [base64.b64encode(one).decode() for one in packed]
+        return HeldState(texts, self.allocation.state())
 
-    def set_state(self, state: Any) -> None:
+    def set_state(self, state: HeldState) -> None:
         """Goes on from there; the values of the weights are for the caller."""
         masks = []
-        for text, own in zip(state["masks"], self.masks, strict=True):
-            bits = np.frombuffer(base64.b64decode(text), np.uint8)
+        for text, own in zip(state.masks, self.masks, strict=True):
+            bits = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
+            if len(bits) != -(-own.size // 8):
+                raise ValueError(f"masks: expected {own.size} bits, received: {8 * len(bits)}")
             masks.append(np.unpackbits(bits, count=own.size).reshape(own.shape).astype(bool))
         self.masked = masks
-        self.allocation.set_state(state["allocation"])
+        self.allocation.set_state(state.allocation)
+        with contextlib.suppress(NothingToPruneError):  # said again when it comes to that
+            self.allocation.zeros(self.pool, self.share, self.gone)  # it can go on, or raises
+        self.allocation.set_state(state.allocation)
 
 
 def prune_weights(

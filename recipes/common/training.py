@@ -104,7 +104,8 @@ class Workbench:
             batches = Phases(self.data, every, drop_remainder=whole_only)
         record = _Record(self.place.file(".epochs"))
         backup = self.place.backup
-        if not (backup.is_dir() and any(backup.iterdir())):  # it does not go on
+        # Hidden files are of a training that was killed before its first backup.
+        if not any(path for path in backup.glob("*") if not path.name.startswith(".")):
             record.path.unlink(missing_ok=True)
         if not any(getattr(callback, "backup", None) for callback in callbacks):
             callbacks = [keras.callbacks.BackupAndRestore(backup), *callbacks]

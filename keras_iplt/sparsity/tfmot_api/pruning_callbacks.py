@@ -48,9 +48,16 @@ class UpdatePruningStep(keras.callbacks.Callback):
         self.step: Any = None  # of the batch that is trained now; None before the first
         self._trained: Any = None
         self._hold: Any = None
+        self._trains = False
+
+    def set_model(self, model: keras.Model) -> None:
+        """Called by `fit`, `evaluate` and `predict`: whatever was going on before is over."""
+        super().set_model(model)
+        self._trains = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._trained = model = self.model
+        self._trained, self._trains = self.model, True
+        model = self.model
         self.prunable_layers = collect_prunable_layers(model)
         ready = private.functions(model)
         for layer in self.prunable_layers:
@@ -82,7 +89,7 @@ class UpdatePruningStep(keras.callbacks.Callback):
             self._end_epoch()
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        if self._hold is not None:
+        if self._hold is not None and self._trains:
             self._end_epoch()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
