@@ -16,23 +16,27 @@ training"; Li et al. (Maryland), "Pruning filters for efficient ConvNets", ICLR 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 from keras_iplt import schedules
 from keras_iplt.callbacks import IPLTCallback
 from keras_iplt.criteria import DEFAULT
 from keras_iplt.criteria.base import AnyCriterion
-from keras_iplt.errors import OptionError
+from keras_iplt.planning.options import Scope
+from keras_iplt.support.arguments import Count, Epoch, Share, checked, one_of
 from keras_iplt.surgery.full_width import full_width
 
 __all__ = ["full_width", "iplt_soft", "one_shot", "pmt", "soft"]
 
+Norm: TypeAlias = Annotated[str, one_of("l1", "l2")]
 
+
+@checked
 def pmt(
-    target: float,
-    after: int,
+    target: Share,
+    after: Epoch,
     criterion: AnyCriterion = DEFAULT,
-    scope: str = "global",
+    scope: Scope = "global",
     **options: Any,
 ) -> IPLTCallback:
     """Pruning based on much training, what IPLT is measured against: the model is trained, pruned
@@ -57,7 +61,8 @@ def pmt(
     return _callback(schedules.OneShot(target, after), criterion, scope, options)
 
 
-def one_shot(target: float, after: int, norm: str = "l1", **options: Any) -> IPLTCallback:
+@checked
+def one_shot(target: Share, after: Epoch, norm: Norm = "l1", **options: Any) -> IPLTCallback:
     """Li et al., "Pruning filters for efficient ConvNets": when training is over, the filters of
     the smallest norm go from each layer, all at once, and what is left is trained again.
 
@@ -79,13 +84,12 @@ def one_shot(target: float, after: int, norm: str = "l1", **options: Any) -> IPL
     >>> callback.options.criterion.name, callback.options.scope
     ('l1', 'layer')
     """
-    if norm not in ("l1", "l2"):
-        raise OptionError(f"norm: expected 'l1' or 'l2', received: {norm!r}")
     return _callback(schedules.OneShot(target, after), norm, "layer", options)
 
 
+@checked
 def soft(
-    target: float, criterion: AnyCriterion = "l2", scope: str = "layer", **options: Any
+    target: Share, criterion: AnyCriterion = "l2", scope: Scope = "layer", **options: Any
 ) -> IPLTCallback:
     """Soft filter pruning by He et al.: after every epoch, from the first, the smallest filters of
     each layer are set to zero and go on learning, so that they may come back. Those that are
@@ -110,11 +114,12 @@ def soft(
     return _callback(schedules.OneShot(target, 0), criterion, scope, {**options, "mode": "soft"})
 
 
+@checked
 def iplt_soft(
     ratios: Any = (0.1, 0.2, 0.3),
-    every: int = 5,
+    every: Count = 5,
     criterion: AnyCriterion = "l2",
-    scope: str = "layer",
+    scope: Scope = "layer",
     **options: Any,
 ) -> IPLTCallback:
     """Soft filter pruning as the IPLT paper modifies it: by a list of rising ratios and in the
@@ -145,7 +150,7 @@ def iplt_soft(
 
 
 def _callback(
-    schedule: Any, criterion: AnyCriterion, scope: str, options: dict[str, Any]
+    schedule: Any, criterion: AnyCriterion, scope: Scope, options: dict[str, Any]
 ) -> IPLTCallback:
     options = {"convolutions_only": True, **options}
     return IPLTCallback(schedule, criterion=criterion, scope=scope, **options)

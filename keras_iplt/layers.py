@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_iplt.errors import OptionError
+from keras_iplt.support.arguments import Count, checked
 
 __all__ = ["Scatter"]
 
@@ -32,8 +33,9 @@ class Scatter(keras.layers.Layer):
     array([[7., 0., 8., 0.]], dtype=float32)
     """
 
+    @checked
     def __init__(
-        self, width: int, kept: Sequence[int] | None = None, axis: int = -1, **kwargs: Any
+        self, width: Count, kept: Sequence[int] | None = None, axis: int = -1, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         positions = np.arange(width) if kept is None else np.asarray(kept, np.int64)
@@ -55,6 +57,11 @@ class Scatter(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         shape = list(input_shape)
+        if not -len(shape) <= self.axis < len(shape):
+            raise OptionError(
+                f"axis: expected one of {len(shape)}, which shape {tuple(input_shape)} has, "
+                f"received: {self.axis}"
+            )
         if shape[self.axis] != len(self.positions):
             raise OptionError(
                 f"layer {self.name!r} expected {len(self.positions)} channels along axis "

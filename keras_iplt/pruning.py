@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -11,8 +10,10 @@ from keras_iplt.criteria import DEFAULT
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.planning.budgets import HALF
 from keras_iplt.planning.decide import plan
-from keras_iplt.planning.measures import Measure
-from keras_iplt.planning.options import MoreKeywords
+from keras_iplt.planning.measures import AnyMeasure
+from keras_iplt.planning.options import MoreKeywords, Scope
+from keras_iplt.support.arguments import Data, Share, checked
+from keras_iplt.surgery.refitting import Compensate
 from keras_iplt.surgery.rewriting import rewrite
 
 if TYPE_CHECKING:
@@ -21,15 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["prune"]
 
 
+@checked
 def prune(
     model: keras.Model,
-    ratio: float = HALF,
-    of: str | Measure = "filters",
+    ratio: Share = HALF,
+    of: AnyMeasure = "filters",
     criterion: AnyCriterion = DEFAULT,
-    scope: str = "global",
-    per_layer: Mapping[Any, float] | None = None,
-    data: Any = None,
-    compensate: Any = None,
+    scope: Scope = "global",
+    per_layer: Any = None,
+    data: Data | None = None,
+    compensate: Compensate = None,
     **more: Unpack[MoreKeywords],
 ) -> keras.Model:
     """`plan` and `rewrite` in one call.

@@ -78,7 +78,7 @@ def test_layers_that_hang_together_add_up():
     ({"one": [-1]}, "received: -1"),
     ({"one": [True]}, "received: True"),
     ({"one": ["first"]}, "received: 'first'"),
-    ({"one": 3}, "channels: expected {layer or name: indices}, received: {'one': 3}"),
+    ({"one": 3}, "channels: expected {layer or name: indices}, received: 3"),
     (["one"], "channels: expected {layer or name: indices}, received: ['one']"),
     ({"one": range(6)}, "6 of 6 cannot go from one: at least 1 must stay"),
     ({"head": [0]}, "those of 'head' cannot go: it is an output of the model"),

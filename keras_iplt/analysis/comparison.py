@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Any
 
 import keras
 
@@ -16,6 +16,7 @@ from keras_iplt.analysis.profiles import (
 )
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Graph
+from keras_iplt.support.arguments import Kind, checked
 from keras_iplt.support.tables import Table, Tables
 
 __all__ = ["Comparison", "LayerComparison", "compare", "percent", "share_gone"]
@@ -85,10 +86,11 @@ class Comparison(Tables):
         return [Table(totals, left=1), *note, "", Table(rows, left=1)]
 
 
+@checked
 def compare(
     before: keras.Model | Graph | Profile,
     after: keras.Model | Graph | Profile,
-    names: Sequence[str] | None = None,
+    names: Annotated[tuple[str, str], Kind("two strings")] = ("before", "after"),
 ) -> Comparison:
     """Puts two models side by side: FPR, PPR, parameters, FLOPs and size, in total and by layer.
 
@@ -99,7 +101,7 @@ def compare(
 
     Args:
         before, after: models, their `Graph`s or their `Profile`s.
-        names: what to call the two in print, ("before", "after") unless given.
+        names: what to call the two in print.
 
     Returns:
         A `Comparison`. Print it for a table.
@@ -123,17 +125,13 @@ def compare(
     conv   16 -> 8  448 -> 224  32,256 -> 16,128
     head        10   170 -> 90        340 -> 180
     """
-    if names is None:
-        names = ("before", "after")
-    if not (isinstance(names, (tuple, list)) and [*map(type, names)] == [str, str]):
-        raise OptionError(f"names: expected two strings, received: {names!r}")
     before, after = (x if isinstance(x, Profile) else profile(x) for x in (before, after))
     if [shape[1:] for shape in before.input_shape] != [shape[1:] for shape in after.input_shape]:
         raise OptionError(
             "expected two models counted at the same input shapes, received: "
             f"{before.input_shape} and {after.input_shape}"
         )
-    return Comparison(before, after, tuple(_pairs(before, after)), tuple(names))
+    return Comparison(before, after, tuple(_pairs(before, after)), names)
 
 
 # -- which layer is which --------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_iplt.errors import DataError
+from keras_iplt.support.arguments import blaming
 
 __all__ = ["evaluated", "trained"]
 
@@ -19,7 +20,8 @@ def trained(model: keras.Model, data: Any, epochs: int, options: dict[str, Any])
         epochs, options: for `fit`.
     """
     arrays, named = _arguments("train", data)
-    model.fit(*arrays, epochs=epochs, verbose=0, **named, **options)
+    with blaming("train: fit", DataError):
+        model.fit(*arrays, epochs=epochs, verbose=0, **named, **options)
 
 
 def evaluated(model: keras.Model, data: Any, name: str = "validation") -> dict[str, float]:
@@ -41,7 +43,8 @@ def evaluated(model: keras.Model, data: Any, name: str = "validation") -> dict[s
             f"received: an iterator ({type(data).__name__}), which ends"
         )
     arrays, named = _arguments(name, data)
-    return model.evaluate(*arrays, verbose=0, return_dict=True, **named)
+    with blaming(f"{name}: evaluate", DataError):
+        return model.evaluate(*arrays, verbose=0, return_dict=True, **named)
 
 
 def _arguments(name: str, data: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

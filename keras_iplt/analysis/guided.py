@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import keras
 
@@ -28,17 +28,35 @@ from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import trace
 from keras_iplt.planning.countable import countable
 from keras_iplt.planning.decide import plan
-from keras_iplt.support.arguments import check_share
+from keras_iplt.support import records
+from keras_iplt.support.arguments import (
+    Count,
+    Data,
+    Directory,
+    Kind,
+    NotNegative,
+    Path,
+    Step,
+    Verbosity,
+    checked,
+)
 from keras_iplt.support.backups import KeptFile
-from keras_iplt.support.files import checked
+from keras_iplt.support.files import file_at
 from keras_iplt.support.fingerprints import fingerprint, of_data
 from keras_iplt.support.metrics import less_is_better, watched
-from keras_iplt.support.records import Count
 from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import printable
+from keras_iplt.surgery.refitting import Compensate
 from keras_iplt.surgery.rewriting import rewrite
 
 __all__ = ["Guided", "GuidedStep", "prune_guided"]
+
+
+def _is_keras_file(path: str | os.PathLike[str]) -> bool:
+    return os.fspath(path).endswith(".keras")
+
+
+Names: TypeAlias = Annotated[Iterable[str], Kind("names of layers", len)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +65,10 @@ class GuidedStep:
     metric after retraining, the model's parameters, and whether that was good enough."""
 
     layer: str
-    left: Count
-    size: Count
+    left: records.Count
+    size: records.Count
     value: float
-    params: Count
+    params: records.Count
     kept: bool
 
 
@@ -92,23 +110,24 @@ class _State:
     steps: list[GuidedStep]
 
 
+@checked
 def prune_guided(
     model: keras.Model,
-    train: Any,
-    validation: Any,
-    step: float = 0.25,
-    tolerance: float = 0.01,
-    epochs: int = 5,
+    train: Data,
+    validation: Data,
+    step: Step = 0.25,
+    tolerance: NotNegative = 0.01,
+    epochs: Count = 5,
     criterion: AnyCriterion = "l1",
     metric: str | None = None,
-    layers: Iterable[str] | None = None,
+    layers: Names | None = None,
     ignore: Layers = (),
     only: Layers | None = None,
     convolutions_only: bool = False,
-    path: str | os.PathLike[str] | None = None,
-    backup_dir: str | os.PathLike[str] | None = None,
-    verbose: int = 1,
-    compensate: Any = None,
+    path: Annotated[Path, Kind("a path that ends with .keras", _is_keras_file)] | None = None,
+    backup_dir: Directory | None = None,
+    verbose: Verbosity = 1,
+    compensate: Compensate = None,
     **fit_options: Any,
 ) -> Guided:
     """Prunes one layer at a time, as far as a metric recovers. The model is left as it is.
@@ -162,14 +181,14 @@ def prune_guided(
     >>> [(step.layer, step.left, step.kept) for step in found.steps], found.model.layers[0].units
     ([('hidden', 4, True)], 4)
     """
-    share, epochs = _checked(step, tolerance, epochs)
-    path = None if path is None else checked(path)
+    criterion = get_criterion(criterion)
+    path = None if path is None else file_at(path)
     sizes = _sizes(model, ignore, only, convolutions_only)
     params = model.count_params()
     several = (train, validation) if compensate is None else (train, validation, compensate)
     backup = None if backup_dir is None else SearchBackup(backup_dir, "guided", {
-        "sizes": sizes, "params": params, "step": share, "tolerance": tolerance, "epochs": epochs,
-        "criterion": get_criterion(criterion).name, "layers": layers and list(layers),
+        "sizes": sizes, "params": params, "step": step, "tolerance": tolerance, "epochs": epochs,
+        "criterion": criterion.name, "layers": layers and list(layers),
         "weights of the model": fingerprint([], map(numbers_of, model.weights))[:12],
         "data": [of_data(data)[:12] for data in several],
     })  # fmt: skip
@@ -193,8 +212,8 @@ def prune_guided(
             tried = [step for step in steps if step.layer == name]
             kept = all(step.kept for step in tried)
             left = min((step.left for step in tried), default=sizes[name])
-            while kept and left > share * sizes[name]:
-                less = {name: share * sizes[name] / left}
+            while kept and left > step * sizes[name]:
+                less = {name: step * sizes[name] / left}
                 chosen = plan(model, 0, per_layer=less, criterion=criterion)
                 if not chosen.fpr:
                     break  # what is left has to stay
@@ -247,19 +266,6 @@ def _order(
                 f"layers: expected some of {', '.join(map(repr, sizes))}, received: {name!r}"
             )
     return order
-
-
-def _checked(step: Any, tolerance: Any, epochs: Any) -> tuple[float, int]:
-    share = check_share("step", step)
-    if not share:
-        raise OptionError(f"step: expected a number in (0, 1), received: {step!r}")
-    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not tolerance >= 0:
-        raise OptionError(
-            f"tolerance: expected a number that is not negative, received: {tolerance!r}"
-        )
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise OptionError(f"epochs: expected a positive integer, received: {epochs!r}")
-    return share, epochs
 
 
 def _sizes(

@@ -21,6 +21,7 @@ from keras_iplt.graph.channels import SOLID, Call, Graph, Shape, Work
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.trace import Tracer, trace
+from keras_iplt.support.arguments import checked
 from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import printable
 
@@ -110,6 +111,7 @@ class Profile(Tables):
             yield f"FLOPs unknown: {names} cannot be counted; all other layers take {rest}"
 
 
+@checked
 def profile(model: keras.Model | Graph, input_shape: Any = None) -> Profile:
     """Counts parameters, multiply-adds, FLOPs and bytes.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -21,12 +21,24 @@ from keras_iplt.planning.decide import decide
 from keras_iplt.planning.measures import resolved
 from keras_iplt.planning.options import Keywords, PlanOptions
 from keras_iplt.planning.plan import Plan, bound
-from keras_iplt.support.arguments import check_count, check_share, is_real
+from keras_iplt.support import records
+from keras_iplt.support.arguments import (
+    Count,
+    Data,
+    Directory,
+    NotNegative,
+    Positive,
+    Step,
+    Verbosity,
+    blaming,
+    checked,
+    expect,
+)  # fmt: skip
 from keras_iplt.support.fingerprints import fingerprint, of_data
 from keras_iplt.support.metrics import less_is_better, watched
-from keras_iplt.support.records import Count, Positive, Share, read
 from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import printable
+from keras_iplt.surgery.refitting import Compensate
 from keras_iplt.surgery.rewriting import rewrite
 
 if TYPE_CHECKING:
@@ -50,12 +62,12 @@ class Tried:
     """One model: the share that went, what it has left, the metric, whether that was good enough,
     and the seconds that it took to make."""
 
-    share: Share
-    params: Count
-    flops: Count | None
+    share: records.Share
+    params: records.Count
+    flops: records.Count | None
     value: float
     good: bool
-    seconds: Positive
+    seconds: records.Positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,13 +121,14 @@ class Smallest(Tables):
         return [Table(rows, left=0), *note]
 
 
+@checked
 def smallest(
     model: keras.Model,
-    data: Any,
-    within: float = 0.01,
-    train: Any = None,
-    minutes: float | None = None,
-    backup_dir: str | os.PathLike[str] | None = None,
+    data: Data,
+    within: NotNegative = 0.01,
+    train: Data | Callable[..., Any] | None = None,
+    minutes: Positive | None = None,
+    backup_dir: Directory | None = None,
     **options: Unpack[SearchKeywords],
 ) -> Smallest:
     """Makes a model as small as it goes while a metric holds. The model is left as it is.
@@ -169,7 +182,7 @@ def smallest(
     (True, True)
     """
     search = _Search(model, data, within, train, dict(options))
-    seconds = _deadline(minutes)
+    seconds = None if minutes is None else 60.0 * minutes
     if backup_dir is None:
         search.begin()
         return search.result(search.run(seconds))
@@ -185,36 +198,32 @@ def smallest(
     return search.result(complete)
 
 
-def _deadline(minutes: Any) -> float | None:
-    """In seconds of search."""
-    if minutes is not None and (not is_real(minutes) or not minutes > 0):
-        raise OptionError(f"minutes: expected a positive number or None, received: {minutes!r}")
-    return None if minutes is None else 60.0 * minutes
+_KINDS: dict[str, tuple[Any, Any]] = {
+    "compensate": (Compensate, None), "epochs": (Count, 1), "metric": (str | None, None),
+    "step": (Step, 0.05), "verbose": (Verbosity, 1),
+}  # fmt: skip
 
 
 class _Search:
     """The shares tried so far, and the model of the largest that was good enough."""
 
+    compensate: Any
+    epochs: int
+    metric: Any
+    step: float
+    verbose: int
+
     def __init__(
-        self, model: keras.Model, data: Any, within: Any, train: Any, given: dict[str, Any]
+        self, model: keras.Model, data: Any, within: float, train: Any, given: dict[str, Any]
     ) -> None:
-        if not is_real(within) or not within >= 0:
-            raise OptionError(
-                f"within: expected a number that is not negative, received: {within!r}"
-            )
         self.model, self.data, self.within, self.train = model, data, float(within), train
-        self.compensate = given.pop("compensate", None)
-        self.epochs = check_count("epochs", given.pop("epochs", 1))
-        self.metric = given.pop("metric", None)
-        self.step = check_share("step", given.pop("step", 0.05))
-        self.verbose = given.pop("verbose", 1)
+        for name, (kind, default) in _KINDS.items():
+            setattr(self, name, expect(name, kind, given.pop(name, default)))
         options = PlanOptions.of_keywords({"of": "params", **given})
         if options.at_most is not None:
             raise OptionError(
                 f"expected no budget, as the smallest model is searched for, received: {given}"
             )
-        if not self.step:
-            raise OptionError(f"step: expected a number in (0, 1), received: {self.step!r}")
         self.graph: Graph = trace(model, approximate=options.approximate)
         of, round_to = resolved(self.graph, options.of, options.round_to)  # measured once
         self.options = options.meant(self.graph).replace(of=of, round_to=round_to)
@@ -261,7 +270,7 @@ class _Search:
         if params != (None if best is None else best.count_params()):
             raise ValueError(f"the model: expected one of {params} parameters")
         if best is not None:
-            plan = Plan.from_json(read(str, state.plan, "plan"))
+            plan = Plan.from_json(records.read(str, state.plan, "plan"))
             self.best, self.plan = best, bound(plan, self.model)
 
     # -- trying --
@@ -319,7 +328,8 @@ class _Search:
         """The smaller model."""
         small = rewrite(self.model, plan, self.compensate)
         if callable(self.train):
-            self.train(small)
+            with blaming("train"):
+                self.train(small)
         elif self.train is not None:
             trained(small, self.train, self.epochs, {})
         elif not small.optimizer.built:  # as it has to be to be loaded again

@@ -4,14 +4,13 @@ By the law that masked equals pruned, zeros tell what pruning would cost. For ea
 into its variables alone, and only what these reach is computed again.
 """
 
-import collections.abc
 import dataclasses
 import itertools
 import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import keras
 import numpy as np
@@ -30,9 +29,17 @@ from keras_iplt.graph.trace import graph_for
 from keras_iplt.planning.countable import countable
 from keras_iplt.planning.decide import candidates_of, check_weights, ranked
 from keras_iplt.running.observe import Batch
-from keras_iplt.support.arguments import check_share
+from keras_iplt.support.arguments import (
+    Data,
+    Kind,
+    NotNegative,
+    Path,
+    Step,
+    Verbosity,
+    checked,
+)
 from keras_iplt.support.backups import KeptFile
-from keras_iplt.support.files import checked
+from keras_iplt.support.files import file_at
 from keras_iplt.support.fingerprints import fingerprint
 from keras_iplt.support.metrics import less_is_better, watched
 from keras_iplt.support.records import Count, read, read_json
@@ -42,8 +49,16 @@ from keras_iplt.support.text import MALFORMED, printable
 __all__ = ["Sensitivity", "sensitivity"]
 
 _FORMAT = "keras_iplt.sensitivity/1"
+Ratios: TypeAlias = Annotated[
+    Iterable[Step],
+    Kind(
+        "numbers in (0, 1) that rise",
+        lambda ratios: len(ratios) and all(a < b for a, b in itertools.pairwise(ratios)),
+    ),
+]
 
 
+@checked
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sensitivity(Tables):
     """What became of a model's metrics when each layer alone lost filters. Print it for a table.
@@ -69,6 +84,7 @@ class Sensitivity(Tables):
     baseline: dict[str, float]
     values: dict[str, np.ndarray]
 
+    @checked
     def drop(self, metric: str | None = None) -> np.ndarray:
         """Array `(layers, ratios)`: how much worse than the whole model each is (or, where
         negative, better)."""
@@ -76,7 +92,8 @@ class Sensitivity(Tables):
         worse = self.baseline[name] - self.values[name]
         return -worse if less_is_better(name) else worse
 
-    def per_layer(self, drop: float = 0.01, metric: str | None = None) -> dict[str, float]:
+    @checked
+    def per_layer(self, drop: NotNegative = 0.01, metric: str | None = None) -> dict[str, float]:
         """How much each layer can lose by itself: `{layer: ratio}`, for `keras_iplt.plan`.
 
         Together they cost more than each by itself: begin with a small drop, and train.
@@ -91,6 +108,7 @@ class Sensitivity(Tables):
         held = np.logical_and.accumulate(self.drop(metric) <= drop + 1e-9, axis=1).sum(axis=1)
         return {name: (0.0, *self.ratios)[n] for name, n in zip(self.layers, held, strict=True)}
 
+    @checked
     def ranking(self, metric: str | None = None) -> tuple[str, ...]:
         """The layers, the least sensitive first, by the mean drop over all ratios."""
         return tuple(self.layers[i] for i in np.argsort(self.drop(metric).mean(1), kind="stable"))
@@ -162,17 +180,18 @@ class Sensitivity(Tables):
         return [whole, Table(rows, left=1)]
 
 
+@checked
 def sensitivity(
     model: keras.Model | Graph,
-    data: Any,
-    ratios: Iterable[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    data: Data,
+    ratios: Ratios = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     criterion: AnyCriterion = DEFAULT,
     metric: str | None = None,
     ignore: Layers = (),
     only: Layers | None = None,
     convolutions_only: bool = False,
-    path: str | os.PathLike[str] | None = None,
-    verbose: int = 1,
+    path: Path | None = None,
+    verbose: Verbosity = 1,
 ) -> Sensitivity:
     """Measures what each layer of a model can lose by itself: loss and metrics per layer and share
     of its filters. The model is left as it is.
@@ -212,7 +231,7 @@ def sensitivity(
     >>> bool(found.drop()[0, 1] > found.drop()[0, 0] > 0)
     True
     """
-    ratios = _checked_ratios(ratios)
+    ratios = tuple(map(float, ratios))
     graph, criterion = graph_for(model), get_criterion(criterion)
     model, given = graph.model, Examples(graph.model, data)
     check_weights(graph)
@@ -257,15 +276,6 @@ def sensitivity(
 # -- what goes -------------------------------------------------------------------------------------
 
 
-def _checked_ratios(ratios: Any) -> tuple[float, ...]:
-    if not isinstance(ratios, collections.abc.Iterable) or isinstance(ratios, str):
-        raise OptionError(f"ratios: expected several numbers, received: {ratios!r}")
-    ratios = tuple(check_share("ratios", ratio) for ratio in ratios)
-    if not ratios or ratios[0] == 0 or any(b <= a for a, b in itertools.pairwise(ratios)):
-        raise OptionError(f"ratios: expected numbers in (0, 1) that rise, received: {list(ratios)}")
-    return ratios
-
-
 class _Unit:
     """The channels that go from a layer at a ratio: those that `per_layer` of `plan` takes."""
 
@@ -301,7 +311,7 @@ class _Journal:
     """The file in which a result grows."""
 
     def __init__(self, path: str | os.PathLike[str] | None, fingerprint: str) -> None:
-        self.path = None if path is None else checked(path)
+        self.path = None if path is None else file_at(path)
         self._file = None if self.path is None else KeptFile(self.path, of="analysis")
         self._fingerprint = fingerprint
 

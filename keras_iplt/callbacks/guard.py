@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 from keras_iplt.errors import OptionError
+from keras_iplt.support.arguments import Kind, NotNegative, checked, one_of
 from keras_iplt.support.metrics import less_is_better
 
 __all__ = ["Guard"]
-
-_ACTIONS = ("hold", "back", "stop")
 
 
 class Guard:
@@ -33,21 +32,14 @@ class Guard:
     >>> callback = iplt.IPLTCallback(guard=iplt.Guard("val_accuracy", drop=0.02, action="back"))
     """
 
+    @checked
     def __init__(
         self,
-        monitor: str = "val_accuracy",
-        drop: float = 0.01,
-        action: str = "hold",
-        mode: str = "auto",
+        monitor: Annotated[str, Kind("the name of a metric", bool)] = "val_accuracy",
+        drop: NotNegative = 0.01,
+        action: Annotated[str, one_of("hold", "back", "stop")] = "hold",
+        mode: Annotated[str, one_of("auto", "max", "min")] = "auto",
     ) -> None:
-        if not isinstance(monitor, str):
-            raise OptionError(f"monitor: expected the name of a metric, received: {monitor!r}")
-        if isinstance(drop, bool) or not isinstance(drop, (int, float)) or not drop >= 0:
-            raise OptionError(f"drop: expected a number that is not negative, received: {drop!r}")
-        if action not in _ACTIONS:
-            raise OptionError(f"action: expected one of {_ACTIONS}, received: {action!r}")
-        if mode not in ("auto", "max", "min"):
-            raise OptionError(f"mode: expected 'auto', 'max' or 'min', received: {mode!r}")
         less = less_is_better(monitor) if mode == "auto" else mode == "min"
         self.monitor, self.drop, self.action = monitor, float(drop), action
         self._sign = -1.0 if less else 1.0
@@ -55,6 +47,7 @@ class Guard:
         self.last: float | None = None
         self._received = ""  # names of metrics
 
+    @checked
     def update(self, logs: Mapping[str, float]) -> None:
         """Takes note of the metric at the end of an epoch."""
         self._received = ", ".join(map(repr, logs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import keras
 
@@ -18,8 +18,9 @@ from keras_iplt.criteria import DEFAULT
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError, WeightsError
 from keras_iplt.planning.budgets import Unsaid, check_one
-from keras_iplt.planning.options import PlanOptions
-from keras_iplt.support.records import Share
+from keras_iplt.planning.options import PlanOptions, Scope
+from keras_iplt.support import records
+from keras_iplt.support.arguments import Count, Data, Step, checked, one_of
 from keras_iplt.support.text import warn
 from keras_iplt.surgery.recalibration import recalibrate
 from keras_iplt.surgery.shrinking import rehearse
@@ -29,14 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = ["IPLTCallback"]
 
-_MODES = ("shrink", "mask", "soft")
 _TARGET = Unsaid(0.7)
 
 
 @dataclasses.dataclass(frozen=True)
 class _State(State):
     progress: ProgressState
-    soft_share: Share  # that is at zero and goes on learning
+    soft_share: records.Share  # that is at zero and goes on learning
 
 
 class IPLTCallback(TimedCallback):
@@ -98,21 +98,20 @@ class IPLTCallback(TimedCallback):
 
     state_class = _State
 
+    @checked
     def __init__(
         self,
         target: Any = _TARGET,
-        step: float = 0.1,
-        every: int | None = None,
+        step: Step = 0.1,
+        every: Count | None = None,
         criterion: AnyCriterion = DEFAULT,
-        scope: str = "global",
-        mode: str = "shrink",
-        data: Any = None,
+        scope: Scope = "global",
+        mode: Annotated[str, one_of("shrink", "mask", "soft")] = "shrink",
+        data: Data | None = None,
         **options: Unpack[IPLTKeywords],
     ) -> None:
         run, others = RunOptions.split(options)
         super().__init__(target, step, every, run)
-        if mode not in _MODES:
-            raise OptionError(f"mode: expected one of {_MODES}, received: {mode!r}")
         if run.soft_epochs is not None and mode != "soft":
             raise OptionError(
                 f"soft_epochs: expected None in mode {mode!r}, received: {run.soft_epochs!r}"

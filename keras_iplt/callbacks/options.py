@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 import keras
 
 from keras_iplt.callbacks.guard import Guard
-from keras_iplt.errors import OptionError
 from keras_iplt.planning.options import MoreKeywords
-from keras_iplt.support.arguments import check_count
+from keras_iplt.support.arguments import Count, Data, Directory, Verbosity, checked, expect, several
+from keras_iplt.surgery.refitting import Compensate
+from keras_iplt.surgery.shrinking import Also
 
 __all__ = ["IPLTKeywords", "RunKeywords", "RunOptions"]
 
@@ -42,6 +42,7 @@ class IPLTKeywords(RunKeywords, FitKeywords, MoreKeywords, total=False):
     per_layer: Mapping[Any, float] | None
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
     """How a training is looked after while it prunes.
@@ -58,28 +59,16 @@ class RunOptions:
 
     guard: Guard | None = None
     backup_dir: Any = None
-    soft_epochs: int | None = None
-    also: Any = ()
-    compensate: Any = None
-    recalibrate: Any = None
-    verbose: int = 1
+    soft_epochs: Count | None = None
+    also: Also = ()
+    compensate: Compensate = None
+    recalibrate: Data | None = None
+    verbose: Verbosity = 1
 
     def __post_init__(self) -> None:
-        if self.guard is not None and not isinstance(self.guard, Guard):
-            raise OptionError(f"guard: expected a keras_iplt.Guard, received: {self.guard!r}")
-        if self.soft_epochs is not None:
-            check_count("soft_epochs", self.soft_epochs)
-        if not isinstance(self.verbose, (bool, int)) or self.verbose not in (0, 1, 2):
-            raise OptionError(f"verbose: expected 0, 1 or 2, received: {self.verbose!r}")
-        several = [self.also] if isinstance(self.also, keras.Model) else self.also
-        if not isinstance(several, Iterable) or isinstance(several, (str, bytes)):
-            raise OptionError(f"also: expected keras.Models, received: {self.also!r}")
-        several = tuple(several)
-        for other in several:
-            if not isinstance(other, keras.Model):
-                raise OptionError(f"also: expected keras.Models, received: {other!r}")
-        object.__setattr__(self, "also", several)
-        object.__setattr__(self, "backup_dir", _directory(self.backup_dir))
+        directory = expect("backup_dir", Directory | None, self.backup_dir)
+        object.__setattr__(self, "also", tuple(several(self.also)))
+        object.__setattr__(self, "backup_dir", directory)
 
     @classmethod
     def split(cls, keywords: Mapping[str, Any]) -> tuple[RunOptions, dict[str, Any]]:
@@ -87,11 +76,3 @@ class RunOptions:
         names = {field.name for field in dataclasses.fields(cls)}
         own = {name: value for name, value in keywords.items() if name in names}
         return cls(**own), {name: value for name, value in keywords.items() if name not in names}
-
-
-def _directory(path: Any) -> pathlib.Path | None:
-    if path is None:
-        return None
-    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-        raise OptionError(f"backup_dir: expected a directory, received: {path!r}")
-    return pathlib.Path(path)

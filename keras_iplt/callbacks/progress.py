@@ -19,7 +19,7 @@ from keras_iplt.graph.slices import kept_axes, numbers_of, take, zeroed
 from keras_iplt.graph.trace import trace
 from keras_iplt.planning.countable import countable
 from keras_iplt.planning.decide import Past, decide
-from keras_iplt.planning.measures import FILTERS, resolved
+from keras_iplt.planning.measures import FILTERS, cost_of, resolved
 from keras_iplt.planning.options import PlanOptions
 from keras_iplt.planning.plan import Plan, bound
 from keras_iplt.support.records import Number
@@ -100,7 +100,7 @@ class Progress:
         ]
         self.costs: Sequence[float] = ()  # per group, by a criterion that adds up
         self._flops = _flops(self.graph)
-        self._whole = sum(self._filters) if self._of == FILTERS else self._of.cost(self.graph)
+        self._whole = sum(self._filters) if self._of == FILTERS else cost_of(self._of, self.graph)
         if options.at_most is not None:
             self.target = max(0.0, 1 - options.at_most / self._whole)
 
@@ -134,7 +134,7 @@ class Progress:
         """The share that is gone once a plan is carried out."""
         if self._of != FILTERS:
             gone = None if plan is None else plan.gone
-            return 1 - self._of.cost(self.graph, gone) / self._whole
+            return 1 - cost_of(self._of, self.graph, gone) / self._whole
         left = 0
         for index, counts in self._counts().items():
             left += int(counts.sum())

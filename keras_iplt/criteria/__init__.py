@@ -30,7 +30,7 @@ that see a channel.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
@@ -52,6 +52,7 @@ from keras_iplt.errors import CriterionError, DataError, WeightsError
 from keras_iplt.graph.channels import Graph, Group
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.running.observe import marked
+from keras_iplt.support.arguments import Data, checked
 
 __all__ = [
     "APoZ",
@@ -95,6 +96,7 @@ _NAMED: dict[str, Callable[[], Criterion]] = {
 DEFAULT = "energy"  # see "Which filters go" in docs/measured.md
 
 
+@checked
 def get(identifier: AnyCriterion) -> Criterion:
     """The criterion that a name, an object or a function stands for.
 
@@ -121,10 +123,11 @@ def get(identifier: AnyCriterion) -> Criterion:
     )
 
 
+@checked
 def scores(
     graph: Graph,
     criterion: AnyCriterion = DEFAULT,
-    data: Any = None,
+    data: Data | None = None,
     groups: Iterable[Group] | None = None,
 ) -> np.ndarray:
     """The importance of every channel of a model.

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 
@@ -10,10 +10,11 @@ from keras_iplt.criteria.filters import Filters, filters_of
 from keras_iplt.errors import CriterionError
 from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.slices import numbers_of
+from keras_iplt.support.arguments import Kind, blaming, checked, one_of, said
 
-__all__ = ["AnyCriterion", "Criterion"]
+__all__ = ["AnyCriterion", "Criterion", "Reduction"]
 
-_REDUCTIONS = ("mean", "sum", "max", "l2")
+Reduction: TypeAlias = Annotated[str, one_of("mean", "sum", "max", "l2", error=CriterionError)]
 
 
 class Criterion:
@@ -38,9 +39,8 @@ class Criterion:
     adds_up = False  # whether numbers are costs, to which comes what a group has cost before
     missing = "their layer records no weights of theirs: see keras_iplt.register_rule"
 
-    def __init__(self, reduce: str = "mean") -> None:
-        if reduce not in _REDUCTIONS:
-            raise CriterionError(f"reduce: expected one of {_REDUCTIONS}, received: {reduce!r}")
+    @checked
+    def __init__(self, reduce: Reduction = "mean") -> None:
         self.reduce = reduce
 
     @property
@@ -63,10 +63,19 @@ class Criterion:
         """Pairs `(ids, numbers)`: what is known about the channels marked in `wanted`, a mask
         over all ids. An id may appear any number of times."""
         for filters in filters_of(graph, wanted):
-            yield filters.ids, self._checked(self.score(filters), filters)
+            whose = f"criterion {self.name!r} on layer {filters.path!r}"
+            with blaming(whose, CriterionError):
+                values = numbers_of(self.score(filters))
+            yield filters.ids, self._checked(values, filters)
 
     def _checked(self, values: Any, filters: Filters) -> np.ndarray:
-        values = np.asarray(numbers_of(values), np.float64)
+        values = np.asarray(values)
+        if values.dtype.kind not in "biuf":
+            raise CriterionError(
+                f"criterion {self.name!r} on layer {filters.path!r}: expected an array of real "
+                f"numbers, one per filter, received: {said(values)}"
+            )
+        values = values.astype(np.float64)
         if values.shape != (len(filters),):
             raise CriterionError(
                 f"criterion {self.name!r} on layer {filters.path!r}: expected shape "
@@ -86,6 +95,7 @@ class Criterion:
         return {name: getattr(self, name) for name in names}
 
     @classmethod
+    @checked
     def from_config(cls, config: dict[str, Any]) -> "Criterion":
         """The criterion with these arguments."""
         return cls(**config)
@@ -96,4 +106,11 @@ class Criterion:
 
 
 # What a criterion can be given as: see `keras_iplt.criteria.get`.
-AnyCriterion: TypeAlias = str | Criterion | type[Criterion] | Callable[[np.ndarray], Any]
+AnyCriterion: TypeAlias = Annotated[
+    str | Criterion | type[Criterion] | Callable[[np.ndarray], Any],
+    Kind(
+        "the name of a criterion, a keras_iplt.criteria object or a function of an array "
+        "(filters, weights)",
+        error=CriterionError,
+    ),
+]

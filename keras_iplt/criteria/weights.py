@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import keras
 import numpy as np
@@ -12,6 +12,7 @@ from keras_iplt.criteria.filters import Filters, check_finite, filters_of
 from keras_iplt.errors import CriterionError
 from keras_iplt.graph.channels import SOLID, Graph
 from keras_iplt.graph.slices import numbers_of
+from keras_iplt.support.arguments import Kind, checked
 
 __all__ = [
     "BatchNormScale",
@@ -26,6 +27,13 @@ __all__ = [
 ]
 
 
+Exponent: TypeAlias = Annotated[
+    float, Kind("a positive number", lambda p: 0 < p < math.inf, CriterionError)
+]
+Seed: TypeAlias = Annotated[int, Kind("an integer from 0", lambda n: n >= 0, CriterionError)]
+Function: TypeAlias = Annotated[
+    Callable[[np.ndarray], Any], Kind("a function of an array", error=CriterionError)
+]
 _TINY = np.finfo(np.float64).tiny
 _LEAST = 1e-9  # of a layer's squares is always left: what goes last has a finite number
 
@@ -40,11 +48,10 @@ class Lp(Criterion):
         reduce: see `Criterion`.
     """
 
-    def __init__(self, p: float = 2.0, mean: bool = False, reduce: str = "mean") -> None:
+    @checked
+    def __init__(self, p: Exponent = 2.0, mean: bool = False, reduce: str = "mean") -> None:
         super().__init__(reduce)
-        if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 < p < math.inf:
-            raise CriterionError(f"p: expected a positive number, received: {p!r}")
-        self.p, self.mean = p, bool(mean)
+        self.p, self.mean = p, mean
         self.sees_zeros = self.mean
 
     @property
@@ -59,6 +66,7 @@ class Lp(Criterion):
 class L1(Lp):
     """The sum of the absolute weights of a filter (`mean`: their mean). See `Lp`."""
 
+    @checked
     def __init__(self, mean: bool = False, reduce: str = "mean") -> None:
         super().__init__(1, mean, reduce)
 
@@ -67,6 +75,7 @@ class L2(Lp):
     """The Euclidean norm of a filter (`mean`: the root of the mean square), Eq. 3 of the IPLT
     paper. See `Lp`."""
 
+    @checked
     def __init__(self, mean: bool = False, reduce: str = "mean") -> None:
         super().__init__(2, mean, reduce)
 
@@ -121,6 +130,7 @@ class Energy(Criterion):
 
     adds_up = True
 
+    @checked
     def __init__(self, reduce: str = "sum") -> None:
         super().__init__(reduce)
 
@@ -166,10 +176,9 @@ class BatchNormScale(Criterion):
 class Random(Criterion):
     """Random numbers, the same for the same model and seed: what others must beat."""
 
-    def __init__(self, seed: int = 0) -> None:
+    @checked
+    def __init__(self, seed: Seed = 0) -> None:
         super().__init__()
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise CriterionError(f"seed: expected an integer of 0 or more, received: {seed!r}")
         self.seed = seed
 
     def collect(
@@ -189,10 +198,9 @@ class Custom(Criterion):
 
     sees_zeros = True  # for all that is known
 
-    def __init__(self, function: Callable[[np.ndarray], Any], reduce: str = "mean") -> None:
+    @checked
+    def __init__(self, function: Function, reduce: str = "mean") -> None:
         super().__init__(reduce)
-        if not callable(function):
-            raise CriterionError(f"expected a function of an array, received: {function!r}")
         self.function = function
 
     @property

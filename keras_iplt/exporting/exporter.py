@@ -2,9 +2,8 @@
 
 import dataclasses
 import gzip
-import os
 import pathlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import keras
 import numpy as np
@@ -18,6 +17,7 @@ from keras_iplt.exporting.onnx_files import check_installed
 from keras_iplt.exporting.precision import in_float32, precisions_of
 from keras_iplt.graph.channels import Shape
 from keras_iplt.graph.slices import numbers_of
+from keras_iplt.support.arguments import Count, Data, Kind, NotNegative, Path, checked, one_of
 from keras_iplt.support.files import beside, put_in_place
 from keras_iplt.support.text import printable
 
@@ -76,14 +76,18 @@ class Export:
         ])  # fmt: skip
 
 
+_MODEL = Kind("a built Functional or Sequential model", error=ModelError)
+
+
+@checked
 def export(
-    model: keras.Model,
-    path: str | os.PathLike[str],
-    format: str | None = None,
-    precision: str = "float32",
-    data: Any = None,
-    batch_size: int | Literal["auto"] | None = "auto",
-    tolerance: float | None = None,
+    model: Annotated[keras.Model, _MODEL],
+    path: Path,
+    format: Annotated[str, one_of(*FORMATS)] | None = None,
+    precision: Annotated[str, one_of(*PRECISIONS)] = "float32",
+    data: Data | None = None,
+    batch_size: Count | Literal["auto"] | None = "auto",
+    tolerance: NotNegative | None = None,
 ) -> Export:
     """Writes a model for use elsewhere: as .tflite, .onnx, SavedModel or .keras.
 
@@ -122,8 +126,9 @@ def export(
     >>> done.inputs, done.outputs, done.size == os.path.getsize(path)
     ({'x': (None, 4)}, {'scores': (None, 2)}, True)
     """
-    path, format = _path(path), _format(path, format)
-    _check(model, path, format, precision, tolerance)
+    path = pathlib.Path(path)
+    format = _format(path) if format is None else format
+    _check(model, path, format, precision)
     batch_size = _batch_size(model, format, batch_size)
     tolerance = _tolerance(model, precision) if tolerance is None else float(tolerance)
     quantized = precision == "int8"
@@ -160,46 +165,27 @@ def export(
 # -- what is asked for --
 
 
-def _path(path: str | os.PathLike[str]) -> pathlib.Path:
-    try:
-        return pathlib.Path(path)
-    except TypeError as error:
-        raise OptionError(f"path: expected a path, received: {path!r}") from error
-
-
-def _format(path: str | os.PathLike[str], format: str | None) -> str:
-    """The format that was asked for, or that a path says."""
-    if format is None:
-        suffix = pathlib.Path(path).suffix
-        known = {end: name for name, end in FORMATS.items()}
-        format = known.get(suffix)
-    if format not in [*FORMATS]:
+def _format(path: pathlib.Path) -> str:
+    """The format that a path says."""
+    known = {end: name for name, end in FORMATS.items()}
+    if path.suffix not in known:
         raise OptionError(
             f"path: expected one that ends with .tflite, .onnx or .keras, or a directory for a "
             f"SavedModel (or format={', '.join(map(repr, FORMATS))}), received: {str(path)!r}"
-            + ("" if format is None else f" with format={format!r}")
         )
-    return format
+    return known[path.suffix]
 
 
-def _check(
-    model: keras.Model, path: pathlib.Path, format: str, precision: str, tolerance: float | None
-) -> None:
+def _check(model: keras.Model, path: pathlib.Path, format: str, precision: str) -> None:
     if not isinstance(model, (keras.Sequential, private.Functional)) or not model.built:
         raise ModelError(
             f"model: expected a built Functional or Sequential model, received: {model!r}. A "
             "subclassed model becomes one by keras.Model(inputs, model(inputs))"
         )
-    if precision not in PRECISIONS:
-        raise OptionError(f"precision: expected one of {PRECISIONS}, received: {precision!r}")
     if precision != "float32" and format != "tflite":
         raise OptionError(
             f"precision: expected 'float32' for format {format!r}, received: {precision!r}; only "
             ".tflite has others"
-        )
-    if tolerance is not None and not (isinstance(tolerance, (int, float)) and tolerance >= 0):
-        raise OptionError(
-            f"tolerance: expected a number that is not negative, received: {tolerance!r}"
         )
     if not path.parent.is_dir():
         raise OptionError(f"path: expected one in a directory that exists, received: {str(path)!r}")
@@ -234,11 +220,7 @@ def _check(
 def _batch_size(model: keras.Model, format: str, batch_size: int | str | None) -> int | None:
     """What is asked for, or what the inputs of the model say, or what suits the format."""
     auto = batch_size == "auto"
-    wanted = batch_size if type(batch_size) is int else None
-    if not auto and batch_size is not None and (wanted is None or wanted < 1):
-        raise OptionError(
-            f"batch_size: expected a positive integer, None or 'auto', received: {batch_size!r}"
-        )
+    wanted = batch_size if isinstance(batch_size, int) else None
     fixed = {x.shape[0] for x in keras.tree.flatten(model.inputs)} - {None}
     own = min(fixed, default=None)
     if auto:

@@ -11,9 +11,10 @@ import keras
 import numpy as np
 
 from keras_iplt import _keras as private
-from keras_iplt.errors import OptionError
+from keras_iplt.errors import ExportError, OptionError
 from keras_iplt.exporting.examples import Arrays
 from keras_iplt.exporting.formats import io_names
+from keras_iplt.support.arguments import Positive, blaming, checked, said
 from keras_iplt.support.extras import required
 
 __all__ = ["Runtime", "interpreter_of", "load", "outputs_of", "tflite_runtime", "timed"]
@@ -33,6 +34,7 @@ class Runtime:
         inputs, outputs: what they are called, in order.
     """
 
+    @checked
     def __init__(self, name: str, inputs: list[str], outputs: list[str], ready: Ready) -> None:
         self.name, self.inputs, self.outputs, self._ready = name, inputs, outputs, ready
 
@@ -46,11 +48,13 @@ class Runtime:
         """A function without arguments that computes once, on these inputs, and nothing else."""
         return self._ready(inputs)[0]
 
-    def latency(self, inputs: Sequence[Any], seconds: float = 0.3) -> float:
+    @checked
+    def latency(self, inputs: Sequence[Any], seconds: Positive = 0.3) -> float:
         """The median of the seconds that one computation takes."""
         return timed([self], inputs, seconds)[0]
 
 
+@checked
 def timed(runtimes: Sequence[Runtime], inputs: Sequence[Any], seconds: float = 1.0) -> list[float]:
     """How long runtimes take, measured by turns.
 
@@ -101,6 +105,7 @@ def load(model: keras.Model, path: str | os.PathLike[str], format: str) -> Runti
     return _LOADERS[format](model, str(path), *io_names(model))
 
 
+@checked
 def tflite_runtime(
     model: str | os.PathLike[str] | bytes,
     threads: int = 1,
@@ -135,6 +140,11 @@ def tflite_runtime(
 def interpreter_of(model: str | os.PathLike[str] | bytes, threads: int) -> tuple[Any, str]:
     """An interpreter for a .tflite file, given by its path or its content, and what it is called:
     LiteRT's if that is installed, else TensorFlow's."""
+    with blaming(f"{said(model)}: the interpreter of .tflite files", ExportError):
+        return _opened(model, threads)
+
+
+def _opened(model: str | os.PathLike[str] | bytes, threads: int) -> tuple[Any, str]:
     whole = isinstance(model, bytes)
     given = {"model_content": model} if whole else {"model_path": str(model)}
     try:

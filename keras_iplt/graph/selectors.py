@@ -10,12 +10,12 @@ import difflib
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import keras
 
 from keras_iplt.errors import OptionError
-from keras_iplt.support.arguments import check_share
+from keras_iplt.support.arguments import Kind, check_share
 
 __all__ = [
     "Layers",
@@ -32,9 +32,8 @@ __all__ = [
 # A layer, its name or path, a pattern of these ("conv2*"), a class, or a function of a layer that
 # says whether it is meant.
 Selector: TypeAlias = keras.Layer | str | type | Callable[[keras.Layer], bool]
-Layers: TypeAlias = Selector | Iterable[Selector]  # one or several
-
 _EXPECTED = "layers, names or patterns of names, classes of layers, or functions of a layer"
+Layers: TypeAlias = Annotated[Selector | Iterable[Selector], Kind(_EXPECTED)]  # one or several
 
 
 def matches(key: Selector, layer: Any, path: str) -> bool:
@@ -105,6 +104,8 @@ def as_list(layers: Layers, name: str = "ignore") -> list[Selector]:
     for key in several:
         if not _is_selector(key):
             raise OptionError(f"{name}: expected {_EXPECTED}, received: {key!r}")
+    if isinstance(layers, Mapping):  # of numbers that would be overlooked
+        raise OptionError(f"{name}: expected {_EXPECTED}, received: {layers!r}")
     return several
 
 

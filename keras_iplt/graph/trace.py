@@ -15,10 +15,12 @@ from keras_iplt.graph.held import freeze_seen, inputs_of, wraps_models
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.unknown import read_unknown, settle
 from keras_iplt.graph.walk import inline, is_graph_model, walk
+from keras_iplt.support.arguments import checked
 
 __all__ = ["graph_for", "graph_of", "trace"]
 
 
+@checked
 def trace(model: keras.Model, approximate: bool = False) -> Graph:
     """Reads a model as channels.
 
@@ -63,8 +65,6 @@ def graph_for(model_or_graph: keras.Model | Graph) -> Graph:
 
 def graph_of(model: keras.Model) -> keras.Function:
     """The operations of a model: its own graph, or that of its `call` where it is subclassed."""
-    if not isinstance(model, keras.Model):
-        raise ModelError(f"expected a keras.Model, received: {model!r} of type {type(model)}")
     if not _is_built(model):
         raise ModelError(
             f"model {model.name!r} is not built: call it on a batch or give it a keras.Input first"

@@ -27,7 +27,7 @@ from keras_iplt.graph.slices import kept_lengths
 from keras_iplt.graph.trace import graph_for
 from keras_iplt.latency.file_size import left_of
 from keras_iplt.latency.probes import WIDTHS, Shape, Stairs, seconds, shortest, stairs
-from keras_iplt.support.arguments import is_real
+from keras_iplt.support.arguments import Count, Verbosity, checked, is_real
 from keras_iplt.support.text import MALFORMED, printable
 
 __all__ = ["Entry", "LatencyTable", "latency_table"]
@@ -181,7 +181,10 @@ class _MeasuredHere(LatencyTable):
         return _whole(left_of(graph, gone), self.threads)[1]
 
 
-def latency_table(model: keras.Model | Graph, threads: int = 1, verbose: int = 1) -> LatencyTable:
+@checked
+def latency_table(
+    model: keras.Model | Graph, threads: Count = 1, verbose: Verbosity = 1
+) -> LatencyTable:
     """Measures what a model and its layers take in TFLite's interpreter, on this machine.
 
     Each layer shape is measured twice, and each kind of layer at sixteen widths: some ten seconds
@@ -212,8 +215,6 @@ def latency_table(model: keras.Model | Graph, threads: int = 1, verbose: int = 1
             f"{keras.backend.backend()!r}. Make the table with KERAS_BACKEND=tensorflow, keep it "
             "by to_json, and read it here"
         )
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise OptionError(f"threads: expected a positive integer, received: {threads!r}")
     graph = graph_for(model)
     if any(None in x.shape[1:] for x in graph.function.inputs):
         raise OptionError(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import collections.abc
-import numbers
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import keras
 import numpy as np
@@ -17,11 +15,17 @@ from keras_iplt.graph.names import paths_of
 from keras_iplt.graph.selectors import name_of
 from keras_iplt.graph.trace import graph_for
 from keras_iplt.planning.plan import Plan, finished
+from keras_iplt.support.arguments import Kind, checked
 
 __all__ = ["plan_channels"]
 
+Channels: TypeAlias = Annotated[
+    Mapping[keras.Layer | str, Iterable[int]], Kind("{layer or name: indices}")
+]
 
-def plan_channels(model: keras.Model | Graph, channels: Mapping[Any, Iterable[int]]) -> Plan:
+
+@checked
+def plan_channels(model: keras.Model | Graph, channels: Channels) -> Plan:
     """A plan that removes the channels that you name, and whatever hangs together with them.
 
     Args:
@@ -43,10 +47,6 @@ def plan_channels(model: keras.Model | Graph, channels: Mapping[Any, Iterable[in
     [1, 2, 4, 6, 7]
     """
     graph = graph_for(model)
-    if not isinstance(channels, collections.abc.Mapping) or not all(
-        isinstance(indices, collections.abc.Iterable) for indices in channels.values()
-    ):
-        raise OptionError(f"channels: expected {{layer or name: indices}}, received: {channels!r}")
     chosen = np.zeros(len(graph.classes), bool)
     for key, indices in channels.items():
         chosen[_classes(graph, key, indices)] = True
@@ -58,7 +58,7 @@ def plan_channels(model: keras.Model | Graph, channels: Mapping[Any, Iterable[in
                 f"channels: {len(gone)} of {group.size} cannot go from {names}: at least "
                 f"{group.least} must stay"
             )
-    options = {"channels": {name_of(key): sorted(map(int, own)) for key, own in channels.items()}}
+    options = {"channels": {name_of(key): sorted(own) for key, own in channels.items()}}
     filters = [group.filters for group in graph.groups]
     return finished(graph, removed, filters, options, share_removed(parameters, graph))
 
@@ -72,10 +72,9 @@ def _classes(graph: Graph, key: Any, indices: Iterable[int]) -> np.ndarray:
             f"channels: expected layers that create one set of channels, received: "
             f"{name_of(key)!r}, which creates {len(producers) or 'none'}"
         )
-    ids, indices = producers[0].ids, [*indices]
+    ids = producers[0].ids
     for index in indices:
-        fits = isinstance(index, numbers.Integral) and not isinstance(index, bool)
-        if not fits or not 0 <= index < len(ids):
+        if not 0 <= index < len(ids):
             raise OptionError(
                 f"channels: expected indices from 0 to {len(ids) - 1} for {name_of(key)!r}, "
                 f"received: {index!r}"

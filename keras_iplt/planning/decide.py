@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -22,16 +22,17 @@ from keras_iplt.planning.budgets import HALF, Unsaid, check_one, shown
 from keras_iplt.planning.countable import countable
 from keras_iplt.planning.measures import (
     FILTERS,
+    AnyMeasure,
     Exact,
-    Measure,
     Rounding,
+    cost_of,
     name_of_measure,
     resolved,
 )
-from keras_iplt.planning.options import MoreKeywords, PlanOptions
+from keras_iplt.planning.options import MoreKeywords, PlanOptions, Scope
 from keras_iplt.planning.plan import Plan, finished
 from keras_iplt.planning.ranking import Candidate, Queue
-from keras_iplt.support.arguments import check_share
+from keras_iplt.support.arguments import Count, Data, Share, blaming, checked, expect, said
 from keras_iplt.support.text import warn
 
 if TYPE_CHECKING:
@@ -47,14 +48,15 @@ __all__ = [
 ]
 
 
+@checked
 def plan(
     model: keras.Model | Graph,
-    ratio: float = HALF,
-    of: str | Measure = "filters",
+    ratio: Share = HALF,
+    of: AnyMeasure = "filters",
     criterion: AnyCriterion = DEFAULT,
-    scope: str = "global",
-    per_layer: Mapping[Any, float] | None = None,
-    data: Any = None,
+    scope: Scope = "global",
+    per_layer: Any = None,
+    data: Data | None = None,
     **more: Unpack[MoreKeywords],
 ) -> Plan:
     """Decides which channels of a model go. The model is left as it is.
@@ -146,7 +148,6 @@ def decide(
     graph: Graph, ratio: float, options: PlanOptions, data: Any = None, past: Past | None = None
 ) -> Plan:
     """The `Plan` that `plan` promises; with a `Past`, the one that leads on from there."""
-    ratio = check_share("ratio", ratio)
     options = options.meant(graph)
     of, round_to = resolved(graph, options.of, options.round_to)
     check_weights(graph)
@@ -199,7 +200,7 @@ def _tell_of_emptied(graph: Graph, shared: Sequence[Candidate], options: PlanOpt
         warn(
             f"criterion {options.criterion.name!r} takes nearly all of some layers. "
             f"{'; '.join(emptied[:3])}. Use criterion='energy', scope='layer' or max_ratio",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -217,7 +218,10 @@ def candidates_of(
     for index, counts in filters.items():
         group = graph.groups[index]
         before = 0 if past is None else past.sizes[index] - group.size
-        multiple = round_to.multiple(graph, group) if isinstance(round_to, Rounding) else round_to
+        multiple: Any = round_to
+        if isinstance(round_to, Rounding):
+            with blaming(f"round_to: {said(round_to)}"):
+                multiple = expect("its multiple", Count, round_to.multiple(graph, group))
         candidates.append(
             Candidate(
                 index, group.classes, counts,
@@ -269,8 +273,8 @@ def amount(
         now = sum(int(c.filters.sum()) for c in shared)
         return before + now, lambda: now - sum(int(c.filters[c.chosen].sum()) for c in shared)
     return (
-        of.cost(graph) if past is None else past.whole,
-        lambda: of.cost(graph, taken(graph, candidates)),
+        cost_of(of, graph) if past is None else past.whole,
+        lambda: cost_of(of, graph, taken(graph, candidates)),
     )
 
 

@@ -8,22 +8,24 @@ name may have variants, "size:int8".
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Graph, Group
 from keras_iplt.graph.costs import flops, macs, parameters
-from keras_iplt.support.arguments import check_count
+from keras_iplt.support.arguments import Kind, NotNegative, blaming, expect, is_integer, said
 
 __all__ = [
     "FILTERS",
+    "AnyMeasure",
     "Exact",
     "Measure",
     "Rounding",
     "check_measure",
     "check_rounding",
+    "cost_of",
     "is_registered",
     "name_of_measure",
     "name_of_rounding",
@@ -73,6 +75,11 @@ class _Counted:
     cost: Callable[..., float]
 
 
+# What `of` takes: a name of those that are registered, or an object.
+AnyMeasure: TypeAlias = Annotated[
+    str | Measure,
+    Kind("a measure ('filters', 'params', …, or an object that measures: a latency table)"),
+]
 _MEASURES: dict[str, Callable[[Graph], Any]] = {
     "params": lambda graph: _Counted("params", parameters),
     "macs": lambda graph: _Counted("macs", macs),
@@ -97,13 +104,20 @@ def is_registered(name: str) -> bool:
     return name in _MEASURES
 
 
+def cost_of(of: Measure, graph: Graph, gone: np.ndarray | None = None) -> float:
+    """What a measure says, held to be a number."""
+    with blaming(f"of: {said(of)}"):
+        return float(expect("its cost", NotNegative, of.cost(graph, gone)))
+
+
 def check_measure(of: Any) -> Any:
     """`of` if it is a name or a measure."""
     known = isinstance(of, str) and (of == FILTERS or is_registered(of))
     if not known and (isinstance(of, (str, type)) or not isinstance(of, Measure)):
         names = ", ".join(repr(name) for name in [FILTERS, *_MEASURES] if ":" not in name)
         raise OptionError(
-            f"of: expected {names} or an object that measures (a latency table), received: {of!r}"
+            f"of: expected {names} or an object that measures (a latency table), received: "
+            f"{said(of)}"
         )
     return of
 
@@ -114,14 +128,13 @@ def check_rounding(round_to: Any) -> Any:
         return round_to
     if isinstance(round_to, Rounding) and not isinstance(round_to, (str, type)):
         return round_to
-    try:
-        return check_count("round_to", round_to)
-    except OptionError as error:
-        names = ", ".join(map(repr, _ROUNDINGS))
-        raise OptionError(
-            f"round_to: expected a positive integer, {names} or an object that rounds (a latency "
-            f"table), received: {round_to!r}"
-        ) from error
+    if is_integer(round_to) and round_to >= 1:
+        return int(round_to)
+    names = ", ".join(map(repr, _ROUNDINGS))
+    raise OptionError(
+        f"round_to: expected a positive integer, {names} or an object that rounds (a latency "
+        f"table), received: {said(round_to)}"
+    )
 
 
 def name_of_measure(of: Any) -> str:

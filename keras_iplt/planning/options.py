@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict
-
-import numpy as np
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
 
 from keras_iplt.criteria import DEFAULT
 from keras_iplt.criteria import get as get_criterion
@@ -29,12 +27,14 @@ from keras_iplt.planning.measures import (
     name_of_measure,
     name_of_rounding,
 )
-from keras_iplt.support.arguments import check_count, check_share
+from keras_iplt.support.arguments import Count, Share, checked, one_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Keywords", "MoreKeywords", "PlanOptions"]
+__all__ = ["Keywords", "MoreKeywords", "PlanOptions", "Scope"]
+
+Scope: TypeAlias = Annotated[str, one_of("global", "layer")]
 
 
 class _Limits(TypedDict, total=False):
@@ -67,6 +67,7 @@ class Keywords(_Limits, total=False):
     per_layer: Mapping[Any, float] | None
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class PlanOptions:
     """How to decide what goes, whatever the share. See `keras_iplt.plan` for each entry.
@@ -80,36 +81,25 @@ class PlanOptions:
 
     of: Any = "filters"
     criterion: Any = DEFAULT
-    scope: str = "global"
+    scope: Scope = "global"
     per_layer: Any = None
     ignore: Any = ()
     only: Any = None
-    min_channels: int = 1
+    min_channels: Count = 1
     round_to: Any = None
-    max_ratio: float | None = None
+    max_ratio: Share | None = None
     convolutions_only: bool = False
     approximate: bool = False
     at_most: Any = None
 
     def __post_init__(self) -> None:
-        if self.scope not in ("global", "layer"):
-            raise OptionError(f"scope: expected 'global' or 'layer', received: {self.scope!r}")
-        for name in ("convolutions_only", "approximate"):
-            value = getattr(self, name)
-            if not isinstance(value, (bool, np.bool_)):
-                raise OptionError(f"{name}: expected a bool, received: {value!r}")
-        most = self.max_ratio
         normalised = {
             "of": check_measure(self.of),
             "criterion": get_criterion(self.criterion),
             "per_layer": as_dict(self.per_layer),
             "ignore": tuple(as_list(self.ignore)),
             "only": None if self.only is None else tuple(as_list(self.only, "only")),
-            "min_channels": check_count("min_channels", self.min_channels),
             "round_to": check_rounding(self.round_to),
-            "max_ratio": None if most is None else check_share("max_ratio", most),
-            "convolutions_only": bool(self.convolutions_only),
-            "approximate": bool(self.approximate),
             "at_most": None if self.at_most is None else amount_of(self.of, self.at_most),
         }
         for name, value in normalised.items():

@@ -19,7 +19,7 @@ from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.slices import kept_axes
 from keras_iplt.graph.trace import trace
 from keras_iplt.graph.walk import is_graph_model
-from keras_iplt.support.arguments import is_integer, is_real
+from keras_iplt.support.arguments import checked, is_integer, is_real
 from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import MALFORMED, printable
 
@@ -29,6 +29,7 @@ _FORMAT = "keras_iplt.plan/1"
 _ENTRY = ("path", "shape", "kept")  # what is known of a variable
 
 
+@checked
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan(Tables):
     """Which channels go. Made by `keras_iplt.plan`, carried out by `mask` and `rewrite`.
@@ -179,10 +180,6 @@ def bound(plan: Plan, model: keras.Model) -> Plan:
     Returns:
         A plan whose `graph` is that of `model`.
     """
-    if not isinstance(plan, Plan):
-        raise OptionError(
-            f"expected a keras_iplt.Plan, as keras_iplt.plan makes one, received: {plan!r}"
-        )
     if plan.graph is not None and plan.graph.model is model and _is_current(plan):
         return plan
     graph = trace(model, approximate=bool(plan.options.get("approximate", False)))

@@ -14,6 +14,7 @@ from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Graph
 from keras_iplt.plots import canvas
 from keras_iplt.sparsity.table import Sparsity, measure
+from keras_iplt.support.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["filters", "sparsity"]
 
 
+@checked
 def filters(before: keras.Model | Graph | Profile, after: keras.Model | Graph | Profile) -> Figure:
     """How many filters each layer had, and has.
 
@@ -75,6 +77,7 @@ def filters(before: keras.Model | Graph | Profile, after: keras.Model | Graph | 
     return whole
 
 
+@checked
 def sparsity(tables: Sparsity | keras.Model | Mapping[str, Sparsity | keras.Model]) -> Figure:
     """The share of zeros of each layer, in the order in which data flow.
 
@@ -145,13 +148,6 @@ def sparsity(tables: Sparsity | keras.Model | Mapping[str, Sparsity | keras.Mode
     return whole
 
 
-def _table(thing: Any) -> Sparsity:
+def _table(thing: Sparsity | keras.Model) -> Sparsity:
     """A table, or that of a model."""
-    if isinstance(thing, keras.Model):
-        return measure(thing)
-    if not isinstance(thing, Sparsity):
-        raise OptionError(
-            "tables: expected what keras_iplt.sparsity.measure returns, a model, or several of "
-            f"them by name, received: {thing!r}"
-        )
-    return thing
+    return measure(thing) if isinstance(thing, keras.Model) else thing

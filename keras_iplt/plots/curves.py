@@ -19,6 +19,7 @@ from keras_iplt.graph.names import groups_of
 from keras_iplt.graph.selectors import Layers, as_list
 from keras_iplt.graph.trace import graph_for
 from keras_iplt.plots import canvas
+from keras_iplt.support.arguments import Data, checked
 from keras_iplt.support.metrics import watched
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = ["norms", "sensitivity"]
 _FEW = 12  # layers that get a label each; more are told apart by their depth
 
 
+@checked
 def sensitivity(
     result: Sensitivity, metric: str | None = None, layers: str | Iterable[str] | None = None
 ) -> Figure:
@@ -73,10 +75,11 @@ def sensitivity(
     return whole
 
 
+@checked
 def norms(
     model: keras.Model | Graph,
     criterion: AnyCriterion = "l2",
-    data: Any = None,
+    data: Data | None = None,
     layers: Layers | None = None,
 ) -> Figure:
     """The filters of each layer, ranked by how important they are: flat curves are layers whose
@@ -195,14 +198,9 @@ def _largest(values: np.ndarray) -> float:
 
 
 def _checked(
-    result: Any, metric: str | None, layers: str | Iterable[str] | None
+    result: Sensitivity, metric: str | None, layers: str | Iterable[str] | None
 ) -> tuple[str, list[str], np.ndarray]:
     """The metric, and names and values of the layers that were asked for."""
-    if not isinstance(result, Sensitivity):
-        raise OptionError(
-            "result: expected a Sensitivity, as keras_iplt.sensitivity returns it, received: "
-            f"{result!r}"
-        )
     metric = watched(result.values, result.metric if metric is None else metric)
     values = np.asarray(result.values[metric], float)
     names = list(result.layers)

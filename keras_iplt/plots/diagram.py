@@ -26,6 +26,7 @@ from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.trace import graph_for
 from keras_iplt.plots import canvas
 from keras_iplt.plots.canvas import Colour
+from keras_iplt.support.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,6 +58,7 @@ class _Row:
         return min((g for g in self.parts if g != _SOLID), default=_SOLID)
 
 
+@checked
 def groups(model: keras.Model | Graph) -> Figure:
     """What must be pruned together: operations in order, coloured by the group of their channels.
 

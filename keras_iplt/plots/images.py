@@ -13,6 +13,7 @@ from keras_iplt.errors import OptionError
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.planning.plan import Plan, bound
 from keras_iplt.plots import canvas
+from keras_iplt.support.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +23,7 @@ __all__ = ["kernels"]
 _GONE = "#d62728"
 
 
+@checked
 def kernels(
     model: keras.Model,
     layer: keras.Layer | str | None = None,
@@ -106,8 +108,6 @@ def _convolutions(model: keras.Model, around: str = "") -> Iterator[tuple[str, k
 
 def _convolution(model: keras.Model, layer: keras.Layer | str | None) -> tuple[str, keras.Layer]:
     """The convolution that was asked for, and its path."""
-    if not isinstance(model, keras.Model):
-        raise OptionError(f"model: expected a Keras model, received: {model!r}")
     found = list(_convolutions(model))
     for path, one in found:
         if layer is None or layer is one or layer in (path, one.name):

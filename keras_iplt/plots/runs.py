@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_iplt.errors import OptionError
 from keras_iplt.plots import canvas
+from keras_iplt.support.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,6 +21,7 @@ __all__ = ["history", "loss", "tradeoff"]
 Runs = Mapping[str, Iterable[Sequence[float]]]  # name -> points (x, y) or (x, y, deviation)
 
 
+@checked
 def tradeoff(
     runs: Runs, published: Runs | None = None, xlabel: str = "FLOPs", ylabel: str = "accuracy"
 ) -> Figure:
@@ -46,6 +48,7 @@ def tradeoff(
     return _scatter(runs, published, xlabel, ylabel)
 
 
+@checked
 def loss(
     runs: Runs, published: Runs | None = None, xlabel: str = "sparsity", ylabel: str = "loss"
 ) -> Figure:
@@ -69,6 +72,7 @@ def loss(
     return _scatter(runs, published, xlabel, ylabel)
 
 
+@checked
 def history(history: Any) -> Figure:
     """How a training went: a plot per metric, its validation dashed.
 

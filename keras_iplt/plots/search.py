@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
 from keras_iplt.analysis.searching import Smallest
 from keras_iplt.errors import OptionError
 from keras_iplt.plots import canvas
+from keras_iplt.support.arguments import checked, one_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +19,8 @@ __all__ = ["smallest"]
 _COSTS = {"params": "parameters left", "flops": "FLOPs left"}
 
 
-def smallest(result: Smallest, cost: str = "params") -> Figure:
+@checked
+def smallest(result: Smallest, cost: Annotated[str, one_of(*_COSTS)] = "params") -> Figure:
     """What each size costs: the metric of every model that was tried, and of the one taken.
 
     Args:
@@ -30,17 +32,16 @@ def smallest(result: Smallest, cost: str = "params") -> Figure:
 
     Example:
 
-    >>> import types
-    >>> from keras_iplt import plots
-    >>> tried = [types.SimpleNamespace(params=n, value=value, good=value > 0.9)
-    ...          for n, value in ((400, 0.92), (200, 0.91), (100, 0.85))]
-    >>> result = types.SimpleNamespace(metric="accuracy", tried=tried, best=tried[1], least=0.91)
-    >>> figure = plots.smallest(result)
+    >>> import keras_iplt as iplt
+    >>> from keras_iplt.analysis.searching import Tried
+    >>> tried = tuple(
+    ...     Tried(share=1 - n / 400, params=n, flops=None, value=value, good=value > 0.9, seconds=1)
+    ...     for n, value in ((400, 0.92), (200, 0.91), (100, 0.85)))
+    >>> result = iplt.Smallest(None, None, "params", "accuracy", 0.01, tried, complete=True)
+    >>> figure = iplt.plots.smallest(result)
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['good enough', 'too bad', 'taken']
     """
-    if cost not in _COSTS:
-        raise OptionError(f"cost: expected 'params' or 'flops', received: {cost!r}")
     tried = sorted(result.tried, key=lambda one: getattr(one, cost) or 0)
     costs = [getattr(one, cost) for one in tried]
     if None in costs:

@@ -1,7 +1,6 @@
 """The page, part by part."""
 
 import datetime
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -11,7 +10,6 @@ import keras
 from keras_iplt.analysis.comparison import Comparison, compare
 from keras_iplt.analysis.profiles import Profile, profile
 from keras_iplt.analysis.sensitivities import Sensitivity
-from keras_iplt.errors import OptionError
 from keras_iplt.exporting.exporter import Export
 from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.trace import graph_for
@@ -26,8 +24,9 @@ from keras_iplt.reporting.figures import (
 from keras_iplt.reporting.page import add, page, write
 from keras_iplt.reporting.pictures import picture
 from keras_iplt.reporting.surroundings import add_surroundings, checked_command
+from keras_iplt.support.arguments import Path, checked, several
 from keras_iplt.support.extras import required
-from keras_iplt.support.files import checked
+from keras_iplt.support.files import file_at
 from keras_iplt.surgery import rewrite
 
 __all__ = ["report"]
@@ -35,8 +34,9 @@ __all__ = ["report"]
 _TALL = 40  # rows from which a picture is a list to scroll through
 
 
+@checked
 def report(
-    path: str | os.PathLike[str],
+    path: Path,
     before: keras.Model | Graph | Profile,
     after: keras.Model | Graph | Profile | None = None,
     plan: Plan | None = None,
@@ -44,9 +44,9 @@ def report(
     exports: Export | Iterable[Export] = (),
     history: Any = None,
     accuracy: Mapping[str, Any] | None = None,
-    command: str | Sequence[str] | None = None,
+    command: str | Iterable[str] | None = None,
     title: str | None = None,
-    notes: str | Sequence[str] = (),
+    notes: str | Iterable[str] = (),
 ) -> str:
     """Writes one page about one run: numbers, layers, pictures, the plan, and how to repeat it.
 
@@ -85,15 +85,12 @@ def report(
     True
     """
     required("matplotlib.figure", "plots", "reports need")
-    checked(path)
+    file_at(path)
     metrics, command = checked_metrics(accuracy), checked_command(command)
-    exports, notes = _checked_exports(exports), _checked_notes(notes)
-    if sensitivity is not None and not isinstance(sensitivity, Sensitivity):
-        raise OptionError(
-            f"sensitivity: expected what keras_iplt.sensitivity returns, received: {sensitivity!r}"
-        )
+    exports, notes = several(exports), several(notes)
     before = before if isinstance(before, (Profile, Graph)) else graph_for(before)
-    plan = _checked_plan(plan, before)
+    if plan is not None and isinstance(before, Graph):
+        plan = bound(plan, before.model)
     supposed = False
     if after is None and plan is not None and isinstance(before, Graph):
         after, supposed = rewrite(before.model, plan), True
@@ -118,35 +115,6 @@ def report(
     add_surroundings(main, command)
     _add_footer(document)
     return write(document, path)
-
-
-# -- checks ----------------------------------------------------------------------------------------
-
-
-def _checked_exports(exports: Any) -> list[Export]:
-    several: list[Any]
-    several = [exports] if isinstance(exports, Export) or exports is None else list(exports)
-    if not all(isinstance(one, Export) for one in several):
-        raise OptionError(
-            f"exports: expected what keras_iplt.export returns, received: {exports!r}"
-        )
-    return several
-
-
-def _checked_notes(notes: Any) -> Sequence[str]:
-    several = [notes] if isinstance(notes, str) else notes
-    if not isinstance(several, (list, tuple)) or not all(isinstance(n, str) for n in several):
-        raise OptionError(f"notes: expected sentences, received: {notes!r}")
-    return several
-
-
-def _checked_plan(plan: Any, before: Graph | Profile) -> Plan | None:
-    """The plan, bound to a model if there is one."""
-    if plan is None:
-        return None
-    if not isinstance(plan, Plan):
-        raise OptionError(f"plan: expected a keras_iplt.Plan, received: {plan!r}")
-    return bound(plan, before.model) if isinstance(before, Graph) else plan
 
 
 # -- parts -----------------------------------------------------------------------------------------

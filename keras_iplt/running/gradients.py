@@ -11,6 +11,7 @@ from keras_iplt.errors import CriterionError, DataError
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.walk import accepts
 from keras_iplt.running.observe import Batch
+from keras_iplt.support.arguments import blaming
 
 __all__ = ["gradients"]
 
@@ -49,7 +50,9 @@ def gradients(
                 raise DataError(
                     "gradients need labels for the loss: expected data as (x, y), received: x"
                 )
-            yield [numbers_of(g) for g in gradient(batch)]
+            with blaming(f"data: the loss of model {model.name!r}", DataError):
+                found = [numbers_of(g) for g in gradient(batch)]
+            yield found
 
 
 def _loss(

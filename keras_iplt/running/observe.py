@@ -19,6 +19,7 @@ from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import graph_of
 from keras_iplt.graph.walk import is_graph_model
 from keras_iplt.running.steps import Step, last_uses, recorded
+from keras_iplt.support.arguments import blaming, said
 
 __all__ = ["Batch", "batches", "consumers", "marked", "observe", "without_gradients"]
 
@@ -135,9 +136,18 @@ def _tensors(structure: Any) -> Any:
     def tensor(y: Any) -> Any:
         if y is None or keras.ops.is_tensor(y):
             return y
-        return keras.ops.convert_to_tensor(np.asarray(y))
+        return keras.ops.convert_to_tensor(_numbers("the labels", y))
 
     return keras.tree.map_structure(tensor, structure)
+
+
+def _numbers(what: str, given: Any) -> np.ndarray:
+    """An array of them."""
+    with blaming(f"data: {what}: numpy.asarray", DataError):
+        array = np.asarray(given)
+    if array.dtype.kind not in "biufcV":  # V: those of JAX
+        raise DataError(f"data: {what}: expected numbers, received: {said(given)}")
+    return array
 
 
 def _flat(names: list[str], x: Any) -> list[Any]:
@@ -157,7 +167,8 @@ def _input_names(function: keras.Function) -> list[str]:
 
 
 def _input_tensor(name: str, want: keras.KerasTensor, value: Any) -> Any:
-    given = value if keras.ops.is_tensor(value) else np.asarray(value)
+    text = want.dtype == "string"
+    given = value if text or keras.ops.is_tensor(value) else _numbers(f"input {name!r}", value)
     shape = tuple(given.shape)
     # As Keras does: a last axis of length 1 may be there or not.
     if len(shape) == len(want.shape) + 1 and shape[-1] == 1:

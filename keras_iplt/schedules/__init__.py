@@ -31,7 +31,7 @@ from keras_iplt.schedules.epochs import (
     spacing,
 )
 from keras_iplt.schedules.tfmot import FromTfmot, is_in_steps
-from keras_iplt.support.arguments import is_real
+from keras_iplt.support.arguments import Count, Step, checked, is_real
 
 __all__ = [
     "Exponential",
@@ -48,7 +48,8 @@ __all__ = [
 ]
 
 
-def get(schedule: Any, step: float = 0.1, every: int = 5) -> Schedule:
+@checked
+def get(schedule: Any, step: Step = 0.1, every: Count = 5) -> Schedule:
     """The schedule that something stands for.
 
     Args:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
+
+from keras_iplt.support.arguments import Epoch, Share, blaming, checked, expect, said
 
 __all__ = ["Schedule"]
 
@@ -31,6 +35,11 @@ class Schedule:
     target: Any
     end: int | None = None
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "__call__" in vars(cls):
+            setattr(cls, "__call__", _careful(vars(cls)["__call__"]))  # noqa: B010
+
     def __call__(self, epoch: int, step: int | None = None) -> float:
         """The share of the original model that is gone at the start of an epoch.
 
@@ -55,6 +64,7 @@ class Schedule:
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     @classmethod
+    @checked
     def from_config(cls, config: dict[str, Any]) -> Schedule:
         """The schedule with these arguments."""
         return cls(**config)
@@ -68,3 +78,16 @@ class Schedule:
     def __repr__(self) -> str:
         settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
         return f"{type(self).__name__}({settings})"
+
+
+def _careful(call: Callable[..., float]) -> Callable[..., float]:
+    """What tells a share, of epochs only, and a share only."""
+
+    @functools.wraps(call)
+    def careful(self: Schedule, epoch: Any, step: Any = None) -> float:
+        given = expect("epoch", Epoch, epoch), expect("step", Epoch | None, step)
+        with blaming(f"{said(self)} at epoch {epoch}"):
+            share = call(self, *given)
+        return expect(f"{said(self)} at epoch {epoch}", Share, share)
+
+    return careful

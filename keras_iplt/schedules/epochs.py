@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_iplt.errors import OptionError
 from keras_iplt.schedules.base import Schedule
-from keras_iplt.support.arguments import check_count, check_share, is_integer, is_real
+from keras_iplt.support.arguments import Count, Epoch, Power, Share, Step, checked, expect
 
 __all__ = [
     "Exponential",
@@ -46,10 +46,11 @@ class Incremental(Schedule):
 
     end: int
 
-    def __init__(self, target: float, step: float = 0.1, every: int = 5) -> None:
-        self.target = check_share("target", target)
-        self.step = _step(step)
-        self.every = check_count("every", every)
+    @checked
+    def __init__(self, target: Share, step: Step = 0.1, every: Count = 5) -> None:
+        self.target = target
+        self.step = step
+        self.every = every
         self.end = _steps(self.target, self.step) * self.every
 
     def __call__(self, epoch: int, step: int | None = None) -> float:
@@ -76,10 +77,9 @@ class Ratios(Schedule):
     3
     """
 
-    def __init__(
-        self, ratios: Sequence[float] | np.ndarray | Mapping[int, float], every: int = 1
-    ) -> None:
-        self.every = check_count("every", every)
+    @checked
+    def __init__(self, ratios: Any, every: Count = 1) -> None:
+        self.every = every
         self.ratios = _ratios(ratios)
         if isinstance(self.ratios, dict):
             if self.every != 1:
@@ -97,8 +97,9 @@ class Ratios(Schedule):
         return self._shares[place - 1] if place else 0.0
 
     @classmethod
+    @checked
     def from_config(cls, config: dict[str, Any]) -> Schedule:
-        ratios = config["ratios"]
+        ratios = config.get("ratios")
         if isinstance(ratios, dict):  # JSON has no numbers for keys
             config = {**config, "ratios": {int(epoch): ratio for epoch, ratio in ratios.items()}}
         return cls(**config)
@@ -118,9 +119,10 @@ class OneShot(Schedule):
     [0.0, 0.0, 0.5, 0.5]
     """
 
-    def __init__(self, target: float, epoch: int) -> None:
-        self.target = check_share("target", target)
-        self.epoch = self.end = _epoch("epoch", epoch)
+    @checked
+    def __init__(self, target: Share, epoch: Epoch) -> None:
+        self.target = target
+        self.epoch = self.end = epoch
 
     def __call__(self, epoch: int, step: int | None = None) -> float:
         return self.target if epoch >= self.epoch else 0.0
@@ -151,24 +153,23 @@ class Polynomial(Schedule):
 
     end: int
 
+    @checked
     def __init__(
         self,
-        target: float,
-        begin: int,
-        end: int,
-        initial: float = 0.0,
-        power: float = 3,
-        every: int = 1,
+        target: Share,
+        begin: Epoch,
+        end: Epoch,
+        initial: Share = 0.0,
+        power: Power = 3,
+        every: Count = 1,
     ) -> None:
-        self.target, self.initial = check_share("target", target), check_share("initial", initial)
+        self.target, self.initial = target, initial
         if self.initial > self.target:
             raise OptionError(
                 f"initial: expected at most target={self.target}, received: {initial!r}"
             )
-        if not is_real(power) or not 0 < power < math.inf:
-            raise OptionError(f"power: expected a positive number, received: {power!r}")
         self.begin, self.end = _span(begin, end)
-        self.power, self.every = power, check_count("every", every)
+        self.power, self.every = power, every
 
     def __call__(self, epoch: int, step: int | None = None) -> float:
         if epoch < self.begin:
@@ -198,10 +199,11 @@ class Exponential(Schedule):
 
     end: int
 
-    def __init__(self, target: float, begin: int, end: int, every: int = 1) -> None:
-        self.target = check_share("target", target)
+    @checked
+    def __init__(self, target: Share, begin: Epoch, end: Epoch, every: Count = 1) -> None:
+        self.target = target
         self.begin, self.end = _span(begin, end)
-        self.every = check_count("every", every)
+        self.every = every
 
     def __call__(self, epoch: int, step: int | None = None) -> float:
         if epoch >= self.end:
@@ -209,7 +211,8 @@ class Exponential(Schedule):
         return min(self.target, 1 - (1 - self.target) ** _progress(self, epoch))
 
 
-def fitted_every(target: float, step: float, epochs: int, most: int = 5) -> int:
+@checked
+def fitted_every(target: Share, step: Step, epochs: Count, most: Count = 5) -> int:
     """The paper's k for a training: the largest that puts the last step into its first half.
 
     Args:
@@ -227,13 +230,13 @@ def fitted_every(target: float, step: float, epochs: int, most: int = 5) -> int:
     >>> fitted_every(0.7, step=0.1, epochs=100), fitted_every(0.7, step=0.1, epochs=40)
     (5, 2)
     """
-    return spacing(_steps(check_share("target", target), _step(step)), epochs, most)
+    return spacing(_steps(target, step), epochs, most)
 
 
-def spacing(steps: int, epochs: int, most: int = 5) -> int:
+@checked
+def spacing(steps: Epoch, epochs: Count, most: Count = 5) -> int:
     """The same for a number of steps."""
-    half = check_count("epochs", epochs) // 2
-    return max(1, min(check_count("most", most), half // max(1, steps)))
+    return max(1, min(most, epochs // 2 // max(1, steps)))
 
 
 # -- arithmetic --
@@ -255,23 +258,8 @@ def _progress(schedule: Polynomial | Exponential, epoch: int) -> float:
 # -- checks --
 
 
-def _step(value: Any) -> float:
-    """`value` if it is a number in (0, 1)."""
-    if not is_real(value) or not 0 < value < 1:
-        raise OptionError(f"step: expected a number in (0, 1), received: {value!r}")
-    return float(value)
-
-
-def _epoch(name: str, value: Any) -> int:
-    """`value` if it is an integer from 0."""
-    if not is_integer(value) or value < 0:
-        raise OptionError(f"{name}: expected an epoch (an integer from 0), received: {value!r}")
-    return int(value)
-
-
-def _span(begin: Any, end: Any) -> tuple[int, int]:
-    """`begin` and `end` if they are epochs in that order."""
-    begin, end = _epoch("begin", begin), _epoch("end", end)
+def _span(begin: int, end: int) -> tuple[int, int]:
+    """`begin` and `end` if they are in that order."""
     if end <= begin:
         raise OptionError(f"end: expected an epoch after begin={begin}, received: {end}")
     return begin, end
@@ -279,18 +267,18 @@ def _span(begin: Any, end: Any) -> tuple[int, int]:
 
 def _ratios(ratios: Any) -> Any:
     """A list of shares, or a dict of shares by epoch in order, that do not decrease."""
-    checked: Any = None
+    found: Any = None
     shares: list[float] = []
     if isinstance(ratios, Mapping):
         for epoch in ratios:
-            _epoch("ratios", epoch)
-        checked = {int(e): check_share(f"ratios at epoch {e}", ratios[e]) for e in sorted(ratios)}
-        shares = list(checked.values())
+            expect("ratios", Epoch, epoch)
+        found = {int(e): expect(f"ratios at epoch {e}", Share, ratios[e]) for e in sorted(ratios)}
+        shares = list(found.values())
     elif isinstance(ratios, (list, tuple, np.ndarray)):
-        checked = shares = [check_share(f"ratios[{i}]", ratio) for i, ratio in enumerate(ratios)]
+        found = shares = [expect(f"ratios[{i}]", Share, ratio) for i, ratio in enumerate(ratios)]
     if not shares or any(a > b for a, b in itertools.pairwise(shares)):
         raise OptionError(
             "ratios: expected a list of shares, or a mapping {epoch: share}, that is not empty and "
             f"does not decrease, received: {ratios!r}"
         )
-    return checked
+    return found

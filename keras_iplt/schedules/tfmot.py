@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import sys
 from typing import Any
 
@@ -10,6 +9,7 @@ import keras
 
 from keras_iplt.errors import OptionError
 from keras_iplt.schedules.base import Schedule
+from keras_iplt.support.arguments import checked, expect
 
 __all__ = ["FromTfmot", "is_in_steps"]
 
@@ -25,6 +25,7 @@ class FromTfmot(Schedule):
         schedule: a tfmot `PruningSchedule`.
     """
 
+    @checked
     def __init__(self, schedule: Any) -> None:
         if not is_in_steps(schedule):
             raise OptionError(f"schedule: expected a tfmot PruningSchedule, received: {schedule!r}")
@@ -35,15 +36,15 @@ class FromTfmot(Schedule):
         self.target = constant if last < 0 else _latest(schedule, int(last), 0)
 
     def __call__(self, epoch: int, step: int | None = None) -> float:
-        if not isinstance(step, numbers.Integral):
+        if step is None:
             raise OptionError(
                 f"step: expected the number of batches trained so far, which a tfmot schedule "
                 f"counts in, received: {step!r}"
             )
         if step < self._seen:  # another training
             self._seen, self._share = 0, 0.0
-        self._share = max(self._share, _latest(self.schedule, int(step), self._seen))
-        self._seen = int(step)
+        self._share = max(self._share, _latest(self.schedule, step, self._seen))
+        self._seen = step
         return self._share
 
     def get_config(self) -> dict[str, Any]:
@@ -52,8 +53,12 @@ class FromTfmot(Schedule):
         return {"schedule": {"module": kind.__module__, **self.schedule.get_config()}}
 
     @classmethod
+    @checked
     def from_config(cls, config: dict[str, Any]) -> Schedule:
-        described = config["schedule"]
+        names = ("module", "class_name", "config")
+        described = expect("config['schedule']", dict[str, Any], config.get("schedule"))
+        if any(name not in described for name in names):
+            raise OptionError(f"config: expected a schedule by {names}, received: {described!r}")
         module, name = described["module"], described["class_name"]
         kind: Any = keras.saving.get_registered_object(name)
         kind = kind or getattr(sys.modules.get(module), name, None)

@@ -22,7 +22,8 @@ import numpy as np
 from keras_iplt.errors import NothingToPruneError, OptionError
 from keras_iplt.sparsity.pool import Prunable
 from keras_iplt.sparsity.select import bisected
-from keras_iplt.support.records import Count, read
+from keras_iplt.support import records
+from keras_iplt.support.arguments import NotNegative, Share, checked
 
 __all__ = ["ERK", "Allocation", "Depth", "Fixed", "Param", "Uniform", "UniformPlus", "get"]
 
@@ -94,10 +95,9 @@ class Depth(Allocation):
 
     convolutions_only = True
 
-    def __init__(self, normalize: bool = False, epsilon: float = 1e-4) -> None:
-        if not isinstance(epsilon, (int, float)) or not 0 <= epsilon < 1:
-            raise OptionError(f"epsilon: expected a number in [0, 1), received: {epsilon!r}")
-        self.normalize, self.epsilon = bool(normalize), epsilon
+    @checked
+    def __init__(self, normalize: bool = False, epsilon: Share = 1e-4) -> None:
+        self.normalize, self.epsilon = normalize, epsilon
         self.threshold: float | None = None  # the last one that was found
 
     def zeros(self, pool: list[Prunable], sparsity: float, gone: list[int]) -> list[int]:
@@ -141,12 +141,8 @@ class Param(Allocation):
 
     convolutions_only = True
 
-    def __init__(self, zeta: float = 0.02, eta: float | None = None) -> None:
-        for name, value in (("zeta", zeta), ("eta", 1.0 if eta is None else eta)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-                raise OptionError(
-                    f"{name}: expected a number that is not negative, received: {value!r}"
-                )
+    @checked
+    def __init__(self, zeta: NotNegative = 0.02, eta: NotNegative | None = None) -> None:
         self.zeta, self.eta = zeta, eta
         self.begin()
 
@@ -195,8 +191,10 @@ class Param(Allocation):
         return [self.frozen, self.record, self._unpruned, self._hurt]
 
     def set_state(self, state: Any) -> None:
-        kind = tuple[list[Count], float | None, float, bool]
-        self.frozen, self.record, self._unpruned, self._hurt = read(kind, state, "allocation")
+        kind = tuple[list[records.Count], float | None, float, bool]
+        self.frozen, self.record, self._unpruned, self._hurt = records.read(
+            kind, state, "allocation"
+        )
 
 
 class ERK(Allocation):
@@ -226,9 +224,8 @@ class UniformPlus(Allocation):
         last: the most that goes of the last layer.
     """
 
-    def __init__(self, last: float = 0.8) -> None:
-        if not isinstance(last, (int, float)) or not 0 <= last < 1:
-            raise OptionError(f"last: expected a number in [0, 1), received: {last!r}")
+    @checked
+    def __init__(self, last: Share = 0.8) -> None:
         self.last = last
 
     def zeros(self, pool: list[Prunable], sparsity: float, gone: list[int]) -> list[int]:
@@ -252,6 +249,7 @@ _BY_NAME = {
 }  # fmt: skip
 
 
+@checked
 def get(allocation: str | Allocation) -> Allocation:
     """The allocation that a name stands for: "uniform", "fixed", "param", "depth", "erk" or
     "uniform_plus"; or the `Allocation` as it is.

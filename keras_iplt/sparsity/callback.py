@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-from typing import Any
+from typing import Annotated, Any
 
 from keras_iplt import _keras as private
 from keras_iplt import schedules
@@ -22,7 +21,8 @@ from keras_iplt.sparsity.patterns import Pattern
 from keras_iplt.sparsity.patterns import get as pattern_of
 from keras_iplt.sparsity.progress import HeldProgress, HeldState
 from keras_iplt.sparsity.tfmot_api.pruning_callbacks import UpdatePruningStep
-from keras_iplt.support.records import Positive
+from keras_iplt.support import records
+from keras_iplt.support.arguments import Count, Path, Step, Verbosity, checked, one_of
 from keras_iplt.support.text import warn
 from keras_iplt.surgery.shrinking import check_strategy
 
@@ -32,7 +32,7 @@ __all__ = ["SparsityCallback"]
 @dataclasses.dataclass(frozen=True)
 class _State(State):
     progress: HeldState
-    meter: tuple[float, Positive] | None
+    meter: tuple[float, records.Positive] | None
 
 
 class SparsityCallback(ScheduledCallback):
@@ -94,26 +94,25 @@ class SparsityCallback(ScheduledCallback):
 
     state_class = _State
 
+    @checked
     def __init__(
         self,
         target: Any = 0.9,
-        step: float = 0.1,
-        every: int | None = None,
+        step: Step = 0.1,
+        every: Count | None = None,
         allocation: str | Allocation = "uniform",
         pattern: str | Pattern = "weights",
-        per: str = "epoch",
+        per: Annotated[str, one_of("epoch", "batch")] = "epoch",
         layers: Layers | None = None,
         ignore: Layers = (),
         convolutions_only: bool | None = None,
         keep_zeros: bool = False,
         guard: Guard | None = None,
-        backup_dir: str | os.PathLike[str] | None = None,
-        verbose: int = 1,
+        backup_dir: Path | None = None,
+        verbose: Verbosity = 1,
     ) -> None:
         run = RunOptions(guard=guard, backup_dir=backup_dir, verbose=verbose)
         super().__init__(target, step, every, run)
-        if per not in ("epoch", "batch"):
-            raise OptionError(f"per: expected 'epoch' or 'batch', received: {per!r}")
         self.per = "batch" if isinstance(self.schedule, schedules.FromTfmot) else per
         self.allocation, self.pattern = allocation_of(allocation), pattern_of(pattern)
         self._pool: dict[str, Any] = dict(

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.trace import trace
+from keras_iplt.support.arguments import Data, checked
 from keras_iplt.surgery.dead_channels import (
     plan_without,
     silent_channels,
@@ -19,7 +20,8 @@ from keras_iplt.surgery.rewriting import rewrite
 __all__ = ["remove_dead"]
 
 
-def remove_dead(model: keras.Model, data: Any = None) -> keras.Model:
+@checked
+def remove_dead(model: keras.Model, data: Data | None = None) -> keras.Model:
     """A smaller model without the channels that died when single weights were pruned.
 
     A channel that nothing multiplies with anything but zero is not needed, and goes; what only fed

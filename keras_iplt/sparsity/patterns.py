@@ -8,17 +8,21 @@ MbyN               m of every n consecutive inputs
 """
 
 import inspect
-from typing import Any
+from typing import Annotated, TypeAlias
 
 import numpy as np
 
 from keras_iplt.errors import OptionError
 from keras_iplt.sparsity.pool import Prunable
 from keras_iplt.sparsity.select import blocks, largest, m_by_n, unblocked
+from keras_iplt.support.arguments import Count, Kind, checked, one_of
 
 __all__ = [
-    "Blocks", "Filters", "MbyN", "Pattern", "Weights", "WeightsPerFilter", "get", "pair_of",
+    "Blocks", "Filters", "MbyN", "Pair", "Pattern", "Pooling", "Weights", "WeightsPerFilter", "get",
 ]  # fmt: skip
+
+Pooling: TypeAlias = Annotated[str, one_of("AVG", "MAX")]
+Pair: TypeAlias = Annotated[tuple[Count, Count], Kind("two positive integers")]
 
 
 class Pattern:
@@ -107,10 +111,9 @@ class Blocks(Pattern):
         pooling: "AVG" or "MAX": what stands for a block, its mean magnitude or its largest.
     """
 
-    def __init__(self, block_size: tuple[int, int], pooling: str = "AVG") -> None:
-        if pooling not in ("AVG", "MAX"):
-            raise OptionError(f"pooling: expected 'AVG' or 'MAX', received: {pooling!r}")
-        self.block_size, self.pooling = pair_of("block_size", block_size), pooling
+    @checked
+    def __init__(self, block_size: Pair, pooling: Pooling = "AVG") -> None:
+        self.block_size, self.pooling = block_size, pooling
 
     def mask(self, magnitudes: np.ndarray, zeros: int, filter_axis: int = -1) -> np.ndarray:
         pooled = blocks(np.maximum(magnitudes, 0), self.block_size, self.pooling)
@@ -130,8 +133,9 @@ class MbyN(Pattern):
         m, n: whole numbers, m less than n.
     """
 
-    def __init__(self, m: int = 2, n: int = 4) -> None:
-        self.m, self.n = pair_of("m, n", (m, n))
+    @checked
+    def __init__(self, m: Count = 2, n: Count = 4) -> None:
+        self.m, self.n = m, n
         if m >= n:
             raise OptionError(f"m: expected less than n={n}, received: {m!r}")
         self.fixed = m / n
@@ -153,6 +157,7 @@ _BY_NAME = {
 }  # fmt: skip
 
 
+@checked
 def get(pattern: str | Pattern) -> Pattern:
     """The pattern that a name stands for: "weights", "weights_per_filter" or "filters"; or the
     `Pattern` as it is.
@@ -177,14 +182,6 @@ def _filters_first(array: np.ndarray, axis: int) -> tuple[np.ndarray, tuple[int,
 
 def _back(matrix: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray:
     return np.moveaxis(matrix.reshape(shape), 0, axis)
-
-
-def pair_of(name: str, value: Any) -> tuple[int, int]:
-    """Two positive integers as a tuple, of what a user gave."""
-    pair = tuple(value) if hasattr(value, "__iter__") else ()
-    if len(pair) != 2 or not all(type(x) is int and x > 0 for x in pair):
-        raise OptionError(f"{name}: expected two positive integers, received: {value!r}")
-    return pair
 
 
 def _check_rank(pattern: Pattern, prunable: Prunable, ranks: tuple[int, ...]) -> None:

@@ -84,8 +84,6 @@ def pool_of(
     Returns:
         A list of `Prunable`, each variable once.
     """
-    if not isinstance(model, keras.Model):
-        raise ModelError(f"model: expected a Keras model, received: {model!r}")
     if not model.built:
         raise ModelError(f"model {model.name!r} is not built: call it on data, or build it, first")
     everything = list({id(one.variable): one for one in _walk(model, ())}.values())

@@ -22,7 +22,7 @@ from keras_iplt.sparsity.hold import Hold, mask_variable
 from keras_iplt.sparsity.patterns import Pattern
 from keras_iplt.sparsity.pool import pool_of
 from keras_iplt.sparsity.table import Sparsity, of_pool
-from keras_iplt.support.arguments import check_share
+from keras_iplt.support.arguments import Share, blaming, checked, said
 
 __all__ = ["HeldProgress", "HeldState", "WeightProgress", "prune_weights"]
 
@@ -87,11 +87,13 @@ class WeightProgress:
     def decide(self, sparsity: float) -> list[np.ndarray]:
         """The masks for a sparsity: the weights of the model are looked at, and left alone."""
         gone = self.gone
-        zeros = self.allocation.zeros(self.pool, sparsity, gone)
+        with blaming(f"allocation {said(self.allocation)}"):
+            zeros = self.allocation.zeros(self.pool, sparsity, gone)
         masks = []
         for one, mask, count, least in zip(self.pool, self.masks, zeros, gone, strict=True):
             magnitudes = np.where(mask, one.magnitudes(), -1)  # what is gone goes first
-            wanted = self.pattern.mask(magnitudes, max(count, least), one.filter_axis)
+            with blaming(f"pattern {said(self.pattern)} on {one.path!r}"):
+                wanted = self.pattern.mask(magnitudes, max(count, least), one.filter_axis)
             masks.append(wanted & mask)
         return masks
 
@@ -171,9 +173,10 @@ class HeldProgress(WeightProgress):
         self.allocation.set_state(state.allocation)
 
 
+@checked
 def prune_weights(
     model: keras.Model,
-    sparsity: float,
+    sparsity: Share,
     allocation: str | Allocation = "uniform",
     pattern: str | Pattern = "weights",
     layers: Layers | None = None,
@@ -201,7 +204,6 @@ def prune_weights(
     >>> round(sparsity.prune_weights(model, 0.75).sparsity, 2)
     0.75
     """
-    check_share("sparsity", sparsity)
     progress = WeightProgress(model, allocation, pattern, layers, ignore, convolutions_only)
     progress.check(sparsity)
     for one, mask in zip(progress.pool, progress.decide(sparsity), strict=True):

@@ -14,6 +14,7 @@ import numpy as np
 from keras_iplt.analysis.profiles import thousands
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity.pool import pool_of
+from keras_iplt.support.arguments import checked
 from keras_iplt.support.tables import Table, Tables
 
 __all__ = ["CompressedSize", "LayerSize", "compressed_size"]
@@ -59,6 +60,7 @@ class CompressedSize(Tables):
         return [Table(rows, left=1), files]
 
 
+@checked
 def compressed_size(model: keras.Model) -> CompressedSize:
     """Measures what the zeros in the weights of a model save where it is stored.
 

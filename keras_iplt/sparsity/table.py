@@ -11,6 +11,7 @@ from keras_iplt.analysis.profiles import thousands
 from keras_iplt.graph.selectors import Layers
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity.pool import Prunable, pool_of
+from keras_iplt.support.arguments import checked
 from keras_iplt.support.tables import Table, Tables
 
 __all__ = ["LayerSparsity", "Sparsity", "measure"]
@@ -69,6 +70,7 @@ class Sparsity(Tables):
         return [Table(rows, left=1)]
 
 
+@checked
 def measure(
     model: keras.Model,
     layers: Layers | None = None,

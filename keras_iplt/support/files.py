@@ -10,17 +10,14 @@ from collections.abc import Iterator
 
 from keras_iplt.errors import OptionError
 
-__all__ = ["beside", "checked", "put_in_place", "read_text", "replacing"]
+__all__ = ["beside", "file_at", "put_in_place", "read_text", "replacing"]
 
 _TEXT = 1 << 28  # more than any result of ours
 
 
-def checked(path: str | os.PathLike[str]) -> pathlib.Path:
+def file_at(path: str | os.PathLike[str]) -> pathlib.Path:
     """A path at which a file can be: to be asked before long work."""
-    try:
-        path = pathlib.Path(path)
-    except TypeError as error:
-        raise OptionError(f"path: expected a path, received: {path!r}") from error
+    path = pathlib.Path(path)
     if path.is_dir():
         raise OptionError(f"path: expected a file, received: the directory {str(path)!r}")
     if not path.parent.is_dir():
@@ -110,7 +107,7 @@ def put_in_place(partial: pathlib.Path, path: pathlib.Path) -> None:
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """A path to write a file to, which takes the place of `path` when all is written, and is gone
     if anything goes wrong, an interruption included."""
-    path = checked(path)
+    path = file_at(path)
     with beside(path) as partial:
         yield partial
         put_in_place(partial, path)

@@ -27,7 +27,7 @@ def carry_compilation(old: keras.Model, new: keras.Model) -> None:
         warn(
             f"the smaller model is not compiled: the settings of {old.name!r} cannot be carried "
             f"over ({type(error).__name__}: {error}). Call compile() on it",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -10,12 +10,14 @@ from keras_iplt.errors import ModelError
 from keras_iplt.graph.channels import SOLID, Call, Channels, Graph
 from keras_iplt.graph.trace import trace
 from keras_iplt.layers import Scatter
+from keras_iplt.support.arguments import checked
 from keras_iplt.surgery.compilation import carry_compilation
 from keras_iplt.surgery.rewriter import Rewriter
 
 __all__ = ["full_width"]
 
 
+@checked
 def full_width(model: keras.Model) -> keras.Model:
     """The model with each residual branch scattered back to full width before it is added.
 

@@ -4,10 +4,12 @@ import keras
 
 from keras_iplt.graph.slices import numbers_of, zeroed
 from keras_iplt.planning.plan import Plan, bound, bound_graph
+from keras_iplt.support.arguments import checked
 
 __all__ = ["mask"]
 
 
+@checked
 def mask(model: keras.Model, plan: Plan) -> None:
     """Sets to zero whatever `rewrite` would take away, in place.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import numpy as np
@@ -15,11 +14,13 @@ from keras_iplt.graph.trace import trace
 from keras_iplt.running.observe import batches
 from keras_iplt.running.relay import Relay, Values, Weights
 from keras_iplt.running.steps import Step, filled, recorded
+from keras_iplt.support.arguments import Data, Positive, checked
 
 __all__ = ["recalibrate"]
 
 
-def recalibrate(model: keras.Model, data: Any, memory: float = 2e9) -> None:
+@checked
+def recalibrate(model: keras.Model, data: Data, memory: Positive = 2e9) -> None:
     """Measures the moving means and variances of a model's batch norms again, in place.
 
     Where channels are removed, or training was short, what batch norms remember is of another

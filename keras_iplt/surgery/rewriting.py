@@ -1,18 +1,18 @@
 """A plan carried out as a new, smaller model: the graph is called again on edited configs."""
 
-from typing import Any
-
 import keras
 
 from keras_iplt.planning.plan import Plan, bound, bound_graph
+from keras_iplt.support.arguments import checked
 from keras_iplt.surgery.compilation import carry_compilation
-from keras_iplt.surgery.refitting import refitted
+from keras_iplt.surgery.refitting import Compensate, refitted
 from keras_iplt.surgery.rewriter import Rewriter
 
 __all__ = ["rewrite"]
 
 
-def rewrite(model: keras.Model, plan: Plan, compensate: Any = None) -> keras.Model:
+@checked
+def rewrite(model: keras.Model, plan: Plan, compensate: Compensate = None) -> keras.Model:
     """The model with fewer channels, as a new model; the old one stays as it is.
 
     Layers keep their names, trainable flags, regularisers, constraints and dtype policies; a

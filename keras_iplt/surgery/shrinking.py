@@ -5,33 +5,36 @@ import gc
 import itertools
 import types
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import keras
 import numpy as np
 
 from keras_iplt import _keras as private
-from keras_iplt.errors import ModelError, OptionError, PruningError
+from keras_iplt.errors import ModelError, PruningError
 from keras_iplt.graph.slices import Kept, kept_axes, numbers_of, take
 from keras_iplt.graph.trace import graph_of
 from keras_iplt.graph.walk import is_graph_model
 from keras_iplt.planning.plan import Plan, bound, bound_graph
+from keras_iplt.support.arguments import Kind, checked, several
 from keras_iplt.support.text import warn
 from keras_iplt.surgery.journal import Journal
 from keras_iplt.surgery.live import Live
-from keras_iplt.surgery.refitting import refitted
+from keras_iplt.surgery.refitting import Compensate, refitted
 from keras_iplt.surgery.verification import verify
 
-__all__ = ["check_strategy", "rehearse", "shrink", "shrunk"]
+__all__ = ["Also", "check_strategy", "rehearse", "shrink", "shrunk"]
 
+Also: TypeAlias = Annotated[keras.Model | Iterable[keras.Model], Kind("a keras.Model or several")]
 Changed = dict[int, tuple[keras.Variable, Kept]]  # by id: a variable and what stays of it
 
 
+@checked
 def shrink(
     model: keras.Model,
     plan: Plan,
-    also: keras.Model | Iterable[keras.Model] = (),
-    compensate: Any = None,
+    also: Also = (),
+    compensate: Compensate = None,
 ) -> None:
     """Makes this very model smaller, and what it was compiled with: training goes on where it was.
 
@@ -63,12 +66,12 @@ def shrink(
 def shrunk(
     model: keras.Model,
     plan: Plan,
-    also: keras.Model | Iterable[keras.Model] = (),
-    compensate: Any = None,
+    also: Also = (),
+    compensate: Compensate = None,
 ) -> Callable[[], None]:
     """As `shrink`; returns a function that makes the model as it was before, values included
     where a shape changed, or a weight was fitted anew."""
-    named = [model, *_checked(also)]
+    named = [model, *several(also)]
     for one in named:
         private.synchronize(one)
     plan = bound(plan, model)
@@ -93,21 +96,19 @@ def shrunk(
                 f"model {other.name!r} uses layers of {model.name!r} that have just been made "
                 "smaller, and what it has compiled is out of date. Pass it along: "
                 f"shrink({model.name}, plan, also=[{other.name}])",
-                stacklevel=3,
+                stacklevel=4,
             )
     return undo
 
 
-def rehearse(
-    model: keras.Model, plan: Plan, also: keras.Model | Iterable[keras.Model] = ()
-) -> None:
+def rehearse(model: keras.Model, plan: Plan, also: Also = ()) -> None:
     """Raises the errors that `shrink` would raise. The model stays as it is, and so does what it
     has compiled."""
     plan = bound(plan, model)
     journal = Journal()
     with _all_or_nothing(model, journal.undo):
         if plan.gone.any():
-            _carry_out(Live(bound_graph(plan), plan.gone), journal, [model, *_checked(also)])
+            _carry_out(Live(bound_graph(plan), plan.gone), journal, [model, *several(also)])
     journal.undo()
 
 
@@ -140,14 +141,6 @@ def _all_or_nothing(model: keras.Model, undo: Callable[[], None]) -> Iterator[No
             f"model {model.name!r} cannot be made smaller in place ({type(error).__name__}: "
             f"{error}); it is as it was before. keras_iplt.rewrite makes a new model instead"
         ) from error
-
-
-def _checked(also: keras.Model | Iterable[keras.Model]) -> list[keras.Model]:
-    several = [also] if isinstance(also, keras.Model) else list(also)
-    for other in several:
-        if not isinstance(other, keras.Model):
-            raise OptionError(f"also: expected keras.Models, received: {other!r}")
-    return several
 
 
 def check_strategy(model: keras.Model) -> None:

@@ -12,6 +12,7 @@ from keras_iplt.graph.cloning import cloned
 from keras_iplt.graph.names import paths_of
 from keras_iplt.graph.selectors import Layers, as_list, name_of
 from keras_iplt.graph.trace import trace
+from keras_iplt.support.arguments import checked
 from keras_iplt.surgery.compilation import carry_compilation
 from keras_iplt.surgery.dead_channels import plan_without, zero_channels
 from keras_iplt.surgery.rewriting import rewrite
@@ -20,6 +21,7 @@ from keras_iplt.tfmot_bridge.wrapper import KINDS, SUPPORTED, PruneFilters, wrap
 __all__ = ["prune_filters", "strip_filters"]
 
 
+@checked
 def prune_filters(
     model: keras.Model, schedule: Any, layers: Layers | None = None, criterion: str = "l2"
 ) -> keras.Model:
@@ -68,6 +70,7 @@ def prune_filters(
     return wrapped
 
 
+@checked
 def strip_filters(model: keras.Model) -> keras.Model:
     """The model without its wrappers, and without the channels that are zero throughout.
 

@@ -6,7 +6,7 @@ import keras
 
 from keras_iplt import schedules
 from keras_iplt.errors import OptionError
-from keras_iplt.support.arguments import check_count
+from keras_iplt.support.arguments import Count, checked
 from keras_iplt.tfmot_bridge.door import PruningSchedule
 
 __all__ = ["EpochSchedule"]
@@ -29,7 +29,8 @@ class EpochSchedule(PruningSchedule):
     [(1, True, 0.0), (11, True, 0.25), (12, False, 0.25), (31, True, 0.5)]
     """
 
-    def __init__(self, schedule: Any, steps_per_epoch: int) -> None:
+    @checked
+    def __init__(self, schedule: Any, steps_per_epoch: Count) -> None:
         self.schedule = schedules.get(schedule)
         last = self.schedule.last_epoch
         if last is None:
@@ -37,7 +38,7 @@ class EpochSchedule(PruningSchedule):
                 "schedule: expected one in epochs that says when it ends (last_epoch), received: "
                 f"{schedule!r}"
             )
-        self.steps_per_epoch = check_count("steps_per_epoch", steps_per_epoch)
+        self.steps_per_epoch = steps_per_epoch
         self.end_step = last * self.steps_per_epoch + 1
         self._shares = [self.schedule(epoch) for epoch in range(last + 1)]
 
@@ -60,6 +61,7 @@ class EpochSchedule(PruningSchedule):
         }
 
     @classmethod
+    @checked
     def from_config(cls, config: dict[str, Any]) -> "EpochSchedule":
         """The schedule from the inner "config" of what `get_config` returns."""
         schedule = keras.saving.deserialize_keras_object(config["schedule"])

@@ -6,6 +6,7 @@ import keras
 
 from keras_iplt import schedules
 from keras_iplt.errors import OptionError
+from keras_iplt.support.arguments import checked
 from keras_iplt.tfmot_bridge.door import PrunableLayer
 
 __all__ = ["KINDS", "SUPPORTED", "PruneFilters", "wrappers_in"]
@@ -35,6 +36,7 @@ class PruneFilters(keras.layers.Wrapper, PrunableLayer):
             the layer.
     """
 
+    @checked
     def __init__(
         self, layer: keras.Layer, schedule: Any, criterion: str = "l2", **kwargs: Any
     ) -> None:

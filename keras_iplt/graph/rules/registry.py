@@ -8,9 +8,9 @@ import keras
 import numpy as np
 
 from keras_iplt import _keras as private
-from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Call, Channels, Shape
 from keras_iplt.graph.walk import overrides_call
+from keras_iplt.support.arguments import checked
 
 if TYPE_CHECKING:
     pass
@@ -114,11 +114,12 @@ def register_rule(
 ) -> Callable[[Trace], Trace]: ...
 
 
+@checked
 def register_rule(
     layer_class: type[keras.Layer],
     trace: Callable[..., Any] | None = None,
     *,
-    resize: Resize | None = None,
+    resize: Callable[..., Any] | None = None,
 ) -> Any:
     """Teaches the tracer a custom layer. Usable as a decorator.
 
@@ -164,20 +165,16 @@ def register_rule(
     >>> iplt.prune(model, ratio=0.5).layers[0].units
     4
     """
-    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
-        raise OptionError(
-            f"register_rule expected a subclass of keras.Layer, received: {layer_class!r}"
-        )
 
-    def register(trace: Trace) -> Trace:
-        if not callable(trace):
-            raise OptionError(f"register_rule expected a function to trace, received: {trace!r}")
+    @checked
+    def register(trace: Callable[..., Any]) -> Any:
         _LAYERS[layer_class] = Rule(trace, resize)
         return trace
 
     return register if trace is None else register(trace)
 
 
+@checked
 def rule_for(operation: keras.Operation) -> Rule | None:
     """The rule for an operation, or None. A class that computes otherwise than the registered
     class it derives from has none."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,9 +9,11 @@ import keras
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError, OptionError
 from keras_iplt.graph.cloning import cloned
+from keras_iplt.sparsity.patterns import Pair, Pooling
 from keras_iplt.sparsity.tfmot_api.pruning_policy import PruningPolicy
 from keras_iplt.sparsity.tfmot_api.pruning_schedule import ConstantSparsity
-from keras_iplt.sparsity.tfmot_api.pruning_wrapper import PruneLowMagnitude
+from keras_iplt.sparsity.tfmot_api.pruning_wrapper import MbyN, PruneLowMagnitude
+from keras_iplt.support.arguments import checked
 
 __all__ = ["prune_low_magnitude", "prune_scope", "strip_pruning"]
 
@@ -20,13 +21,14 @@ _GRAPHS = (keras.Sequential, private.Functional)
 _HALF = ConstantSparsity(0.5, 0)
 
 
+@checked
 def prune_low_magnitude(
-    to_prune: keras.Layer | list[keras.Layer],
+    to_prune: Any,
     pruning_schedule: Any = _HALF,
-    block_size: Sequence[int] = (1, 1),
-    block_pooling_type: str = "AVG",
+    block_size: Pair = (1, 1),
+    block_pooling_type: Pooling = "AVG",
     pruning_policy: PruningPolicy | None = None,
-    sparsity_m_by_n: Sequence[int] | None = None,
+    sparsity_m_by_n: MbyN | None = None,
     **kwargs: Any,
 ) -> Any:
     """Wraps a layer, or the layers of a model, so that their smallest weights become zero while
@@ -81,6 +83,11 @@ def prune_low_magnitude(
             return operation
         return wrapped(operation)
 
+    if kwargs and isinstance(to_prune, (list, keras.Model)):
+        raise OptionError(
+            f"expected no keywords but those of the signature for models and lists, received: "
+            f"{', '.join(map(repr, kwargs))}. They are for the wrapper of one layer"
+        )
     if isinstance(to_prune, list):
         return [wrapped(layer) for layer in to_prune]
     if isinstance(to_prune, _GRAPHS):
@@ -96,6 +103,7 @@ def prune_low_magnitude(
     )
 
 
+@checked
 def strip_pruning(model: keras.Model) -> keras.Model:
     """The model without its wrappers, and with the zeros that training left in its weights.
 
@@ -112,8 +120,6 @@ def strip_pruning(model: keras.Model) -> keras.Model:
     >>> strip_pruning(prune_low_magnitude(model)).get_config() == model.get_config()
     True
     """
-    if not isinstance(model, keras.Model):
-        raise OptionError(f"model: expected a Keras model, received: {model!r}")
     return cloned(model, _bare)
 
 

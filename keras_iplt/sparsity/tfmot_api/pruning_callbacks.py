@@ -1,16 +1,16 @@
 """What drives wrapped layers while a model trains, and what writes down how sparse they are."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
 from keras_iplt import _keras as private
-from keras_iplt.errors import OptionError
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity.hold import Hold
 from keras_iplt.sparsity.tfmot_api.pruning_wrapper import PruneLowMagnitude, collect_prunable_layers
+from keras_iplt.support.arguments import Count, Path, checked
 
 __all__ = ["PruningSummaries", "UpdatePruningStep"]
 
@@ -192,9 +192,10 @@ class PruningSummaries(keras.callbacks.TensorBoard):
         model.fit(x, y, callbacks=[UpdatePruningStep(), PruningSummaries("logs")])
     """
 
-    def __init__(self, log_dir: str, update_freq: int | str = "epoch", **kwargs: Any) -> None:
-        if not isinstance(log_dir, str) or not log_dir:
-            raise OptionError(f"log_dir: expected a non-empty string, received: {log_dir!r}")
+    @checked
+    def __init__(
+        self, log_dir: Path, update_freq: Count | Literal["epoch", "batch"] = "epoch", **kwargs: Any
+    ) -> None:
         try:
             import tensorflow as tf
         except ImportError as error:

@@ -9,6 +9,7 @@ from keras import layers
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
 from keras_iplt.sparsity.tfmot_api.pruning_wrapper import PruneLowMagnitude
+from keras_iplt.support.arguments import checked
 
 __all__ = ["PruneForLatencyOnXNNPack", "PruningPolicy"]
 
@@ -54,6 +55,7 @@ class PruneForLatencyOnXNNPack(PruningPolicy):
     (True, False)
     """
 
+    @checked
     def allow_pruning(self, layer: keras.Layer) -> bool:
         return isinstance(layer, layers.Conv2D) and tuple(layer.kernel_size) == (1, 1)
 

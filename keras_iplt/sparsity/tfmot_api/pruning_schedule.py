@@ -9,14 +9,24 @@ Called with an integer it answers with Python's numbers, called with a tensor wi
 
 import abc
 import numbers
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import keras
 
 from keras_iplt import schedules
 from keras_iplt.errors import OptionError
+from keras_iplt.support.arguments import Kind, Power, checked, is_integer
 
 __all__ = ["ConstantSparsity", "PolynomialDecay", "PruningSchedule", "get"]
+
+
+def _is_step(step: Any) -> bool:
+    """A whole number, or a tensor of one, which may be symbolic."""
+    whole = getattr(getattr(step, "dtype", None), "kind", "i") in "iu"  # NumPy's and JAX's say so
+    return is_integer(step) or (hasattr(step, "dtype") and whole)
+
+
+StepOrTensor: TypeAlias = Annotated[Any, Kind("a step: an integer, or a tensor of one", _is_step)]
 
 
 class PruningSchedule(abc.ABC):
@@ -86,6 +96,7 @@ class PruningSchedule(abc.ABC):
         raise NotImplementedError(f"{type(self).__name__} must override get_config()")
 
     @classmethod
+    @checked
     def from_config(cls, config: dict[str, Any]) -> "PruningSchedule":
         """The schedule with these arguments."""
         return cls(**config)
@@ -106,6 +117,7 @@ class ConstantSparsity(PruningSchedule):
     ((False, 0.5), (True, 0.5))
     """
 
+    @checked
     def __init__(
         self, target_sparsity: float, begin_step: int, end_step: int = -1, frequency: int = 100
     ) -> None:
@@ -114,7 +126,8 @@ class ConstantSparsity(PruningSchedule):
         self.target_sparsity = target_sparsity
         self.begin_step, self.end_step, self.frequency = begin_step, end_step, frequency
 
-    def __call__(self, step: Any) -> tuple[Any, Any]:
+    @checked
+    def __call__(self, step: StepOrTensor) -> tuple[Any, Any]:
         prunes = self._should_prune_in_step(step, self.begin_step, self.end_step, self.frequency)
         return prunes, _like(step, self.target_sparsity)
 
@@ -140,23 +153,30 @@ class PolynomialDecay(PruningSchedule):
     [(False, 0.024), (True, 0.7), (True, 0.8)]
     """
 
+    @checked
     def __init__(
         self,
         initial_sparsity: float,
         final_sparsity: float,
         begin_step: int,
         end_step: int,
-        power: float = 3,
+        power: Power = 3,
         frequency: int = 100,
     ) -> None:
         self._validate_step(begin_step, end_step, frequency, False)
         self._validate_sparsity(initial_sparsity, "initial_sparsity")
         self._validate_sparsity(final_sparsity, "final_sparsity")
+        if final_sparsity < initial_sparsity:
+            raise OptionError(
+                f"final_sparsity: expected at least initial_sparsity={initial_sparsity!r}, since "
+                f"weights that are gone stay gone, received: {final_sparsity!r}"
+            )
         self.initial_sparsity, self.final_sparsity = initial_sparsity, final_sparsity
         self.power = power
         self.begin_step, self.end_step, self.frequency = begin_step, end_step, frequency
 
-    def __call__(self, step: Any) -> tuple[Any, Any]:
+    @checked
+    def __call__(self, step: StepOrTensor) -> tuple[Any, Any]:
         prunes = self._should_prune_in_step(step, self.begin_step, self.end_step, self.frequency)
         return prunes, self._sparsity(step)
 

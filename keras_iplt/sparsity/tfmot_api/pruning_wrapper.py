@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import keras
 import numpy as np
@@ -11,12 +11,17 @@ import numpy as np
 from keras_iplt import _keras as private
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.slices import numbers_of
-from keras_iplt.sparsity.patterns import pair_of
+from keras_iplt.sparsity.patterns import Pair, Pooling
 from keras_iplt.sparsity.tfmot_api import prune_registry
 from keras_iplt.sparsity.tfmot_api import pruning_schedule as schedules
 from keras_iplt.sparsity.tfmot_api.pruning_impl import Pruning
+from keras_iplt.support.arguments import Kind, checked
 
-__all__ = ["PruneLowMagnitude", "collect_prunable_layers"]
+__all__ = ["MbyN", "PruneLowMagnitude", "collect_prunable_layers"]
+
+MbyN: TypeAlias = Annotated[
+    Pair, Kind("two positive integers (m, n), m less than n", lambda x: x[0] < x[1])
+]
 
 _HALF = schedules.ConstantSparsity(0.5, 0)
 
@@ -52,21 +57,16 @@ class PruneLowMagnitude(keras.layers.Wrapper):
     ('prune_low_magnitude_head', [(3, 2)])
     """
 
+    @checked
     def __init__(
         self,
         layer: keras.Layer,
         pruning_schedule: Any = _HALF,
-        block_size: Sequence[int] = (1, 1),
-        block_pooling_type: str = "AVG",
-        sparsity_m_by_n: Sequence[int] | None = None,
+        block_size: Pair = (1, 1),
+        block_pooling_type: Pooling = "AVG",
+        sparsity_m_by_n: MbyN | None = None,
         **kwargs: Any,
     ) -> None:
-        if block_pooling_type not in ("AVG", "MAX"):
-            raise OptionError(
-                f"block_pooling_type: expected 'AVG' or 'MAX', received: {block_pooling_type!r}"
-            )
-        if not isinstance(layer, keras.Layer):
-            raise OptionError(f"layer: expected a Keras layer, received: {layer!r}")
         if not hasattr(layer, "get_prunable_weights"):
             prune_registry.PruneRegistry.make_prunable(layer)
         object.__setattr__(self, "call", _with_arguments_of(layer.call, self.call))
@@ -77,11 +77,8 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         private.take_inputs_like(self, layer)
         self.autocast, self.supports_masking = layer.autocast, layer.supports_masking
         self.pruning_schedule = schedules.get(pruning_schedule)
-        self.block_size = pair_of("block_size", block_size)
-        self.block_pooling_type = block_pooling_type
-        self.sparsity_m_by_n = (
-            pair_of("sparsity_m_by_n", sparsity_m_by_n) if sparsity_m_by_n else None
-        )
+        self.block_size, self.block_pooling_type = block_size, block_pooling_type
+        self.sparsity_m_by_n = sparsity_m_by_n
         self.driver: Any = None  # the `UpdatePruningStep` of the training that is going on
         self.pruning_obj: Any = None
         self._masks: list[Any] = []

@@ -5,27 +5,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import keras
 import numpy as np
 
 from keras_iplt import _keras as private
-from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Call, Graph
 from keras_iplt.graph.slices import kept_axes, numbers_of, zeroed
 from keras_iplt.graph.unknown import inline_layer
 from keras_iplt.running.observe import batches
 from keras_iplt.running.relay import Relay, Weights
 from keras_iplt.running.steps import Program, places, recorded
+from keras_iplt.support.arguments import Data, Positive, checked, one_of
 from keras_iplt.surgery.refitting.at_once import at_once
 from keras_iplt.surgery.refitting.by_layer import by_layer, fits
 
-__all__ = ["Refit", "refitted"]
-
-_HOW = ("by layer", "at once")
+__all__ = ["Compensate", "Refit", "refitted"]
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Refit:
     """How the weights that stay are fitted anew: for `compensate`, where bare data are not enough.
@@ -52,16 +51,12 @@ class Refit:
     True
     """
 
-    data: Any
-    how: str = "by layer"
-    memory: float = 2e9
+    data: Data
+    how: Annotated[str, one_of("by layer", "at once")] = "by layer"
+    memory: Positive = 2e9
 
-    def __post_init__(self) -> None:
-        if self.how not in _HOW:
-            raise OptionError(f"how: expected one of {_HOW}, received: {self.how!r}")
-        number = isinstance(self.memory, (int, float)) and not isinstance(self.memory, bool)
-        if not number or not self.memory > 0:
-            raise OptionError(f"memory: expected a number of bytes, received: {self.memory!r}")
+
+Compensate: TypeAlias = Data | Refit | None
 
 
 def refitted(graph: Graph, gone: np.ndarray, compensate: Any) -> dict[int, np.ndarray]:
