@@ -71,6 +71,9 @@ class _Escaping(io.TextIOBase):
     def flush(self) -> None:
         self._stream.flush()
 
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
 
 def print_answer(answer: Answer | None, as_json: bool) -> None:
     """Prints an `Answer`; whether all of it could be written shows here, not at exit."""

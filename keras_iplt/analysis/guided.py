@@ -44,6 +44,7 @@ from keras_iplt.support.backups import KeptFile
 from keras_iplt.support.files import file_at
 from keras_iplt.support.fingerprints import fingerprint, of_data
 from keras_iplt.support.metrics import less_is_better, watched
+from keras_iplt.support.progress import silent
 from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import printable
 from keras_iplt.surgery.refitting import Compensate
@@ -218,7 +219,8 @@ def prune_guided(
                 if not chosen.fpr:
                     break  # what is left has to stay
                 left -= sum(map(len, chosen.removed))
-                smaller = rewrite(model, chosen, compensate)
+                with silent(when=not verbose):
+                    smaller = rewrite(model, chosen, compensate)
                 _trained(smaller, train, epochs, fit_options)
                 found = _evaluated(smaller, validation)[metric]
                 worse = found - baseline if less_is_better(metric) else baseline - found

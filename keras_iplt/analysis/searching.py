@@ -36,6 +36,7 @@ from keras_iplt.support.arguments import (
 )  # fmt: skip
 from keras_iplt.support.fingerprints import fingerprint, of_data
 from keras_iplt.support.metrics import less_is_better, watched
+from keras_iplt.support.progress import silent
 from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import printable
 from keras_iplt.surgery.refitting import Compensate
@@ -326,7 +327,8 @@ class _Search:
 
     def made(self, plan: Plan) -> keras.Model:
         """The smaller model."""
-        small = rewrite(self.model, plan, self.compensate)
+        with silent(when=not self.verbose):
+            small = rewrite(self.model, plan, self.compensate)
         if callable(self.train):
             with blaming("train"):
                 self.train(small)

@@ -42,6 +42,7 @@ from keras_iplt.support.backups import KeptFile
 from keras_iplt.support.files import file_at
 from keras_iplt.support.fingerprints import fingerprint
 from keras_iplt.support.metrics import less_is_better, watched
+from keras_iplt.support.progress import told
 from keras_iplt.support.records import Count, read, read_json
 from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import MALFORMED, printable
@@ -208,7 +209,7 @@ def sensitivity(
         ignore, only, convolutions_only: layers to leave out, see `keras_iplt.plan`.
         path: a JSON file that is written after each layer. If it is there, of the same analysis,
             the work goes on where it ended.
-        verbose: 0 for no progress bar.
+        verbose: 0 for no progress bar, which only terminals and notebooks get.
 
     Returns:
         A `Sensitivity`. Print it for a table, plot it with `keras_iplt.plots.sensitivity`, or let
@@ -261,15 +262,14 @@ def sensitivity(
     if not done:
         result.baseline.update(meter.measured(Replay(graph.function, []), [[]], given)[0])
         journal.save(result, done)
-    bar = keras.utils.Progbar(len(units), verbose=verbose, unit_name="layer")
-    for row, several in list(enumerate(units.values()))[done:]:
+    left = list(enumerate(units.values()))[done:]
+    for row, several in told(left, "layer", verbose):
         replay = Replay(graph.function, several[0].variables)
         changes = [unit.zeros() for unit in several]
         for column, found in enumerate(meter.measured(replay, changes, given)):
             for name, value in found.items():
                 result.values[name][row, column] = value
         journal.save(result, row + 1)
-        bar.update(row + 1)
     return result
 
 

@@ -188,7 +188,7 @@ class IPLTCallback(TimedCallback):
                 self._company.follow(smaller)
 
     def on_train_end(self, logs: Logs = None) -> None:
-        with self._clock.pruning():
+        with self._working():
             self.finish()
             if self.recalibrate is not None:
                 private.synchronize(self.model)

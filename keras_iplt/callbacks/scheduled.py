@@ -329,8 +329,12 @@ class ScheduledCallback(keras.callbacks.Callback):
 
     # -- telling --
 
+    @property
+    def _speaks(self) -> bool:
+        return bool(self.verbose and self.params.get("verbose", 1))
+
     def _say(self, text: str) -> None:
-        if self.verbose and self.params.get("verbose", 1):
+        if self._speaks:
             print(f"{type(self).__name__}: {printable(text)}", flush=True)
 
     def _tell(self) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 
 from keras_iplt.callbacks.scheduled import Logs, ScheduledCallback
+from keras_iplt.support.progress import silent
 
 __all__ = ["Account", "Clock", "TimedCallback"]
 
@@ -72,7 +73,7 @@ class Clock:
 
     @contextlib.contextmanager
     def pruning(self) -> Iterator[None]:
-        """Around whatever training without pruning would not have."""
+        """Around what counts as pruning."""
         began = time.perf_counter()
         yield
         self._pruning += time.perf_counter() - began
@@ -122,12 +123,12 @@ class TimedCallback(ScheduledCallback):
 
     def on_train_begin(self, logs: Logs = None) -> None:
         self._clock = Clock()
-        with self._clock.pruning():
+        with self._working():
             super().on_train_begin(logs)
         self._seen = self.progress.graph
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        with self._clock.pruning():
+        with self._working():
             super().on_epoch_begin(epoch, logs)
         if self.progress.graph is not self._seen:
             self._seen = self.progress.graph
@@ -153,6 +154,12 @@ class TimedCallback(ScheduledCallback):
         super().on_train_end(logs)
         if self._clock.changes:
             self._say(self._in_seconds(self._clock.account()))
+
+    @contextlib.contextmanager
+    def _working(self) -> Iterator[None]:
+        """Around whatever training without pruning would not have."""
+        with self._clock.pruning(), silent(when=not self._speaks):
+            yield
 
     def _in_seconds(self, account: Account) -> str:
         text = f"pruning took {account.pruning:.1f} s, compiling what was left another"

@@ -11,6 +11,7 @@ from keras_iplt.graph.channels import Call, Channels, Graph
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.running.gradients import gradients
 from keras_iplt.running.observe import batches, consumers, observe
+from keras_iplt.support.progress import told
 
 __all__ = ["APoZ", "Activation", "Gradient", "Taylor"]
 
@@ -32,7 +33,8 @@ class _FromGradients(Criterion):
                 check_finite(weights[id(variable)], variable, filters.path)
         totals = [np.zeros(len(filters)) for filters in layers]
         number = 0
-        for arrays in gradients(graph.model, batches(graph.model, data), [*variables.values()]):
+        given = told(batches(graph.model, data), "batch")
+        for arrays in gradients(graph.model, given, [*variables.values()]):
             number += 1
             slopes = dict(zip(variables, arrays, strict=True))
             for total, filters in zip(totals, layers, strict=True):
@@ -100,7 +102,8 @@ class _FromActivations(Criterion):
                     count += values.size // total.size
                     found[id(call), place] = x, sofar + total, count
 
-        observe(graph, batches(graph.model, data), visit, lambda call: id(call) in consumed)
+        given = told(batches(graph.model, data), "batch")
+        observe(graph, given, visit, lambda call: id(call) in consumed)
         for (key, _), (x, total, count) in found.items():
             seen = consumed[key][x.ids]
             yield x.ids[seen], (total / count)[seen]

@@ -28,6 +28,7 @@ from keras_iplt.graph.trace import graph_for
 from keras_iplt.latency.file_size import left_of
 from keras_iplt.latency.probes import WIDTHS, Shape, Stairs, seconds, shortest, stairs
 from keras_iplt.support.arguments import Count, Verbosity, checked, is_real
+from keras_iplt.support.progress import told
 from keras_iplt.support.text import MALFORMED, printable
 
 __all__ = ["Entry", "LatencyTable", "latency_table"]
@@ -193,7 +194,7 @@ def latency_table(
     Args:
         model: a Keras model with inputs of fixed size, or its `Graph`.
         threads: how many threads to compute with.
-        verbose: 0 for no progress bar.
+        verbose: 0 for no progress bar, which only terminals and notebooks get.
 
     Returns:
         A `LatencyTable`. Print it for a summary.
@@ -223,18 +224,15 @@ def latency_table(
         )
     works = _products(graph)
     shapes = _shapes(graph, works)
-    bar = keras.utils.Progbar(len(works) + 1, verbose=verbose, unit_name="layer")
     entries, found = [], {}
-    for work, shape in zip(works, shapes, strict=True):
+    for work, shape in told([*zip(works, shapes, strict=True)], "layer", verbose):
         entry = None
         if shape is not None:
             entry = _measured(work, shape, threads)
             if shape.kind not in found:
                 found[shape.kind] = stairs(shape, entry.inputs, threads)
         entries.append(entry)
-        bar.update(len(entries))
     runtime, whole = _whole(graph.model, threads)
-    bar.update(len(works) + 1)
     return _MeasuredHere(
         graph.model.name, runtime, threads, whole, tuple(entries), found,
         _elements(graph, entries, None),

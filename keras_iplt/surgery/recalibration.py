@@ -15,6 +15,7 @@ from keras_iplt.running.observe import batches
 from keras_iplt.running.relay import Relay, Values, Weights
 from keras_iplt.running.steps import Step, filled, recorded
 from keras_iplt.support.arguments import Data, Positive, checked
+from keras_iplt.support.progress import told
 
 __all__ = ["recalibrate"]
 
@@ -70,7 +71,7 @@ def recalibrate(model: keras.Model, data: Data, memory: Positive = 2e9) -> None:
     for index, step in enumerate(program.steps):
         uses.get(id(step.operation), []).append(index)
     relay = started()
-    for several in sorted(uses.values()):
+    for several in told(sorted(uses.values()), "layer"):
         # What goes into the later uses of a norm is looked at ahead of the others.
         ahead = relay if len(several) == 1 else started()
         known = _Moments()

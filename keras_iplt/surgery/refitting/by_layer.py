@@ -16,6 +16,7 @@ from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.slices import kept_axes, numbers_of, zeroed
 from keras_iplt.running.relay import Relay, Values, Weights, held_by
 from keras_iplt.running.steps import Program, Step
+from keras_iplt.support.progress import told
 from keras_iplt.surgery.refitting.behind import Behind
 from keras_iplt.surgery.refitting.channel_map import ChannelMap
 from keras_iplt.surgery.refitting.least_squares import Sums
@@ -63,7 +64,7 @@ def by_layer(several: Mapping[int, Fit], relay: Relay, weights: Weights) -> None
         weights: what the variables of the pruned model hold. What is fitted is put there.
     """
     rng = np.random.default_rng(0)
-    for index, fit in several.items():
+    for index, fit in told(several.items(), "layer"):
         relay.advance(index)
         fit.make(relay, weights, rng)
 
