@@ -17,8 +17,9 @@ leaves as many FLOPs as the way makes it. What stands in one column has seen as 
 
 Beside the ways to choose: `dense`, from which nothing is taken and which is trained the same; and
 `scratch`, a network of the shape that `energy` leaves, trained from new weights for as long as the
-whole training (the ResNets: for the budget, at five times the rate). `WAY+refit`, of the ResNets,
-fits the weights that stay anew, to 1,024 images without labels.
+whole training (the ResNets: for the budget, at five times the rate). Of the ResNets, `WAY+refit`
+fits the weights that stay anew, to 1,024 images without labels, and `WAY+distilled` or
+`WAY+refit+distilled` learn from the whole network, too, by `keras.distillation.Distiller`.
 
 Each run is a line of `--results` with all that it depends on; none is repeated while it is there.
 """
@@ -90,11 +91,11 @@ WAYS = {
 
 def chosen(way, seed, x, y):
     """What `plan` is told."""
-    name, _, refit = way.partition("+")
+    name, *more = way.split("+")
     options = {"criterion": WAYS[name](seed), "scope": "layer" if "layer" in name else "global"}
     if options["criterion"].needs_data:
         options["data"] = [(x[i : i + 32], y[i : i + 32]) for i in range(0, SEEN, 32)]
-    if refit:
+    if "refit" in more:
         options["compensate"] = x[:SEEN]
     return options
 
@@ -216,6 +217,12 @@ def compiled(model, rate, batches):
     return model
 
 
+def distiller(teacher, student):
+    """What trains a student by labels and by what its teacher says, half and half."""
+    loss = keras.distillation.LogitsDistillation(3.0, keras.losses.KLDivergence())
+    return keras.distillation.Distiller(teacher, student, loss)
+
+
 def run(settings, folder):
     """What comes of these settings."""
     name, way, budget, seed = (settings[k] for k in ("network", "way", "budget", "seed"))
@@ -245,7 +252,8 @@ def run(settings, folder):
         if way == "scratch":
             model, rate = keras.models.clone_model(model), 5 * rate
         if number:
-            fit(model, rate, [])
+            distilled = way.endswith("+distilled")
+            fit(distiller(network.build(folder), model) if distilled else model, rate, [])
     left = iplt.profile(model)
     return {
         "accuracy": 100 * compiled(model, rate, 0).evaluate(*tests, batch_size=500, verbose=0)[1],
@@ -316,7 +324,8 @@ def table(options):
 
 
 def main():
-    ways = ["dense", *WAYS, *(f"{way}+refit" for way in WAYS)]
+    more = ("", "+refit", "+distilled", "+refit+distilled")
+    ways = ["dense", *(way + one for one in more for way in WAYS)]
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("what", choices=("run", "table"))
     parser.add_argument("--data", type=pathlib.Path, help="the folder DIR; needed to run")
