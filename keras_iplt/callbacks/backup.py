@@ -67,14 +67,16 @@ class Backup(KeptFile):
         """
         if not self.path.exists():
             return None
-        with self.reading(), opened_npz(self.path, "expected a backup") as content:
-            note = parse(dict[str, Any], str(content["note"]))
+        with self.reading():
+            with opened_npz(self.path, "expected a backup") as content:
+                arrays = {name: content[name] for name in content.files}
+            note = parse(dict[str, Any], str(arrays["note"]))
             found = note.pop("format", None)
             if found != _FORMAT:
                 raise ValueError(f"format {found!r}")
             count = read(Count, note.pop("variables", None), "variables")
             state = read(kind, note)
-            self._values = [content[f"v{i}"] for i in range(count)]
+            self._values = [arrays[f"v{i}"] for i in range(count)]
         return state
 
     def restore(self, model: keras.Model) -> None:
