@@ -200,12 +200,7 @@ Verbosity = Annotated[int | bool, one_of(0, 1, 2)]
 Path = Annotated[
     str | os.PathLike[str], Kind("a path", lambda x: os.fspath(x) and "\0" not in os.fspath(x))
 ]
-Directory = Annotated[
-    Path,
-    Kind(
-        "a directory", lambda x: not os.path.exists(x) or os.path.isdir(x), passed_on=pathlib.Path
-    ),
-]
+Directory = Annotated[Path, Kind("a directory", passed_on=pathlib.Path)]
 Data = Annotated[
     Any,
     Kind(
