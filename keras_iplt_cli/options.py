@@ -22,6 +22,8 @@ __all__ = [
     "amount",
     "count",
     "named_share",
+    "not_negative",
+    "positive",
     "share",
     "shares",
 ]
@@ -163,6 +165,22 @@ def named_share(text: str) -> tuple[str, float]:
     if not found or not name:
         raise argparse.ArgumentTypeError(f"expected NAME=RATIO, received: {text!r}")
     return name, share(ratio)
+
+
+def not_negative(text: str) -> float:
+    """A number of zero or more."""
+    number = _number(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of 0 or more, received: {text!r}")
+    return number
+
+
+def positive(text: str) -> float:
+    """A number of more than zero."""
+    number = not_negative(text)
+    if not number:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, received: {text!r}")
+    return number
 
 
 def shares(text: str) -> tuple[float, ...]:

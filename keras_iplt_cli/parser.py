@@ -13,12 +13,13 @@ from keras_iplt_cli.commands import (
     recipe,
     report,
     sensitivity,
+    smallest,
 )
 from keras_iplt_cli.options import Parser
 
 __all__ = ["parsed"]
 
-_COMMANDS = (demo, inspect, prune, sensitivity, compare, export, report, recipe)
+_COMMANDS = (demo, inspect, prune, smallest, sensitivity, compare, export, report, recipe)
 
 _EXAMPLES = """\
 examples:

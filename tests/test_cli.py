@@ -36,7 +36,7 @@ pytestmark = pytest.mark.slow
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(40, 8, 8, 3)).astype("float32")
 Y = RANDOM.integers(0, 4, 40)
-COMMANDS = ["inspect", "prune", "sensitivity", "compare", "export", "report", "recipe"]
+COMMANDS = ["inspect", "prune", "smallest", "sensitivity", "compare", "export", "report", "recipe"]
 
 
 def net(activation=None, name="net"):
@@ -243,6 +243,25 @@ def test_sensitivity(here, call):
     other = ("sensitivity", "model.keras", "--data", "data.npz", "--ratios", "0.75")
     fail(call(*other, "-o", "found.json"), "found.json")
     assert "75%" in succeed(call(*other, "-o", "found.json", "--force"))
+
+
+@pytest.mark.slow
+def test_smallest(here, call):
+    """The smallest model that is good enough, written; what was tried, as a table and as JSON."""
+    command = ("smallest", "model.keras", "--data", "data.npz", "--within", "1", "--step", "0.5")
+    out = succeed(call(*command, "-o", "small.keras", "--compensate", "--only", "t*"))
+    assert "params gone" in out and "taken" in out and "written to small.keras" in out
+    small, whole = (keras.models.load_model(name) for name in ("small.keras", "model.keras"))
+    assert small.count_params() < whole.count_params()
+    assert small.get_layer("one").output.shape == whole.get_layer("one").output.shape
+    code, out, err = call(*command, "-o", "other.keras", "--of", "filters", "--json")
+    found = json.loads(out)
+    assert code == 0 and "of the filters gone" in err
+    assert found["best"] == max(found["tried"], key=lambda one: one["share"])
+    assert (found["of"], found["within"], found["complete"]) == ("filters", 1.0, True)
+    for wrong in (("--within", "-1"), ("--minutes", "0"), ("--step", "1"), ("--of", "layers")):
+        code, out, err = call(*command, "-o", "third.keras", *wrong)
+        assert code == 2 and not out and wrong[0] in err
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow converts")
@@ -577,6 +596,7 @@ WRITERS = [
     ("prune", "model.keras", "-o"),
     ("prune", "model.keras", "-o", "new.keras", "--plan-out"),
     ("sensitivity", "model.keras", "--data", "data.npz", "-o"),
+    ("smallest", "model.keras", "--data", "data.npz", "--within", "9", "-o"),
     ("sensitivity", "model.keras", "--data", "data.npz", "--plot"),
     ("export", "model.keras", "-o"),
     ("report", "model.keras", "-o"),
