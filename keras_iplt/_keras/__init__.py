@@ -8,4 +8,5 @@ from keras_iplt._keras.graphs import *
 from keras_iplt._keras.layers import *
 from keras_iplt._keras.live import *
 from keras_iplt._keras.optimizers import *
+from keras_iplt._keras.stand_ins import *
 from keras_iplt._keras.training import *

@@ -22,6 +22,7 @@ __all__ = [
     "input_structure",
     "is_keras_operation",
     "is_symbolic",
+    "is_used",
     "known_function",
     "mask_of",
     "nodes",
@@ -116,6 +117,11 @@ def remade(operation: keras.Operation, changes: dict[str, Any]) -> keras.Operati
 def producer_of(tensor: Any) -> keras.Operation:
     """The operation that a symbolic tensor comes from."""
     return tensor._keras_history.operation
+
+
+def is_used(tensor: Any) -> bool:
+    """Whether an operation has taken in an input tensor."""
+    return bool(producer_of(tensor)._outbound_nodes)
 
 
 def mask_of(tensor: Any) -> Any:

@@ -1,9 +1,12 @@
 """What Keras keeps of a layer: what is in it, how it was built, what it demands of its inputs."""
 
+import contextlib
 import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
 from keras.src.utils.python_utils import is_default
 
 __all__ = [
@@ -13,12 +16,14 @@ __all__ = [
     "attention_gates",
     "builds_from_one_shape",
     "input_spec_of",
+    "is_from_keras",
     "is_keras_layer",
     "kernel_of",
     "lambda_output_shape",
     "models_of",
     "own_variables",
     "remembered",
+    "shared_objects",
     "shapes_built_with",
     "sublayers",
     "take_inputs_like",
@@ -63,6 +68,29 @@ def remembered(layer: keras.Operation) -> list[keras.Variable]:
     return [state for state in states if isinstance(state, keras.Variable)]
 
 
+class _Fixed(dict[int, Any]):
+    """A dict that Keras may look into and not write to: ids of what it makes are given again."""
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def shared_objects(replacements: Mapping[int, Any]) -> Iterator[None]:
+    """Lets configs that are written and read inside refer to some objects, by their ids, and gives
+    their replacements when they are read."""
+    maps = {"config": _Fixed((key, {}) for key in replacements), "obj": _Fixed(replacements)}
+    names = {f"shared_objects/id_to_{kind}_map": one for kind, one in maps.items()}
+    before = {name: get_global_attribute(name) for name in names}
+    for name, one in names.items():
+        set_global_attribute(name, one)
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            set_global_attribute(name, old)
+
+
 def shapes_built_with(layer: keras.Layer) -> dict[str, Any] | None:
     """The input shapes that the layer was built with, as a dict by argument name, or None."""
     return getattr(layer, "_build_shapes_dict", None)
@@ -77,6 +105,11 @@ def input_spec_of(layer: keras.Layer) -> tuple[str, Any]:
 def builds_from_one_shape(layer: keras.Layer) -> bool:
     """Whether a layer has a `build` method that takes the shape of its first input and no more."""
     return not is_default(layer.build) and len(inspect.signature(layer.build).parameters) == 1
+
+
+def is_from_keras(thing: object) -> bool:
+    """Whether an object's class, or a function, is one of Keras's own."""
+    return (getattr(thing, "__module__", None) or "").startswith(("keras.src.", "keras."))
 
 
 def is_keras_layer(layer: keras.Operation) -> bool:

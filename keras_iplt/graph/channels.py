@@ -153,6 +153,12 @@ class Call:
     recipe: Recipe | None = None
 
     @property
+    def inside(self) -> keras.Function | None:
+        """The operations inside, if numbers can be sent through them: if no constant among them
+        depends on a length that is not known."""
+        return self.inner if getattr(self.inner, "lengths", None) is None else None
+
+    @property
     def inputs(self) -> list[Any]:
         """What goes into a nested model, flat: not the masks that it may be called with."""
         return keras.tree.flatten(self.args[0] if self.args else self.kwargs["inputs"])

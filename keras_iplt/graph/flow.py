@@ -51,6 +51,7 @@ class Flow(abc.ABC):
         self.producers: list[Producer] = []
         self.works: list[Work] = []
         self.rescales: list[Rescale] = []
+        self.spread_out: list[tuple[keras.Variable, int]] = []  # used as tensors, and their axis
         self.minimums: list[tuple[np.ndarray, int]] = []  # (ids, how many of them have to stay)
         # Rows for layers that create channels in a way not understood.
         self.refusals: list[Frozen] = []
@@ -59,6 +60,7 @@ class Flow(abc.ABC):
         # What operations were found to make of masked channels.
         self.trials: dict[Hashable, Outcome] = {}
         self.seen: list[Channels] = []  # all ever put out, for the final tidying
+        self.used = set[int]()  # ids of the tensors that outputs of the graph being read need
         self.created = 0  # how many sets of channels the operation being read has created
         self.path = ""
         self.shapes: tuple[Shape, ...] = ()
@@ -86,6 +88,28 @@ class Flow(abc.ABC):
         lengths = [1] * len(shape)
         lengths[axis] = len(ids)
         return Channels(self.partition.find(ids).reshape(lengths), shape, masked)
+
+    def tensor_of(self, variable: keras.Variable) -> Channels:
+        """A variable that operations take for a tensor: with what is known of its channels, or
+        with one entry per channel along its last axis."""
+        rank = len(variable.shape)
+        known = [axis for axis in range(rank) if (id(variable), axis) in self.slices]
+        axis = known[-1] if known else rank - 1
+        if not rank or variable.shape[axis] == 1:
+            return self.solid(variable.shape)
+        if not known:
+            self.follow(variable, axis, self.partition.fresh(variable.shape[axis]))
+        self.spread_out.append((variable, axis))
+        lengths = [variable.shape[axis] if a == axis else 1 for a in range(rank)]
+        ids = self.partition.find(self.slices[id(variable), axis].ids)
+        return Channels(ids.reshape(lengths), tuple(variable.shape))
+
+    def settle_variables(self) -> None:
+        """Variables that operations take for tensors lose nothing along their other axes."""
+        for variable, axis in self.spread_out:
+            for (key, other), piece in self.slices.items():
+                if key == id(variable) and other != axis:
+                    self.freeze(piece.ids, "a weight of its layer is used outside of it, too")
 
     # -- channels meet --
 
@@ -234,8 +258,14 @@ class Flow(abc.ABC):
         """What comes out of a plain function of one tensor."""
 
     @abc.abstractmethod
-    def read(self, function: keras.Function, inputs: Sequence[Channels], prefix: str) -> Any:
-        """Follows a graph; returns its outputs."""
+    def read(
+        self,
+        function: keras.Function,
+        inputs: Sequence[Channels],
+        prefix: str,
+        wanted: Sequence[bool] | None = None,
+    ) -> Any:
+        """Follows a graph; returns its outputs. `wanted` says which of these anything uses."""
 
     def calls_of(self, operation: keras.Operation) -> list[Call]:
         """Earlier calls of an operation."""

@@ -5,7 +5,7 @@ was recorded: on another width it is another one, or the operations are.
 """
 
 import numbers
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_iplt import _keras as private
 
-__all__ = ["plain_differences", "same", "same_constants", "same_operations"]
+__all__ = ["plain_differences", "resolved", "same", "same_constants", "same_operations"]
 
 
 def same_operations(one: keras.Function, other: keras.Function) -> bool:
@@ -35,6 +35,26 @@ def same_constants(a: Any, b: Any) -> bool:
         return [None if isinstance(x, keras.KerasTensor) else x for x in leaves]
 
     return same(constants(a), constants(b))
+
+
+def resolved(arguments: Any, shape: Sequence[int | None]) -> Any:
+    """Arguments in which a key of slices for a tensor of this shape is written in one of the many
+    ways there are to say the same: `:`, `0:4`, `:4`, `-4:` of four."""
+    args, kwargs = arguments
+    key = args[1] if len(args) > 1 else kwargs.get("key")
+    if not isinstance(key, tuple) or not any(isinstance(part, slice) for part in key):
+        return arguments
+    if any(part is Ellipsis for part in key):
+        at = next(i for i, part in enumerate(key) if part is Ellipsis)
+        missing = len(shape) - sum(part is not None for part in key) + 1
+        key = (*key[:at], *[slice(None)] * missing, *key[at + 1 :])
+    lengths = iter(shape)
+    found = list[Any]()
+    for part in key:
+        length = None if part is None else next(lengths)
+        known = isinstance(part, slice) and length is not None
+        found.append(slice(*part.indices(length)) if known else part)
+    return args[:1], {**kwargs, "key": found}
 
 
 def plain_differences(before: object, after: object) -> Iterator[tuple[str, Any]]:
@@ -66,6 +86,6 @@ def same(a: Any, b: Any) -> bool:
         return a is b
     if isinstance(a, keras.InputSpec) and isinstance(b, keras.InputSpec):
         return vars(a) == vars(b)
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return np.array_equal(a, b)
+    if any(isinstance(x, np.ndarray) or keras.ops.is_tensor(x) for x in (a, b)):
+        return np.array_equal(*map(keras.ops.convert_to_numpy, (a, b)))
     return type(a) is type(b) and bool(a == b)

@@ -1,24 +1,29 @@
 """Making a layer again from its config, smaller or not, and finding out whether that works."""
 
+import inspect
 import itertools
 import types
 import warnings
-from collections.abc import Collection, Iterable
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
-from keras_iplt.graph.channels import SOLID, Arguments, Call, Channels, Recipe, Slice
+from keras_iplt.graph.channels import SOLID, Arguments, Call, Channels, Recipe, Shape, Slice
 from keras_iplt.graph.flow import Flow
+from keras_iplt.graph.inline import at_lengths
 from keras_iplt.graph.slices import kept_along, kept_axes, kept_lengths, numbers_of, take, zeroed
 
 __all__ = ["check_round_trip", "config_of", "is_custom", "learn_to_recreate", "recreate"]
 
 _MOST_NUMBERS = 4_000_000  # in a tensor that a layer is tried on
 _MOST_TRIES = 64
+_BATCH = 3
+
+Kind = tuple[int, ...]  # classes of ids
 
 
 def is_custom(layer: keras.Layer) -> bool:
@@ -41,8 +46,18 @@ def config_of(layer: keras.Layer) -> dict[str, Any]:
             return {"name": layer.name, "trainable": layer.trainable, "dtype": policy}
 
 
-def recreate(layer: keras.Layer, changes: dict[str, Any] | None = None) -> keras.Layer:
-    """A new layer of the same class and config, but for `changes`."""
+def recreate(
+    layer: keras.Layer,
+    changes: dict[str, Any] | None = None,
+    shared: Mapping[int, keras.Layer] = types.MappingProxyType({}),
+) -> keras.Layer:
+    """A new layer of the same class and config, but for `changes`.
+
+    Args:
+        layer: the layer. It stays as it is.
+        changes: entries of its config.
+        shared: by id(layer inside), the layers to take instead of making those anew.
+    """
     if type(layer) is keras.layers.Lambda:  # its config would carry code as text
         return keras.layers.Lambda(
             layer.function,
@@ -53,17 +68,37 @@ def recreate(layer: keras.Layer, changes: dict[str, Any] | None = None) -> keras
             dtype=layer.dtype_policy,
         )
     try:
-        config = config_of(layer)
-        for name in config:  # functions go along as they are: their code is not in the config
-            if isinstance(getattr(layer, name, None), types.FunctionType):
-                config[name] = getattr(layer, name)
-        return type(layer).from_config({**config, **(changes or {})})
+        with private.shared_objects(shared):
+            config = config_of(layer)
+        config |= {name: getattr(layer, name) for name in config if _goes_along(layer, name)}
+        with private.shared_objects(shared):
+            return _from_config(type(layer), {**config, **(changes or {})})
     except Exception as error:
         raise ModelError(
             f"layer {layer.name!r} ({type(layer).__name__}) cannot be recreated from its config: "
             f"{type(error).__name__}: {error}. Implement get_config and from_config so that "
             "they round-trip"
         ) from error
+
+
+def _goes_along(layer: keras.Layer, name: str) -> bool:
+    """Whether what an entry of the config says goes along as it is: functions, whose code is not in
+    it, and regularisers and constraints of others, which need not be registered."""
+    value = getattr(layer, name, None)
+    return isinstance(value, types.FunctionType) or (
+        name.endswith(("_regularizer", "_constraint"))
+        and value is not None
+        and not private.is_from_keras(value)
+    )
+
+
+def _from_config(kind: type[keras.Layer], config: dict[str, Any]) -> keras.Layer:
+    """A layer of a config, or of those entries of it that the layer's class takes."""
+    try:
+        return kind.from_config(config)
+    except TypeError:
+        taken = {"name", "trainable", "dtype", *inspect.signature(kind.__init__).parameters}
+        return kind.from_config({name: x for name, x in config.items() if name in taken})
 
 
 def check_round_trip(call: Call) -> None:
@@ -74,17 +109,22 @@ def check_round_trip(call: Call) -> None:
     """
     layer = call.operation
     specs = [s for s in keras.tree.flatten(call.specs) if isinstance(s, keras.KerasTensor)]
-    if any(np.prod([n or 3 for n in s.shape], dtype=float) > _MOST_NUMBERS for s in specs):
+    if any(np.prod(tried_on(call, s.shape), dtype=float) > _MOST_NUMBERS for s in specs):
         return
     random = np.random.default_rng(0)
 
     def number(spec: Any) -> Any:
         if not isinstance(spec, keras.KerasTensor):
             return spec
-        value = random.uniform(0.1, 1, [3 if n is None else n for n in spec.shape])
+        value = random.uniform(0.1, 1, tried_on(call, spec.shape))
         return keras.ops.convert_to_tensor(value, dtype=spec.dtype)
 
     args, kwargs = keras.tree.map_structure(number, call.specs)
+    try:
+        with keras.StatelessScope():
+            layer(*args, **kwargs)
+    except Exception:  # code of others, on numbers and sizes that it may not be made for
+        return
     twin = recreate(layer)
     twin(*args, **kwargs)
     same_weights = [w.shape for w in twin.weights] == [w.shape for w in layer.weights]
@@ -114,36 +154,55 @@ def _equal(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
     )
 
 
-def learn_to_recreate(flow: Flow, call: Call) -> tuple[Recipe | None, str | None]:
-    """Tries a custom layer with a few channels fewer.
+class Lesson(NamedTuple):
+    """How a custom layer is made smaller.
 
-    Returns:
-        `(recipe, problem)`: which entries of the config follow which `(index of weight, axis)`,
-        and None; or None and the sentence that says why it cannot be made smaller.
+    Attributes:
+        recipe: which entries of the config follow which `(index of weight, axis)`.
+        stuck: ids of the channels that cannot go.
+        problem: the sentence that says why.
     """
+
+    recipe: Recipe | None
+    stuck: list[np.ndarray]
+    problem: str = ""
+
+
+def learn_to_recreate(flow: Flow, call: Call) -> Lesson:
+    """Tries a custom layer with a few channels fewer: of all kinds that it has, or else of those
+    that can go without the others."""
+    try:
+        config_of(call.operation)
+    except Exception as error:  # code of others: whatever it raises
+        problem = f"has no config to be made again from ({type(error).__name__}: {error})"
+        return Lesson(None, _ids_of(flow, call), problem)
     trial = _Trial(flow, call)
     if trial.too_large:
-        return None, "is too large to be tried on numbers"
-    found = None
-    for recipe in trial.recipes():
-        small = trial.smaller(recipe)
-        if small is not None:
-            found = recipe
-            if trial.agrees(small):
-                return recipe, None
-    if found is not None:
-        return None, "computes something else when it has fewer channels"
-    return None, (
-        "cannot be made smaller: no entry of its config says how many channels it has. "
-        "keras_iplt.register_rule can teach how"
-    )
+        return Lesson(None, _ids_of(flow, call), "is too large to be tried on numbers")
+    recipe, problem = trial.outcome()
+    if recipe is not None or len(trial.kinds) < 2:
+        return Lesson(recipe, [] if recipe is not None else _ids_of(flow, call), problem)
+    alone = [kind for kind in trial.kinds if _Trial(flow, call, [kind]).outcome()[0] is not None]
+    recipe = _Trial(flow, call, alone).outcome()[0] if alone else None
+    if recipe is None:
+        return Lesson(None, _ids_of(flow, call), problem)
+    return Lesson(recipe, [np.array(kind) for kind in trial.kinds if kind not in alone], problem)
+
+
+def _ids_of(flow: Flow, call: Call) -> list[np.ndarray]:
+    """The ids in what goes into a layer, in what comes out and in its variables."""
+    variables = {id(v) for v in call.operation.variables}
+    tensors = keras.tree.flatten((call.args, call.kwargs, call.outputs))
+    pieces = [p.ids for p in flow.slices.values() if id(p.variable) in variables]
+    return [x.ids for x in tensors if isinstance(x, Channels)] + pieces
 
 
 class _Trial:
     """One custom layer, a few channels of it chosen to go, and numbers to try it on."""
 
-    def __init__(self, flow: Flow, call: Call) -> None:
+    def __init__(self, flow: Flow, call: Call, kinds: list[Kind] | None = None) -> None:
         self.layer = call.operation
+        self.call = call
         self.args, self.kwargs, self.outputs = call.args, call.kwargs, call.outputs
         self.specs = call.specs
         self.weights = list(self.layer.weights)
@@ -154,14 +213,31 @@ class _Trial:
         vectors = [p.ids for w in self.weights for p in pieces.get(id(w), [])]
         tensors = keras.tree.flatten((self.args, self.kwargs, self.outputs))
         vectors += [x.ids.ravel() for x in tensors if isinstance(x, Channels)]
-        self.gone = _few_of_each(vectors, roots, _frozen_roots(flow, roots))[roots]
+        self.kinds = kinds or _kinds(vectors, roots, _frozen_roots(flow, roots))
+        self.gone = _few_of_each(self.kinds, len(roots))[roots]
         self.kept = [kept_axes(w, pieces.get(id(w), []), self.gone) for w in self.weights]
+
+    def outcome(self) -> tuple[Recipe | None, str]:
+        """The recipe that works, or why none does."""
+        found = False
+        for recipe in self.recipes():
+            small = self.smaller(recipe)
+            if small is not None:
+                found = True
+                if self.agrees(small):
+                    return recipe, ""
+        if found:
+            return None, "computes something else when it has fewer channels"
+        return None, (
+            "cannot be made smaller: no entry of its config says how many channels it has. "
+            "keras_iplt.register_rule can teach how"
+        )
 
     @property
     def too_large(self) -> bool:
         shapes = [s.shape for s in keras.tree.flatten(self.specs)
                   if isinstance(s, keras.KerasTensor)]  # fmt: skip
-        return any(np.prod([n or 3 for n in s], dtype=float) > _MOST_NUMBERS for s in shapes)
+        return any(np.prod(tried_on(self.call, s), dtype=float) > _MOST_NUMBERS for s in shapes)
 
     def recipes(self) -> list[Recipe]:
         """Assignments of config entries to lengths that change, the simplest first."""
@@ -220,7 +296,11 @@ class _Trial:
         for layer, removed in ((big, whole), (small, self.gone)):
             random.bit_generator.state = state
             args, kwargs = self._numbers(random, removed)
-            results.append([_numpy(y) for y in keras.tree.flatten(layer(*args, **kwargs))])
+            try:
+                results.append(_results(layer, args, kwargs))
+            except Exception:
+                # Code of others on numbers and sizes it may not be made for: this is no way.
+                return False
         outputs = [x for x in keras.tree.flatten(self.outputs) if isinstance(x, Channels)]
         for x, big_y, small_y in zip(outputs, *results, strict=True):
             kept = tuple(kept_along(x, axis, self.gone) for axis in range(len(x.shape)))
@@ -235,13 +315,21 @@ class _Trial:
         def number(spec: Any, x: Any) -> Any:
             if not isinstance(spec, keras.KerasTensor):
                 return spec
-            value = random.uniform(0.1, 1, [3 if n is None else n for n in x.shape])
+            value = random.uniform(0.1, 1, tried_on(self.call, x.shape))
             kept = tuple(kept_along(x, axis, self.gone) for axis in range(len(x.shape)))
             value = zeroed(value, kept) if x.zero else value
             kept = tuple(kept_along(x, axis, removed) for axis in range(len(x.shape)))
             return keras.ops.convert_to_tensor(take(value, kept), dtype=spec.dtype)
 
         return keras.tree.map_structure(number, self.specs, (self.args, self.kwargs))
+
+
+def tried_on(call: Call, shape: Shape) -> list[int]:
+    """The shape to try a custom layer on: of a small batch, and of lengths that it was read with
+    where they are not known."""
+    lengths = None if call.inner is None else call.inner.lengths
+    found = at_lengths(shape, (_BATCH, *(lengths[1:] if lengths else (_BATCH,))))
+    return [n for n in found if n is not None]  # all of them
 
 
 def _symbolic(specs: Arguments, channels: Arguments, gone: np.ndarray) -> Arguments:
@@ -259,23 +347,20 @@ def _frozen_roots(flow: Flow, roots: np.ndarray) -> set[int]:
     return {SOLID, *(int(r) for ids, _ in flow.freezes for r in roots[ids])}
 
 
-def _few_of_each(
-    vectors: Iterable[np.ndarray], roots: np.ndarray, frozen: Collection[int]
-) -> np.ndarray:
-    """Chooses classes to go: one of the first vector, two of the next …, so that different
-    lengths stay different and a config entry can be told from its neighbour."""
-    chosen = np.zeros(len(roots), bool)
-    seen = set()
-    count = 1
-    for ids in vectors:
-        classes = [int(c) for c in np.unique(roots[ids]) if int(c) not in frozen]
-        key = tuple(classes)
-        if not classes or key in seen:
-            continue
-        seen.add(key)
-        for root in classes[: max(0, min(count, len(classes) - 1))]:
-            chosen[root] = True
-        count += 1
+def _kinds(vectors: Iterable[np.ndarray], roots: np.ndarray, frozen: Collection[int]) -> list[Kind]:
+    """The sets of classes that stand together in a tensor or variable and may go, each once."""
+    found = (
+        tuple(int(c) for c in np.unique(roots[ids]) if int(c) not in frozen) for ids in vectors
+    )
+    return [kind for kind in dict.fromkeys(found) if kind]
+
+
+def _few_of_each(kinds: Iterable[Kind], count: int) -> np.ndarray:
+    """Chooses classes to go: one of the first kind, two of the next …, so that different lengths
+    stay different and a config entry can be told from its neighbour."""
+    chosen = np.zeros(count, bool)
+    for few, kind in enumerate(kinds, 1):
+        chosen[list(kind[: min(few, len(kind) - 1)])] = True
     return chosen
 
 

@@ -12,9 +12,11 @@ from keras_iplt.graph.assemble import assembled, make_rectangular
 from keras_iplt.graph.channels import Arguments, Call, Channels, Graph, Shape
 from keras_iplt.graph.flow import Flow, channels_in
 from keras_iplt.graph.held import freeze_seen, inputs_of, wraps_models
+from keras_iplt.graph.inline import Recording, inline
+from keras_iplt.graph.penalties import freeze_penalised
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.unknown import read_unknown, settle
-from keras_iplt.graph.walk import inline, is_graph_model, walk
+from keras_iplt.graph.walk import is_graph_model, needed, output_spec, walk
 from keras_iplt.support.arguments import checked
 
 __all__ = ["graph_for", "graph_of", "trace"]
@@ -53,6 +55,8 @@ def trace(model: keras.Model, approximate: bool = False) -> Graph:
     for x in channels_in(outputs):
         tracer.freeze(x, "it is an output of the model")
     freeze_seen(tracer, model)
+    tracer.settle_variables()
+    freeze_penalised(tracer)
     make_rectangular(tracer)
     settle(tracer)
     return assembled(tracer, model, function)
@@ -73,14 +77,8 @@ def graph_of(model: keras.Model) -> keras.Function:
         return private.known_function(model)
     specs = _specs_of_inputs(model)
     keywords = {"training": False} if _takes_training(model) else {}
-    inlined = inline(model, model.call, tuple(specs), keywords) if specs else None
-    owned = private.own_variables(model)
-    if inlined is None or owned:
-        why = (
-            f"it holds variables of its own ({owned[0].name})"
-            if owned
-            else "its call does not work on symbolic tensors"
-        )
+    inlined = inline(model, specs, keywords) if specs else None
+    if why := _unreadable(model, inlined):
         raise ModelError(
             f"subclassed model {model.name!r} ({type(model).__name__}) cannot be read: {why}. "
             "Build it with the functional API, or move what cannot be followed into a layer"
@@ -94,19 +92,40 @@ def _is_built(model: keras.Model) -> bool:
     return model.built or wraps_models(model)
 
 
-def _specs_of_inputs(model: keras.Model) -> list[Any]:
+def _specs_of_inputs(model: keras.Model) -> tuple[Any, ...]:
     """The arguments of the `call` of a subclassed model, as symbolic tensors."""
     shapes = private.shapes_built_with(model)
     if not shapes and not model.built:
-        return [keras.tree.map_structure(_of_any_batch, inputs_of(model))]
-    specs = keras.tree.map_shape_structure(
-        lambda shape: keras.KerasTensor((None, *shape[1:]), model.input_dtype), shapes or {}
-    )
-    return list(specs.values()) if isinstance(specs, dict) else [specs]
+        return (keras.tree.map_structure(_of_any_batch, inputs_of(model)),)
+    return tuple(_symbols(one, model.input_dtype) for one in (shapes or {}).values())
 
 
 def _of_any_batch(tensor: keras.KerasTensor) -> keras.KerasTensor:
     return keras.KerasTensor((None, *tensor.shape[1:]), tensor.dtype)
+
+
+def _symbols(shapes: Any, dtype: str) -> Any:
+    """Symbolic tensors of these shapes, in plain dicts (Keras's own are others to it)."""
+    if isinstance(shapes, dict):
+        return {name: _symbols(shape, dtype) for name, shape in shapes.items()}
+    return keras.tree.map_shape_structure(
+        lambda shape: keras.KerasTensor((None, *shape[1:]), dtype), shapes
+    )
+
+
+def _unreadable(model: keras.Model, inlined: Recording | None) -> str | None:
+    """Why the operations of a subclassed model's `call` cannot take its place, or None."""
+    if owned := private.own_variables(model):
+        return f"it holds variables of its own ({owned[0].name})"
+    if inlined is None:
+        return "its call does not work on symbolic tensors"
+    if inlined.lengths is not None:
+        return "its call computes with the length of a batch, or another one that is not known"
+    for given in inlined.given:
+        if isinstance(given, keras.Variable):
+            return f"its call uses the variable {given.path} outside of the layer that holds it"
+        return "its call calls a layer that has weights on numbers instead of tensors"
+    return None
 
 
 def _takes_training(layer: keras.Layer) -> bool:
@@ -127,11 +146,23 @@ class Tracer(Flow):
         super().__init__(approximate)
         self._prefix = ""
 
-    def read(self, function: keras.Function, inputs: Sequence[Channels], prefix: str) -> Any:
-        outer, self._prefix = self._prefix, prefix
-        outputs = walk(function, inputs, self._apply)
-        self._prefix = outer
+    def read(
+        self,
+        function: keras.Function,
+        inputs: Sequence[Channels],
+        prefix: str,
+        wanted: Sequence[bool] | None = None,
+    ) -> Any:
+        outer = self._prefix, self.used
+        everything = [True] * len(keras.tree.flatten(private.output_structure(function)))
+        self._prefix, self.used = prefix, needed(function, wanted or everything)
+        given = [self._given(x) for x in getattr(function, "given", ())]
+        outputs = walk(function, [*inputs, *given], self._apply)
+        self._prefix, self.used = outer
         return outputs
+
+    def _given(self, x: Any) -> Any:
+        return x if isinstance(x, keras.Variable) else self.solid(tuple(x.shape))
 
     def _apply(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.call(node.operation, args, kwargs, node)
@@ -169,6 +200,8 @@ class Tracer(Flow):
         rule = rule_for(operation)
         if rule is None:
             return read_unknown(self, record, specs)
+        if not isinstance(operation, keras.Layer) and not channels_in((args, kwargs)):
+            args, kwargs = keras.tree.map_structure(self._as_tensor, (args, kwargs))
         args = tuple(a for a in args if not isinstance(a, bool))
         accepted = inspect.signature(rule.trace).parameters
         if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
@@ -181,13 +214,16 @@ class Tracer(Flow):
             return self.frozen([args, kwargs], "called with arguments that are not understood")
         return rule.trace(self, operation, *args, **kwargs)
 
+    def _as_tensor(self, x: Any) -> Any:
+        return self.tensor_of(x) if isinstance(x, keras.Variable) else x
+
     def _agree(self, before: list[Channels], now: list[Channels]) -> None:
         """The tensors of a nested model that is called again lose the same channels."""
         for a, b in zip(before, now, strict=True):
             self.join(a.ids, b.ids, "a shared model meets channels that stay")
 
     def call_function(self, function: Callable[[Any], Any], x: Channels) -> Any:
-        inlined = inline(None, function, (keras.KerasTensor(x.shape),), {})
+        inlined = inline(function, (keras.KerasTensor(x.shape),), {})
         if inlined is None:
             self.freeze(x, "an activation function cannot be followed")
             return self.solid(x.shape)
@@ -219,11 +255,12 @@ def _specs(
     default = getattr(operation, "compute_dtype", None) or keras.config.floatx()
 
     def spec(x: Any, was: Any) -> Any:
-        if not isinstance(x, Channels):
+        symbolic = isinstance(was, keras.KerasTensor) and isinstance(x, keras.Variable)
+        if not isinstance(x, Channels) and not symbolic:
             return x
         dtype = was.dtype if isinstance(was, keras.KerasTensor) else default
         dtype = default if "float" in dtype else dtype
-        return keras.KerasTensor(x.shape, dtype)
+        return keras.KerasTensor(tuple(x.shape), dtype)
 
     return keras.tree.map_structure(spec, (args, kwargs), recorded)
 
@@ -236,5 +273,5 @@ def _output_shapes(operation: keras.Operation, specs: Arguments, node: Any) -> t
         if recorded == given:
             return tuple(tuple(x.shape) for x in node.outputs)
     args, kwargs = specs
-    outputs = operation.compute_output_spec(*args, **kwargs)
+    outputs = output_spec(operation, args, kwargs)
     return tuple(tuple(x.shape) for x in keras.tree.flatten(outputs))

@@ -1,7 +1,7 @@
 """Layers without a rule: read operation by operation, else probed with numbers, else frozen."""
 
+import dataclasses
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -10,11 +10,12 @@ import numpy as np
 from keras_iplt import _keras as private
 from keras_iplt.graph.channels import SOLID, Arguments, Call, Channels, Outputs, Producer, Shape
 from keras_iplt.graph.flow import Flow, channels_in
+from keras_iplt.graph.inline import BATCH, Recording, inline
 from keras_iplt.graph.recordings import same_operations
 from keras_iplt.graph.recreate import learn_to_recreate
 from keras_iplt.graph.rules import activation, elementwise, spatial
 from keras_iplt.graph.rules.registry import rule_for
-from keras_iplt.graph.walk import accepts, inline, kinds
+from keras_iplt.graph.walk import accepts, kinds, needed
 
 __all__ = ["inline_layer", "read_unknown", "settle"]
 
@@ -34,20 +35,25 @@ def read_unknown(flow: Flow, record: Call, specs: Arguments) -> Any:
 # -- operation by operation --
 
 
-def inline_layer(layer: keras.Layer, specs: Arguments, training: bool) -> keras.Function | None:
+def inline_layer(layer: keras.Layer, specs: Arguments, training: bool) -> Recording | None:
     """The operations of a layer's `call` on `(args, kwargs)` of symbolic tensors, or None."""
     args, kwargs = specs
     kwargs = {k: v for k, v in kwargs.items() if k != "training"}
     if accepts(layer.call, "training"):
         kwargs["training"] = training
-    return inline(layer, layer.call, args, kwargs)
+    return inline(layer, args, kwargs)
 
 
-def _read_inlined(flow: Flow, record: Call, specs: Arguments, inlined: keras.Function) -> Any:
+def _read_inlined(flow: Flow, record: Call, specs: Arguments, inlined: Recording) -> Any:
     layer = record.operation
     before = len(flow.producers)
     inputs = channels_in((record.args, record.kwargs))
-    outputs = flow.read(inlined, inputs, prefix=f"{flow.path}/")
+    nodes = [] if record.node is None else record.node.outputs
+    wanted = [id(x) in flow.used for x in nodes] or [True] * len(flow.shapes)
+    if inlined.lengths is None:
+        outputs = flow.read(inlined, inputs, f"{flow.path}/", wanted)
+    else:
+        outputs = _read_at_lengths(flow, inputs, inlined, wanted)
     # Channels that the layer's own variables create are the layer's, whatever operation used them.
     own = {id(v) for v in private.own_variables(layer)}
     for i, made in enumerate(flow.producers[before:]):
@@ -56,7 +62,8 @@ def _read_inlined(flow: Flow, record: Call, specs: Arguments, inlined: keras.Fun
             flow.producers[before + i] = own_part
     record.inner = inlined
     training = inline_layer(layer, specs, training=True)
-    same = training is not None and kinds(training) == kinds(inlined)
+    same = training is not None and kinds(training) == kinds(inlined) and inlined.whole
+    same = same and not _has_idle_weights(inlined, wanted)
     if not layer.weights and _is_transparent(inlined) and not _reads_its_width(record, inlined):
         record.carry = "keep"
     elif same and not own:
@@ -64,6 +71,47 @@ def _read_inlined(flow: Flow, record: Call, specs: Arguments, inlined: keras.Fun
     else:
         record.carry = "recreate"
     return outputs
+
+
+def _has_idle_weights(inlined: Recording, wanted: list[bool]) -> bool:
+    """Whether layers inside serve outputs only that nothing uses: they would not be there if the
+    operations took the place of the code."""
+    if all(wanted):
+        return False
+    used = needed(inlined, wanted)
+    nodes = private.nodes(inlined)
+    serving = {id(n.operation) for n in nodes if any(id(x) in used for x in n.outputs)}
+    return any(getattr(n.operation, "weights", ()) and id(n.operation) not in serving
+               for n in nodes)  # fmt: skip
+
+
+def _read_at_lengths(
+    flow: Flow, inputs: list[Channels], inlined: Recording, wanted: list[bool]
+) -> Any:
+    """Follows what was recorded at trial lengths, and forgets those again."""
+    shapes, before = flow.shapes, len(flow.works)
+    unknown = any(None in x.shape[1:] for x in inputs)
+    tried = [
+        Channels(x.ids, tuple(symbol.shape), x.masked)
+        for x, symbol in zip(inputs, inlined.inputs, strict=False)
+    ]
+    outputs = flow.read(inlined, tried, f"{flow.path}/", wanted)
+    for i, work in enumerate(flow.works[before:], before):
+        factor = None if unknown else work.factor
+        if factor is not None and factor % BATCH == 0:
+            factor //= BATCH
+        flow.works[i] = dataclasses.replace(work, factor=factor)
+    several = zip(channels_in(outputs), shapes, strict=True)
+    flat = [_at_shape(flow, y, shape) for y, shape in several]
+    return keras.tree.pack_sequence_as(outputs, flat)
+
+
+def _at_shape(flow: Flow, x: Channels, shape: Shape) -> Channels:
+    """A tensor with unknown lengths again where there were trial lengths."""
+    if any(shape[axis] is None for axis in x.varying):
+        flow.freeze(x, "its channels run along an axis of unknown length")
+        return flow.solid(shape)
+    return Channels(x.ids, shape, x.masked)
 
 
 def _is_transparent(inlined: keras.Function) -> bool:
@@ -106,16 +154,11 @@ def settle(flow: Flow) -> None:
     for call in list(flow.calls.values()):
         if call.carry == "recreate":
             flow.path = ""
-            call.recipe, problem = learn_to_recreate(flow, call)
-            if problem:
-                for ids in _ids_inside(flow, call):
-                    flow.freeze(ids, f"{call.path} ({type(call.operation).__name__}) {problem}")
-
-
-def _ids_inside(flow: Flow, call: Call) -> Iterator[np.ndarray]:
-    variables = {id(v) for v in call.operation.variables}
-    yield from (x.ids for x in channels_in((call.args, call.kwargs, call.outputs)))
-    yield from (p.ids for p in flow.slices.values() if id(p.variable) in variables)
+            lesson = learn_to_recreate(flow, call)
+            call.recipe = lesson.recipe
+            for ids in lesson.stuck:
+                reason = f"{call.path} ({type(call.operation).__name__}) {lesson.problem}"
+                flow.freeze(ids, reason)
 
 
 # -- with numbers --

@@ -1,4 +1,4 @@
-"""Following a model's operations in order, and turning a layer's `call` into operations.
+"""Following a model's operations in order.
 
 `walk` is how every pass over a model works: the tracer carries `Channels`, the rewriter symbolic
 tensors, data-driven scores real numbers.
@@ -12,7 +12,16 @@ import keras
 
 from keras_iplt import _keras as private
 
-__all__ = ["accepts", "inline", "is_graph_model", "kinds", "overrides_call", "walk"]
+__all__ = [
+    "accepts",
+    "is_graph_model",
+    "kinds",
+    "needed",
+    "output_spec",
+    "overrides_call",
+    "taken",
+    "walk",
+]
 
 
 def is_graph_model(operation: keras.Operation) -> bool:
@@ -61,10 +70,14 @@ def walk(
 
     Args:
         function: a `keras.Function` (Functional models are).
-        inputs: one value per flat input.
+        inputs: one value per flat input. Those that a `Recording` is given come last; without
+            them it walks on what they stand for.
         apply: called with the node and its arguments, symbolic tensors replaced by the values
             computed so far; returns the value (or structure of values) of the node's outputs.
     """
+    given = getattr(function, "given", ())
+    if len(inputs) < len(function.inputs):
+        inputs = [*inputs, *given]
     values = {id(tensor): value for tensor, value in zip(function.inputs, inputs, strict=True)}
 
     def known(x: Any) -> Any:
@@ -87,43 +100,27 @@ def kinds(function: keras.Function) -> list[type]:
     return [type(node.operation) for node in private.nodes(function)]
 
 
-def inline(
-    layer: keras.Layer | None,
-    call: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> keras.Function | None:
-    """Records what `call(*args, **kwargs)` does to symbolic tensors.
+def output_spec(operation: keras.Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The symbolic outputs of an operation."""
+    return operation.compute_output_spec(*args, **taken(operation, kwargs))
 
-    Args:
-        layer: the layer (or None) on which no trace of the recording may remain: no node, and
-            nothing that was assigned to a variable.
-        call: the function to record.
-        args, kwargs: its arguments; `keras.KerasTensor`s stand for tensors.
 
-    Returns:
-        A `keras.Function`, or None if `call` does not work on symbolic tensors.
-    """
-    inputs = []
+def taken(operation: keras.Operation, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments without `training` if `call` does not take it: Keras lets layers be called
+    with it all the same."""
+    if accepts(operation.call, "training"):
+        return kwargs
+    return {k: v for k, v in kwargs.items() if k != "training"}
 
-    def symbol(x: Any) -> Any:
-        if not isinstance(x, keras.KerasTensor):
-            return x
-        inputs.append(keras.Input(batch_shape=x.shape, dtype=x.dtype))
-        return inputs[-1]
 
-    args, kwargs = keras.tree.map_structure(symbol, (args, kwargs))
-    with private.restored_nodes(layer), keras.StatelessScope():  # what it assigns is let go
-        try:
-            outputs = call(*args, **kwargs)
-            if all(any(y is x for x in inputs) for y in keras.tree.flatten(outputs)):
-                # Nothing is done, of which Keras 3.10 makes no function.
-                outputs = keras.tree.map_structure(keras.layers.Identity(), outputs)
-            return keras.Function(inputs, outputs)
-        except Exception:
-            # Whatever user code raises on symbolic input means the same here: it cannot be
-            # recorded. The caller tries another way or freezes with that reason.
-            return None
+def needed(function: keras.Function, wanted: Sequence[bool]) -> set[int]:
+    """The ids of the tensors that the wanted ones of a function's outputs are computed from."""
+    outputs = keras.tree.flatten(private.output_structure(function))
+    found = {id(x) for x, one in zip(outputs, wanted, strict=True) if one}
+    for node in reversed(private.nodes(function)):
+        if any(id(x) in found for x in node.outputs):
+            found.update(map(id, node.input_tensors))
+    return found
 
 
 def accepts(call: Callable[..., Any], name: str) -> bool:

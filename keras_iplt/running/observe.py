@@ -254,7 +254,7 @@ def consumers(graph: Graph, wanted: np.ndarray) -> dict[int, np.ndarray]:
     """
     found, met = {}, np.zeros(len(wanted), bool)
     for call in graph.calls.values():
-        if call.carry == "model" or call.inner is not None:
+        if call.carry == "model" or call.inside is not None:
             continue  # the calls inside are visited instead
         entering = wanted & marked(graph, [x.ids for x in channels_in((call.args, call.kwargs))])
         if entering.any():

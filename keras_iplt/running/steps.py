@@ -122,17 +122,23 @@ class _Recorder:
         if is_graph_model(operation):
             inputs = keras.tree.flatten(args[0] if args else kwargs["inputs"])
             return walk(private.known_function(operation), inputs, self._apply)
-        inner = None if call is None else call.inner or self._opened(call)
+        inner = None if call is None else call.inside or self._opened(call)
         if inner is not None:
             tensors = keras.tree.flatten((args, kwargs))
-            return walk(inner, [x for x in tensors if isinstance(x, Slot)], self._apply)
+            given = map(self._given, getattr(inner, "given", ()))
+            return walk(inner, [*(x for x in tensors if isinstance(x, Slot)), *given], self._apply)
         if isinstance(operation, keras.layers.TimeDistributed):
             within = self._calls.get((id(operation.layer), "inner"))
-            if within is not None and (is_graph_model(operation.layer) or within.inner is not None):
+            if within is not None and (
+                is_graph_model(operation.layer) or within.inside is not None
+            ):
                 return self._on_each_step(within, operation.layer, args[0])
         if isinstance(operation, keras.Layer) and accepts(operation.call, "training"):
             kwargs = {**kwargs, "training": False}
         return self._add(call, operation, args, kwargs, count)
+
+    def _given(self, x: Any) -> Any:
+        return x if isinstance(x, keras.Variable) else self._add(None, _itself, (x,), {}, 1)[0]
 
     def _add(
         self,
@@ -150,6 +156,10 @@ class _Recorder:
         flat = self._add(None, _steps_as_batch, (x,), {}, 1)
         (y,) = keras.tree.flatten(self._perform(call, layer, tuple(flat), {}, 1))
         return self._add(None, _batch_as_steps, (y, x), {}, 1)
+
+
+def _itself(x: Any) -> Any:
+    return x
 
 
 def _steps_as_batch(x: Any) -> Any:

@@ -11,9 +11,11 @@ from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.channels import Call, Channels, Graph, Rescale, Shape
 from keras_iplt.graph.flow import channels_in
+from keras_iplt.graph.inline import Recording
 from keras_iplt.graph.recreate import check_round_trip, is_custom, recreate
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.rules.registry import After, Resized
+from keras_iplt.graph.sharing import shared_layers
 from keras_iplt.graph.slices import Kept, kept_along, kept_axes, kept_lengths, numbers_of, take
 from keras_iplt.graph.trace import graph_of
 from keras_iplt.graph.walk import is_graph_model, walk
@@ -89,6 +91,7 @@ class Rewriter:
         # id(operation from inside a custom layer) -> its name in the new model
         self._rename: dict[int, str] = {}
         self._names: set[str] = set()  # taken in the model that is being made
+        self._shared = shared_layers(graph)
         # (old symbolic tensors, new ones) of every operation called again
         self.twins: list[tuple[list[keras.KerasTensor], list[keras.KerasTensor]]] = []
 
@@ -121,9 +124,9 @@ class Rewriter:
         outputs = walk(function, inputs, self._apply)
         structure = private.input_structure(function)
         self._names = outer
+        if isinstance(function, Recording) and len(function.arguments) == 1:
+            (structure,) = function.arguments
         packed = keras.tree.pack_sequence_as(structure, inputs)
-        if not isinstance(old, type(function)) and len(inputs) == 1:
-            (packed,) = inputs  # a subclassed model takes its one input bare
         return _model_class(old)(inputs=packed, outputs=outputs, name=old.name)
 
     def _input(self, tensor: keras.KerasTensor, model: keras.Model) -> keras.KerasTensor:
@@ -163,9 +166,33 @@ class Rewriter:
         rule, changes = rule_for(operation), {}
         if rule is not None and rule.resize is not None:
             changes, args, kwargs = rule.resize(operation, AfterRewriting(self, call), args, kwargs)
+        args, kwargs = keras.tree.map_structure(self._carried, (args, kwargs))
         new = private.remade(operation, changes)
         new.name = self._rename.get(id(operation), operation.name)
         return new(*args, **kwargs)
+
+    def _carried(self, x: Any) -> Any:
+        """The new variable for one that an operation takes from a layer."""
+        owner = self._owner(x) if isinstance(x, keras.Variable) else None
+        if owner is None:
+            return x
+        new = self.layer(owner)
+        if len(new.variables) != len(owner.variables):
+            raise ModelError(
+                f"an operation takes {x.path!r} from layer {owner.name!r}, which is used after it. "
+                "Put both into a layer"
+            )
+        (place,) = (i for i, own in enumerate(owner.variables) if own is x)
+        return new.variables[place]
+
+    def _owner(self, variable: keras.Variable) -> keras.Layer | None:
+        """The layer, of those that a model is made of, that holds a variable."""
+        for old, _ in self._pairs:
+            if any(own is variable for own in old.variables):
+                return old
+        layers = (call.operation for call in self.graph.calls.values() if call.carry == "rule")
+        return next((one for one in layers if isinstance(one, keras.Layer)
+                     and any(own is variable for own in one.variables)), None)  # fmt: skip
 
     def _apply_inlined(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # Inside a model, `training` is handed down anew; what was recorded belongs to the trace.
@@ -206,7 +233,8 @@ class Rewriter:
         changes = self.changes(old, call)
         if id(old) in self._rename:
             changes["name"] = self._rename[id(old)]
-        return recreate(old, changes)
+        inside = [one for one in private.all_layers(old)[1:] if id(one) in self._shared]
+        return recreate(old, changes, {id(one): self.layer(one) for one in inside})
 
     def changes(self, layer: keras.Layer, call: Call | None) -> dict[str, Any]:
         """What changes in a layer's config."""
@@ -259,6 +287,8 @@ class Rewriter:
         for new, own in self._initializers:
             vars(new).update(own)
         factors = self.factors()
+        tied = {id(v): v for layer in self._shared.values() for v in layer.variables}
+        carried: dict[int, keras.Variable] = {}
         for old, new in self._pairs:
             if [tuple(v.shape) for v in new.variables] != [
                 _left(v, self.kept(v)) for v in old.variables
@@ -270,6 +300,12 @@ class Rewriter:
                     "from_config must round-trip; see keras_iplt.register_rule"
                 )
             for source, target in zip(old.variables, new.variables, strict=True):
+                if id(source) in tied and carried.setdefault(id(source), target) is not target:
+                    raise ModelError(
+                        f"layer {old.name!r} ({type(old).__name__}) shares {source.path!r} with "
+                        "another layer, and no longer does when it is made again from its config. "
+                        "Let get_config serialize the layer that it shares"
+                    )
                 kept, factor = self.kept(source), factors.get(id(source), 1.0)
                 fitted = self._fitted.get(id(source))
                 if factor == 1.0 and fitted is None and all(k is None for k in kept):

@@ -2,11 +2,13 @@
 
 import keras
 
+from keras_iplt.errors import ModelError, PruningError
 from keras_iplt.planning.plan import Plan, bound, bound_graph
 from keras_iplt.support.arguments import checked
 from keras_iplt.surgery.compilation import carry_compilation
 from keras_iplt.surgery.refitting import Compensate, refitted
 from keras_iplt.surgery.rewriter import Rewriter
+from keras_iplt.surgery.trial_run import check_runs
 
 __all__ = ["rewrite"]
 
@@ -43,8 +45,18 @@ def rewrite(model: keras.Model, plan: Plan, compensate: Compensate = None) -> ke
     graph = bound_graph(plan)
     fitted = {} if compensate is None else refitted(graph, plan.gone, compensate)
     rewriter = Rewriter(graph, plan.gone, fitted)
-    small = rewriter.model(model)
-    rewriter.carry_weights()
+    try:
+        small = rewriter.model(model)
+        rewriter.carry_weights()
+        check_runs(small, model)
+    except (PruningError, Warning):
+        raise
+    except Exception as error:  # layers of others on sizes they may not be made for
+        raise ModelError(
+            f"model {model.name!r} cannot be made again with fewer channels "
+            f"({type(error).__name__}: {error}). Leave the layer out with `ignore`, or teach it "
+            "with keras_iplt.register_rule"
+        ) from error
     rewriter.carry_flags()
     carry_compilation(model, small)
     return small

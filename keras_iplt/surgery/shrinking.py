@@ -77,7 +77,8 @@ def shrunk(
     plan = bound(plan, model)
     if not plan.gone.any():
         return lambda: None
-    live = Live(bound_graph(plan), plan.gone)
+    with _all_or_nothing(model, lambda: None):
+        live = Live(bound_graph(plan), plan.gone)
     fitted = {} if compensate is None else refitted(live.graph, plan.gone, compensate)
     unnamed = _stale(live, named)
     journal = Journal()

@@ -12,11 +12,11 @@ import keras
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.flow import channels_in
-from keras_iplt.graph.recordings import plain_differences, same_constants
+from keras_iplt.graph.recordings import plain_differences, resolved, same_constants
 from keras_iplt.graph.slices import kept_lengths
 from keras_iplt.graph.trace import graph_of
 from keras_iplt.graph.unknown import inline_layer
-from keras_iplt.graph.walk import is_graph_model
+from keras_iplt.graph.walk import is_graph_model, output_spec
 from keras_iplt.surgery.live import Live
 from keras_iplt.surgery.zeros import works_on_zeros
 
@@ -55,7 +55,7 @@ def _check_shapes(live: Live, node: Any) -> None:
     operation = node.operation
     args, kwargs = private.arguments(node)
     try:
-        outputs = operation.compute_output_spec(*args, **kwargs)
+        outputs = output_spec(operation, args, kwargs)
     except Exception as error:
         # Code of others on shapes it may not be written for: whatever it raises.
         raise ModelError(
@@ -64,7 +64,8 @@ def _check_shapes(live: Live, node: Any) -> None:
         ) from error
     found = [tuple(x.shape) for x in keras.tree.flatten(outputs)]
     expected = [tuple(x.shape) for x in node.outputs]
-    if found != expected:
+    recorded = live.graph.calls[id(node)].inner is not None  # compared below: its own word is less
+    if found != expected and not recorded:
         raise ModelError(
             f"{operation.name!r} ({type(operation).__name__}) puts out {found} where {expected} "
             "was expected"
@@ -108,7 +109,9 @@ def _check_recording(
         if isinstance(one.operation, keras.Layer):
             continue
         changes, *arguments = live.expected(one)
-        if not same_constants(arguments, private.arguments(other)):
+        actual = private.arguments(other)
+        shape = other.input_tensors[0].shape
+        if not same_constants(resolved(arguments, shape), resolved(actual, shape)):
             raise ModelError(where)
         wanted = private.remade(one.operation, changes)
         if list(plain_differences(wanted, other.operation)):

@@ -733,6 +733,135 @@ def time_distributed(x, take, _):
     return layers.TimeDistributed(inner)(x)
 
 
+# -- layers that people write ----------------------------------------------------------------------
+
+
+class Written(layers.Layer):
+    """A layer of some units, whose config tells them."""
+
+    def __init__(self, units, **options):
+        super().__init__(**options)
+        self.units = units
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable("random graphs")
+class ShapedByHand(Written):
+    """The batch and the number of positions are asked for; channels are what is left."""
+
+    def build(self, shape):
+        self.dense = layers.Dense(self.units)
+        self.dense.build(shape)
+
+    def call(self, x):
+        y, shape = self.dense(x), ops.shape(x)
+        flat = ops.reshape(y, (shape[0], math.prod(shape[1:-1]), -1))
+        return ops.reshape(ops.sigmoid(flat), (*shape[:-1], -1))
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], self.units)
+
+
+@keras.saving.register_keras_serializable("random graphs")
+class Beside(Written):
+    """Variables that meet each other, numbers and the batch before they meet a tensor."""
+
+    def build(self, shape):
+        self.row, self.scale = (
+            self.add_weight(shape=(1,) * k + (shape[-1],), name=name, initializer="normal")
+            for k, name in ((1, "row"), (0, "scale"))
+        )
+
+    def call(self, x):
+        rows = ops.broadcast_to(self.row, (ops.shape(x)[0], ops.shape(x)[-1]))
+        rows = ops.reshape(rows, (-1, *[1] * (len(x.shape) - 2), ops.shape(x)[-1]))
+        return (x + rows * 0.5) * (1.0 + self.scale)
+
+
+@keras.saving.register_keras_serializable("random graphs")
+class Marked(Written):
+    """Embeddings of a range, looked up with no tensor at hand."""
+
+    def build(self, shape):
+        self.table = layers.Embedding(3, shape[-1])
+        self.table.build(())
+
+    def call(self, x):
+        return x + ops.sum(self.table(ops.arange(3)), axis=0)
+
+
+@keras.saving.register_keras_serializable("random graphs")
+class Backwards(layers.Layer):
+    """Through the kernel of another layer the other way."""
+
+    def __init__(self, dense, **options):
+        super().__init__(**options)
+        self.dense = dense
+
+    def call(self, x):
+        return ops.matmul(x, ops.transpose(self.dense.kernel))
+
+    def get_config(self):
+        dense = keras.saving.serialize_keras_object(self.dense)
+        return {**super().get_config(), "dense": dense}
+
+    @classmethod
+    def from_config(cls, config):
+        dense = keras.saving.deserialize_keras_object(config.pop("dense"))
+        return cls(dense=dense, **config)
+
+
+@keras.saving.register_keras_serializable("random graphs")
+class Grid(keras.regularizers.Regularizer):
+    """Wants as many channels as it was made for."""
+
+    def __init__(self, units):
+        self.units = units
+
+    def __call__(self, x):
+        return ops.sum(ops.square(ops.reshape(x, (-1, self.units))))
+
+    def get_config(self):
+        return {"units": self.units}
+
+
+@step((2, 3, 4), 4)
+def written(x, take, _):
+    """A layer of one's own."""
+    if not known(x):
+        return None
+    kind = take((ShapedByHand, Beside, Marked))
+    return kind(units_of(take))(x)
+
+
+@step((2, 3, 4), 4)
+def tied(x, take, _):
+    """Down through a dense layer, and back up through its kernel."""
+    dense = layers.Dense(units_of(take), activation=take(ACTIVATIONS))
+    return Backwards(dense)(dense(x))
+
+
+@step((2, 3), 4)
+def penalised(x, take, _):
+    """A regulariser that is made for a size."""
+    units = units_of(take)
+    grid, name = Grid(units), take(("kernel_regularizer", "activity_regularizer"))
+    return layers.Dense(units, activation=take(ACTIVATIONS), **{name: grid})(x)
+
+
+@step((2, 3, 4), 6)
+def by_name(x, take, tensors):
+    """A model inside that takes a dict, and a sum that has an array in it."""
+    y = tensors.partner(x, take)
+    a, b = (keras.Input(t.shape[1:], name=name) for t, name in ((x, "a"), (y, "b")))
+    inside = layers.Dense(units_of(take))(layers.Add()([a, b]))
+    if take(2):
+        inside = layers.Add()([inside, np.full((1,) * len(x.shape), 0.5, "float32")])
+    return keras.Model({"a": a, "b": b}, inside)({"a": x, "b": y})
+
+
 # -- tokens ----------------------------------------------------------------------------------------
 
 

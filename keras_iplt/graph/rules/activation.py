@@ -26,9 +26,9 @@ _MIXING = {"softmax", "log_softmax", "sparsemax", "glu"}  # of keras.activations
 
 _UNARY = """
     Absolute Arccos Arccosh Arcsin Arcsinh Arctan Arctanh BitwiseInvert BitwiseNot Cast Cbrt
-    Ceil Celu Clip Conjugate Copy Cos Cosh Deg2rad Elu Erf Erfc Erfinv Exp Exp2 Expm1 Fabs
-    Floor Gelu HardShrink HardSigmoid HardSilu HardTanh Imag Isfinite Isinf Isnan LeakyRelu
-    Log Log10 Log1p Log2 LogSigmoid LogicalNot NanToNum Negative OnesLike Rad2deg Real
+    Ceil Celu Clip Conjugate ConvertToTensor Copy Cos Cosh Deg2rad Elu Erf Erfc Erfinv Exp Exp2
+    Expm1 Fabs Floor Gelu HardShrink HardSigmoid HardSilu HardTanh Imag Isfinite Isinf Isnan
+    LeakyRelu Log Log10 Log1p Log2 LogSigmoid LogicalNot NanToNum Negative OnesLike Rad2deg Real
     Reciprocal Relu Relu6 Round Rsqrt SaturateCast Selu Sigmoid Sign Silu Sin Sinc Sinh
     SoftShrink Softplus Softsign SparsePlus SparseSigmoid Sqrt Square Squareplus
     StopGradient Tan Tanh TanhShrink Threshold Trunc ZerosLike

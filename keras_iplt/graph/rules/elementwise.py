@@ -133,6 +133,8 @@ _MERGES = {
 
 @layer_rule(*_MERGES)
 def merge_layer(flow: Flow, layer: keras.Layer, inputs: list[Channels]) -> Outputs:
+    if any(not isinstance(x, Channels) and np.size(x) > 1 for x in inputs):
+        return flow.frozen(inputs, "it is merged with an array")
     name = next(kind.__name__ for kind in type(layer).__mro__ if kind.__name__ in _MERGES)
     ranks = {len(x.shape) for x in inputs}
     if len(ranks) > 1:

@@ -234,10 +234,8 @@ def _as_channels(flow: Flow, x: Any) -> Channels:
     """A tensor, or a variable or constant seen as one."""
     if isinstance(x, Channels):
         return x
-    if isinstance(x, keras.Variable) and len(x.shape):
-        ids = flow.partition.fresh(x.shape[-1])
-        flow.follow(x, -1, ids)
-        return Channels(ids.reshape((1,) * (len(x.shape) - 1) + (-1,)), tuple(x.shape))
+    if isinstance(x, keras.Variable):
+        return flow.tensor_of(x)
     return flow.solid(np.shape(x))
 
 
@@ -328,7 +326,7 @@ def pixel_shuffle(flow: Flow, operation: keras.Operation, x: Channels) -> Channe
     return Channels(y.ids, shape[0], x.masked)
 
 
-@operation_rule("Roll", "Rot90", "Diagonal", "Take", "TakeAlongAxis", "Tril", "Triu")
+@operation_rule("Roll", "Rot90", "Diagonal", "TakeAlongAxis", "Tril", "Triu")
 def rearranged(flow: Flow, operation: keras.Operation, x: Any, *_: Any, **__: Any) -> Outputs:
     """Fine along axes without channels."""
     axes = getattr(operation, "axis", None)
@@ -341,5 +339,23 @@ def rearranged(flow: Flow, operation: keras.Operation, x: Any, *_: Any, **__: An
     axes = {axis % len(x.shape) for axis in (axes if isinstance(axes, (tuple, list)) else [axes])}
     if axes & set(x.varying) or len(flow.shapes[0]) != len(x.shape):
         return flow.frozen(x, "its channels are rearranged")
-    fills = type(operation).__name__ in ("Tril", "Triu", "Take")  # with zeros, or beyond the end
+    fills = type(operation).__name__ in ("Tril", "Triu")  # with zeros
     return Channels(x.ids, flow.shapes[0], None if fills and not x.zero else x.masked)
+
+
+@operation_rule("Take")
+def take(flow: Flow, operation: keras.Operation, x: Any, indices: Any) -> Outputs:
+    """Entries along an axis without channels, or rows of a table of weights: an embedding."""
+    if isinstance(x, keras.Variable) and operation.axis in (0, -len(x.shape)) and len(x.shape) > 1:
+        if (id(x), len(x.shape) - 1) not in flow.slices:
+            flow.slice(x, -1, flow.create(operation, x.shape[-1]), "output")
+        x = flow.tensor_of(x)
+    if not isinstance(x, Channels) or operation.axis is None:
+        return flow.frozen([x, indices], "it is rearranged")
+    axis = operation.axis % len(x.shape)
+    if axis in x.varying or any(one.varying for one in channels_in(indices)):
+        return flow.frozen([x, indices], "its channels are rearranged")
+    rank = len(indices.shape) if isinstance(indices, Channels) else np.ndim(indices)
+    ids = x.ids.reshape(x.ids.shape[:axis] + (1,) * rank + x.ids.shape[axis + 1 :])
+    # Beyond the end of an axis stand other numbers.
+    return Channels(ids, flow.shapes[0], 0.0 if x.zero else None)

@@ -48,6 +48,8 @@ def _moved_cut(part: Any, kept: np.ndarray, length: int) -> Any:
     """The same entries as `part` selects, counted among those that are kept."""
     if isinstance(part, slice):
         chosen = np.flatnonzero(np.isin(kept, np.arange(length)[part]))
+        if len(chosen) == len(kept) and part.step in (None, 1):
+            return slice(None)
         if part.step in (None, 1):
             return slice(int(chosen[0]), int(chosen[-1]) + 1)
         if part.step == -1:
@@ -89,6 +91,8 @@ def _resize_split(
     if axis not in x.varying or len(keras.tree.flatten(after.call.outputs)) == 1:
         return {}, args, kwargs
     lengths = [after.lengths(part)[axis] for part in keras.tree.flatten(after.call.outputs)]
+    if isinstance(operation.indices_or_sections, int) and len(set(lengths)) == 1:
+        return {}, args, kwargs
     return {"indices_or_sections": [int(n) for n in np.cumsum(lengths)[:-1]]}, args, kwargs
 
 

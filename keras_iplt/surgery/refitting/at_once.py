@@ -51,7 +51,7 @@ def at_once(
     known: dict[int, ChannelMap] = {}  # by id(variable): of a layer that is used several times, one
     products = _products(program)
     for call in graph.calls.values():
-        if call.carry == "model" or call.inner is not None:
+        if call.carry == "model" or call.inside is not None:
             continue  # the calls inside are visited instead
         for variable in getattr(call.operation, "weights", ()):
             for piece in graph.by_variable.get(id(variable), ()):
