@@ -806,6 +806,7 @@ def test_random_networks(count, how):
     assert np.mean(nearer) >= 0.5
 
 
+@pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
 def test_the_check_of_random_networks_can_fail(monkeypatch):
     """Without the comparison at the end, wrong fits are found to be further away."""
     fit = Sums.fit
