@@ -452,3 +452,24 @@ def test_a_model_that_does_not_run_is_not_returned():
     plan = iplt.plan(model, ratio=0.5)
     with pytest.raises(iplt.PruningError, match="too few"):
         iplt.rewrite(model, plan)
+
+
+class Mapped(layers.Layer):
+    """A function of its own for each example, which an operation keeps."""
+
+    def build(self, shape):
+        self.dense = layers.Dense(6)
+        self.dense.build(shape)
+
+    def call(self, x):
+        return ops.vectorized_map(lambda row: ops.relu(row) * 2.0 + self.scale(), self.dense(x))
+
+    def scale(self):
+        return 0.5
+
+
+def test_functions_that_operations_keep():
+    """They refer to the layer itself, not to what stood in for it while it was read."""
+    model = after(tokens(), Mapped())
+    small = iplt.rewrite(model, random_plan(iplt.trace(model), seed=1))
+    assert small(np.ones((2, 5, 4), "float32")).shape == (2, 5, 2)

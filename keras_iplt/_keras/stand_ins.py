@@ -49,6 +49,12 @@ class StandIns:
         """The layer that a copy stands in for; of any other layer, itself."""
         return self._originals.get(id(layer), layer)
 
+    def dismiss(self) -> None:
+        """Empties the copies, so that none is found among the models and layers there are."""
+        for _, copy in self._copies.values():
+            vars(copy).clear()
+        self._copies.clear()
+
     def _replaced(self, value: Any) -> Any:
         if isinstance(value, keras.Variable):
             return self._symbol(value)

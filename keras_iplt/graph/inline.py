@@ -12,6 +12,7 @@ there and does not stay one with other lengths is no constant.
 
 import inspect
 import itertools
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -96,6 +97,8 @@ class _Code:
         variables = [] if self._layer is None else self._layer.variables
         for symbols in (True, False) if variables else (False,):  # code may assign to variables
             recording = self._attempt(lengths, symbols)
+            if recording is not None and symbols and _holds_code(recording):
+                continue  # which may refer to what stood in for the layer
             if recording is not None and variables and any(_arrays(recording)):
                 # An array that was computed from variables is another one if they are others.
                 again = self._attempt(lengths, symbols, [(v, _other(v)) for v in variables])
@@ -132,6 +135,8 @@ class _Code:
                 # Whatever user code raises on symbolic input means the same here: it cannot be
                 # recorded. The caller tries another way or freezes with that reason.
                 return None
+            finally:
+                given.dismiss()
         recording.given, recording.lengths = [value for _, value in used], None
         recording.arguments = args
         return recording
@@ -188,6 +193,10 @@ class _Given:
     def used(self) -> list[tuple[keras.KerasTensor, Any]]:
         """Pairs of a symbol that an operation took in, and what it stands for."""
         return [pair for pair in self._known.values() if private.is_used(pair[0])]
+
+    def dismiss(self) -> None:
+        """Lets what stood in for layers go."""
+        self._stand_ins.dismiss()
 
     def called(self, call: Any, layer: keras.Layer, args: Any, kwargs: Any) -> Any:
         """A layer is called, by the code or by another layer."""
@@ -255,6 +264,19 @@ def _arrays(recording: Recording) -> Iterator[bool]:
         for x in keras.tree.flatten(constants):
             if not isinstance(x, (keras.KerasTensor, keras.Variable)):
                 yield bool(np.ndim(x)) if hasattr(x, "shape") else False
+
+
+def _holds_code(recording: Recording) -> bool:
+    """Whether functions are among the constants of a recording, or what operations were made of."""
+    constants = [
+        *map(private.arguments, private.nodes(recording)),
+        *(
+            vars(n.operation)
+            for n in private.nodes(recording)
+            if private.is_keras_operation(n.operation)
+        ),
+    ]
+    return any(isinstance(x, types.FunctionType) for x in keras.tree.flatten(constants))
 
 
 def _alike(one: Recording, other: Recording) -> bool:

@@ -301,6 +301,7 @@ def _stale(live: Live, named: list[keras.Model]) -> list[keras.Model]:
         other
         for other in alive
         if id(other) not in known
+        and vars(other)  # what is left of one that a recording used has nothing in it
         and (private.functions(other) or getattr(other, "compiled", False))
         and any(live.loses(layer) for layer in private.all_layers(other))
     ]
