@@ -147,7 +147,7 @@ def test_data_sets_and_weights_are_taken():
     (dict(epochs=0), iplt.errors.OptionError, "epochs: expected a positive integer, received: 0"),
     (dict(metric="auc"), iplt.errors.OptionError, "metric: expected one of 'accuracy', 'loss'"),
     (dict(layers=["head"]), iplt.errors.OptionError, "layers: expected some of 'wide', 'narrow'"),
-    (dict(validation=iter([])), iplt.errors.DataError, "validation: expected (x, y) or a dataset"),
+    (dict(validation=iter([])), iplt.errors.DataError, "at least one batch, received: <list_iter"),
     (dict(train=(X,)), iplt.errors.DataError, "train: expected (x, y)"),
     (dict(validation=(X,)), iplt.errors.DataError, "validation: expected (x, y)"),
     (dict(path="no/such/place.keras"), iplt.errors.OptionError, "in a directory that exists"),

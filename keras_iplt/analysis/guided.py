@@ -5,11 +5,12 @@ of a Convolutional Neural Network", prune: the least sensitive layer gives up fi
 the accuracy recovers, then the next one does.
 """
 
-import contextlib
+from __future__ import annotations
+
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
 
 import keras
 
@@ -49,6 +50,9 @@ from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import printable
 from keras_iplt.surgery.refitting import Compensate
 from keras_iplt.surgery.rewriting import rewrite
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Guided", "GuidedStep", "prune_guided"]
 
@@ -111,6 +115,42 @@ class _State:
     steps: list[GuidedStep]
 
 
+class GuidedKeywords(TypedDict, total=False):
+    """The options of `prune_guided` that are not spelled out in its signature: its own, and some of
+    those of `fit`."""
+
+    metric: str | None
+    layers: Iterable[str] | None
+    ignore: Layers
+    only: Layers | None
+    convolutions_only: bool
+    path: str | os.PathLike[str] | None
+    backup_dir: str | os.PathLike[str] | None
+    compensate: Any
+    verbose: int
+    batch_size: int | None
+    callbacks: Any
+    class_weight: Mapping[int, float] | None
+    shuffle: bool
+    steps_per_epoch: int | None
+
+
+@checked
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    """See `prune_guided` for each entry."""
+
+    metric: str | None = None
+    layers: Names | None = None
+    ignore: Layers = ()
+    only: Layers | None = None
+    convolutions_only: bool = False
+    path: Annotated[Path, Kind("a path that ends with .keras", _is_keras_file)] | None = None
+    backup_dir: Directory | None = None
+    compensate: Compensate = None
+    verbose: Verbosity = 1
+
+
 @checked
 def prune_guided(
     model: keras.Model,
@@ -120,16 +160,7 @@ def prune_guided(
     tolerance: NotNegative = 0.01,
     epochs: Count = 5,
     criterion: AnyCriterion = "l1",
-    metric: str | None = None,
-    layers: Names | None = None,
-    ignore: Layers = (),
-    only: Layers | None = None,
-    convolutions_only: bool = False,
-    path: Annotated[Path, Kind("a path that ends with .keras", _is_keras_file)] | None = None,
-    backup_dir: Directory | None = None,
-    verbose: Verbosity = 1,
-    compensate: Compensate = None,
-    **fit_options: Any,
+    **options: Unpack[GuidedKeywords],
 ) -> Guided:
     """Prunes one layer at a time, as far as a metric recovers. The model is left as it is.
 
@@ -160,7 +191,7 @@ def prune_guided(
         verbose: 0 for silence, 1 for a line at each step.
         compensate: data without labels, or a `Refit`: at each step, what stays is fitted anew to
             what the model computed before it, and then retrained. See `keras_iplt.rewrite`.
-        **fit_options: other arguments of `fit`, such as `batch_size`.
+        batch_size, callbacks, class_weight, shuffle, steps_per_epoch: see `fit`.
 
     Returns:
         A `Guided`, with the pruned model (the one given, if no step was good enough). Print it
@@ -182,63 +213,140 @@ def prune_guided(
     >>> [(step.layer, step.left, step.kept) for step in found.steps], found.model.layers[0].units
     ([('hidden', 4, True)], 4)
     """
-    criterion = get_criterion(criterion)
-    path = None if path is None else file_at(path)
-    sizes = _sizes(model, ignore, only, convolutions_only)
-    params = model.count_params()
-    several = (train, validation) if compensate is None else (train, validation, compensate)
-    backup = None if backup_dir is None else SearchBackup(backup_dir, "guided", {
-        "sizes": sizes, "params": params, "step": step, "tolerance": tolerance, "epochs": epochs,
-        "criterion": criterion.name, "layers": layers and list(layers),
-        "weights of the model": fingerprint([], map(numbers_of, model.weights))[:12],
-        "data": [of_data(data)[:12] for data in several],
-    })  # fmt: skip
-    product = None if path is None else KeptFile(path, of="pruning")
-    with contextlib.nullcontext() if backup is None else backup:
-        before = _evaluated(model, validation)
-        metric = watched(before, metric)
-        first, done = model, None if backup is None else backup.load(_State)
-        if backup is not None and done is not None:
-            best, state = done
-            with backup.reading():
-                _check(best, state, sizes, metric, before[metric])
-            model = first if best is None else best
+    names = [field.name for field in dataclasses.fields(_Options)]
+    given: dict[str, Any] = dict(options)
+    own = _Options(**{name: given.pop(name) for name in names if name in given})
+    guided = _Guided(model, train, validation, step, tolerance, epochs, criterion, own, given)
+    if own.backup_dir is None:
+        guided.begin()
+        return guided.run()
+    with SearchBackup(own.backup_dir, "guided", guided.made_for()) as backup:
+        done = backup.load(_State)
+        if done is None:
+            guided.begin()
         else:
-            state = _State(metric, before[metric], _order(layers, sizes, lambda: analyse(
-                model, validation, criterion=criterion, metric=metric, ignore=ignore,
-                only=only, convolutions_only=convolutions_only, verbose=verbose,
-            )), [])  # fmt: skip
-        steps, baseline = state.steps, state.baseline
+            guided.go_on(backup, *done)
+        found = guided.run(backup)
+        backup.delete()
+    return found
+
+
+class _Guided:
+    """The layers in their order, the attempts so far, and the model of the last good one."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        train: Any,
+        validation: Any,
+        step: float,
+        tolerance: float,
+        epochs: int,
+        criterion: AnyCriterion,
+        options: _Options,
+        fit_options: dict[str, Any],
+    ) -> None:
+        self.first = self.model = model
+        self.train, self.validation, self.fit_options = train, validation, fit_options
+        self.step, self.tolerance, self.epochs = step, tolerance, epochs
+        self.criterion, self.options = get_criterion(criterion), options
+        self.sizes = _sizes(model, options.ignore, options.only, options.convolutions_only)
+        path = None if options.path is None else file_at(options.path)
+        self.product = None if path is None else KeptFile(path, of="pruning")
+        self.state: _State
+
+    def made_for(self) -> dict[str, Any]:
+        """What tells this pruning from others."""
+        options = self.options
+        several = [self.train, self.validation]
+        several += [] if options.compensate is None else [options.compensate]
+        return {
+            "sizes": self.sizes,
+            "params": self.first.count_params(),
+            **{name: getattr(self, name) for name in ("step", "tolerance", "epochs")},
+            "criterion": self.criterion.name,
+            "layers": options.layers and list(options.layers),
+            "weights of the model": fingerprint([], map(numbers_of, self.first.weights))[:12],
+            "data": [of_data(data)[:12] for data in several],
+        }
+
+    # -- where it begins, and goes on --
+
+    def begin(self) -> None:
+        """Judges the whole model, and finds the order of its layers."""
+        metric, value = self._judged_whole()
+        options = self.options
+        order = _order(options.layers, self.sizes, lambda: analyse(
+            self.model, self.validation, criterion=self.criterion, metric=metric,
+            ignore=options.ignore, only=options.only, convolutions_only=options.convolutions_only,
+            verbose=options.verbose,
+        ))  # fmt: skip
+        self.state = _State(metric, value, order, [])
+
+    def go_on(self, backup: SearchBackup, best: keras.Model | None, state: _State) -> None:
+        """Where another left off, having judged the whole model, too; or raises an error if that
+        was not this pruning."""
+        metric, value = self._judged_whole()
+        with backup.reading():
+            _check(best, state, self.sizes, metric, value)
+        self.model, self.state = self.first if best is None else best, state
+
+    def _judged_whole(self) -> tuple[str, float]:
+        found = _evaluated(self.model, self.validation)
+        metric = watched(found, self.options.metric)
+        return metric, found[metric]
+
+    # -- pruning --
+
+    def run(self, backup: SearchBackup | None = None) -> Guided:
+        """Makes attempts, layer by layer, until none is left."""
+        state = self.state
         for name in state.layers:
-            tried = [step for step in steps if step.layer == name]
-            kept = all(step.kept for step in tried)
-            left = min((step.left for step in tried), default=sizes[name])
-            while kept and left > step * sizes[name]:
-                less = {name: step * sizes[name] / left}
-                chosen = plan(model, 0, per_layer=less, criterion=criterion)
-                if not chosen.fpr:
-                    break  # what is left has to stay
-                left -= sum(map(len, chosen.removed))
-                with silent(when=not verbose):
-                    smaller = rewrite(model, chosen, compensate)
-                _trained(smaller, train, epochs, fit_options)
-                found = _evaluated(smaller, validation)[metric]
-                worse = found - baseline if less_is_better(metric) else baseline - found
-                kept, count = worse <= tolerance + 1e-9, smaller.count_params()
-                steps.append(GuidedStep(name, left, sizes[name], found, count, kept))
-                if verbose:
-                    print(printable(_line(steps[-1], metric, baseline)), flush=True)
-                if kept:
-                    model = smaller
-                    if product is not None:
-                        with product.writing(), product.put() as partial:
-                            model.save(partial)
+            while self._may_lose(name) and self._attempt(name):
                 if backup is not None:
-                    backup.save(None if model is first else model, state)
-        if backup is not None:
-            backup.delete()
-    value = next((step.value for step in reversed(steps) if step.kept), baseline)
-    return Guided(model, metric, baseline, value, params, tuple(steps))
+                    backup.save(None if self.model is self.first else self.model, state)
+        good = (step.value for step in reversed(state.steps) if step.kept)
+        value, params = next(good, state.baseline), self.first.count_params()
+        return Guided(self.model, state.metric, state.baseline, value, params, tuple(state.steps))
+
+    def _left(self, name: str) -> int:
+        tried = (step.left for step in self.state.steps if step.layer == name)
+        return min(tried, default=self.sizes[name])
+
+    def _may_lose(self, name: str) -> bool:
+        """Whether a layer has more than a step left, and none was taken back."""
+        kept = all(step.kept for step in self.state.steps if step.layer == name)
+        return kept and self._left(name) > self.step * self.sizes[name]
+
+    def _attempt(self, name: str) -> bool:
+        """Takes a step in a layer, and back if it is too much.
+
+        Returns:
+            Whether there was anything that could go.
+        """
+        left, size, state = self._left(name), self.sizes[name], self.state
+        less = {name: self.step * size / left}
+        chosen = plan(self.model, 0, per_layer=less, criterion=self.criterion)
+        if not chosen.fpr:
+            return False
+        with silent(when=not self.options.verbose):
+            smaller = rewrite(self.model, chosen, self.options.compensate)
+        _trained(smaller, self.train, self.epochs, self.fit_options)
+        value = _evaluated(smaller, self.validation)[state.metric]
+        lost = value - state.baseline
+        worse = lost if less_is_better(state.metric) else -lost
+        kept = worse <= self.tolerance + 1e-9
+        left -= sum(map(len, chosen.removed))
+        step = GuidedStep(name, left, size, value, smaller.count_params(), kept)
+        state.steps.append(step)
+        if self.options.verbose:
+            print(printable(_line(step, state.metric, state.baseline)), flush=True)
+        if kept:
+            self.model = smaller
+            if self.product is not None:
+                with self.product.writing(), self.product.put() as partial:
+                    self.model.save(partial)
+        return True
 
 
 def _check(
