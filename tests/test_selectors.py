@@ -74,7 +74,7 @@ MEANT = [  # a selector, the layers that it means, and what a plan holds of it
 ]
 
 
-@pytest.mark.parametrize(("selector", "meant", "held"), MEANT, ids=str)
+@pytest.mark.parametrize(("selector", "meant", "held"), MEANT, ids=lambda x: str(x)[:13])
 def test_what_is_meant_loses_channels_alone_or_keeps_them(selector, meant, held):
     plan = iplt.plan(graph(), 0.5, scope="layer", only=selector)
     assert pruned(plan) == {name: 0.5 for name in SIZES if name in meant}
