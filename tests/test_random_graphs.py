@@ -5,6 +5,7 @@ other graphs, set `RANDOM_GRAPHS_SEED` to a number, and `RANDOM_GRAPHS` to how m
 faster with `benchmarks/fuzz.py`.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -68,6 +69,30 @@ def outputs(model, inputs):
     return keras.tree.flatten(model(inputs[0] if len(inputs) == 1 else inputs, training=False))
 
 
+@contextlib.contextmanager
+def double_precision():
+    policy, floatx = keras.config.dtype_policy(), keras.config.floatx()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
+
+
+def checked_law(recipe):
+    """The law, in double precision where single precision does not suffice to tell: a network that
+    normalises what is nearly constant magnifies how numbers are rounded."""
+    try:
+        return check_law(build(recipe), recipe.seed)
+    except AssertionError as error:
+        if "differ by" not in str(error) or keras.backend.backend() == "jax":
+            raise
+        with double_precision():
+            return check_law(build(recipe), recipe.seed, tolerance=1e-9)
+
+
 def test_the_law_holds_for_random_graphs():
     """Masked equals rewritten on every tensor, and the parameters left are those predicted."""
     shares = []
@@ -76,7 +101,7 @@ def test_the_law_holds_for_random_graphs():
     def holds(recipe):
         model = build(recipe)
         if trace(model).groups:
-            plan, small = check_law(model, recipe.seed)[1:]
+            plan, small = checked_law(recipe)[1:]
             shares.append(plan.fpr)
             lost = 1 - small.count_params() / model.count_params()
             assert plan.ppr == pytest.approx(lost)
