@@ -807,7 +807,7 @@ def test_evaluation_and_prediction_do_nothing():
 
     def look():
         before, step = model.get_weights(), callback.step
-        model.evaluate(X, Y, verbose=0, callbacks=[callback])
+        model.evaluate((b for b in [(X, Y)]), verbose=0, callbacks=[callback])  # of unknown length
         model.predict(X, verbose=0, callbacks=[callback])
         assert callback.step == step
         for one, other in zip(before, model.get_weights(), strict=True):
