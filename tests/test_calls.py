@@ -17,7 +17,7 @@ from keras_iplt import baselines, criteria, schedules, sparsity
 from keras_iplt.layers import Scatter
 from keras_iplt.support.arguments import Count, Data, Share, checked, expect, kinds_of
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.any_backend]
 
 layers = keras.layers
 
@@ -159,6 +159,9 @@ WRONG = {
     "monitor=array": (lambda: iplt.Guard(action=objects()), "action: expected one of 'hold'"),
     "drop=text": (lambda: sensitivity().per_layer(drop="x"), "drop: expected a number that is not"),
     "metric=[]": (lambda: sensitivity().ranking(metric=[]), "metric: expected a str or None"),
+    "plain=3": (
+        lambda: iplt.Sensitivity.from_plain(3), "expected the JSON text of a sensitivity analysis",
+    ),
     "result=3": (lambda: iplt.plots.smallest(3), "expected a keras_iplt.Smallest, as keras_iplt.s"),
     # silence
     "trace, approximate": (lambda: iplt.trace(spare(), approximate="x"), "approximate: expected a"),
@@ -182,6 +185,7 @@ WRONG = {
     "iterator at its end": (
         lambda: iplt.plan(spare(), criterion="apoz", data=iter([])), "at least one batch",
     ),
+    "plan: options": (lambda: plan_with(options=[]), "expected the JSON text of a keras_iplt"),
     "fpr=nan": (lambda: plan_with(fpr=math.nan), "expected the JSON text of a keras_iplt plan"),
     "guided, layers=[]": (
         lambda: iplt.prune_guided(spare(), (X, Y), (X, Y), layers=[]), "layers: expected names of",

@@ -1,7 +1,9 @@
 """What a model keeps of its training: arguments, compiled functions, callbacks, state on JAX."""
 
+import contextlib
 import sys
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -16,6 +18,7 @@ __all__ = [
     "remake_functions",
     "rescue_state",
     "set_initial_epoch",
+    "state_kept",
     "synchronize",
 ]
 
@@ -63,6 +66,20 @@ def rescue_state() -> None:
         if frame.f_code.co_name == "fit" and hasattr(caller, "jax_state_sync") and state:
             vars(caller)["_jax_state"] = dict(zip(kinds, state, strict=True))
         frame = frame.f_back
+
+
+@contextlib.contextmanager
+def state_kept(model: keras.Model) -> Iterator[None]:
+    """Around `evaluate`, which on JAX takes the state out of the variables, and puts none back
+    where it fails."""
+    variables = [*model.variables, *model.metrics_variables]
+    values = [variable._value for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, values, strict=True):
+            if variable._value is None:
+                variable._value = value
 
 
 _OF_SEVERAL_WORKERS = {"CollectiveAllReduceStrategy", "ParameterServerStrategyV2"}

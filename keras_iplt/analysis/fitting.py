@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_iplt import _keras as private
 from keras_iplt.errors import DataError
 from keras_iplt.support.arguments import blaming
 
@@ -43,7 +44,7 @@ def evaluated(model: keras.Model, data: Any, name: str = "validation") -> dict[s
             f"received: an iterator ({type(data).__name__}), which ends"
         )
     arrays, named = _arguments(name, data)
-    with blaming(f"{name}: evaluate", DataError):
+    with blaming(f"{name}: evaluate", DataError), private.state_kept(model):
         return model.evaluate(*arrays, verbose=0, return_dict=True, **named)
 
 

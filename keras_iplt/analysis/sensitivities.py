@@ -4,12 +4,13 @@ By the law that masked equals pruned, zeros tell what pruning would cost. For ea
 into its variables alone, and only what these reach is computed again.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
 
 import keras
@@ -57,6 +58,20 @@ Ratios: TypeAlias = Annotated[
         lambda ratios: len(ratios) and all(a < b for a, b in itertools.pairwise(ratios)),
     ),
 ]
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Whatever is wrong with a result that comes from elsewhere is wrong in one way."""
+    try:
+        yield
+    except OptionError:
+        raise
+    except MALFORMED as error:
+        raise OptionError(
+            f"expected the JSON text of a sensitivity analysis ({_FORMAT}); "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 @checked
@@ -130,25 +145,28 @@ class Sensitivity(Tables):
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> "Sensitivity":
         """A result from what `to_plain` made."""
-        if content["format"] != _FORMAT:
-            raise ValueError(f"format {content['format']!r}")
-        baseline = {k: math.nan if v is None else float(v) for k, v in content["baseline"].items()}
-        result = cls(
-            model=str(content["model"]),
-            metric=content["metric"],
-            layers=tuple(map(str, content["layers"])),
-            sizes=tuple(map(int, content["sizes"])),
-            ratios=tuple(map(float, content["ratios"])),
-            removed=np.array(content["removed"], int),
-            baseline=baseline,
-            values={name: np.array(rows, float) for name, rows in content["values"].items()},
-        )
-        result.values[result.metric], baseline[result.metric]
-        table = (len(result.layers), len(result.ratios))
-        shapes = {result.removed.shape, *(found.shape for found in result.values.values())}
-        if shapes != {table} or len(result.sizes) != len(result.layers):
-            raise ValueError(f"{table[0]} layers and {table[1]} ratios, and tables of {shapes}")
-        return result
+        with _reading():
+            if content["format"] != _FORMAT:
+                raise ValueError(f"format {content['format']!r}")
+            baseline = {
+                k: math.nan if v is None else float(v) for k, v in content["baseline"].items()
+            }
+            result = cls(
+                model=str(content["model"]),
+                metric=content["metric"],
+                layers=tuple(map(str, content["layers"])),
+                sizes=tuple(map(int, content["sizes"])),
+                ratios=tuple(map(float, content["ratios"])),
+                removed=np.array(content["removed"], int),
+                baseline=baseline,
+                values={name: np.array(rows, float) for name, rows in content["values"].items()},
+            )
+            result.values[result.metric], baseline[result.metric]
+            table = (len(result.layers), len(result.ratios))
+            shapes = {result.removed.shape, *(found.shape for found in result.values.values())}
+            if shapes != {table} or len(result.sizes) != len(result.layers):
+                raise ValueError(f"{table[0]} layers and {table[1]} ratios, and tables of {shapes}")
+            return result
 
     def to_json(self) -> str:
         """The result as text that `from_json` reads."""
@@ -158,13 +176,8 @@ class Sensitivity(Tables):
     def from_json(cls, text: str) -> "Sensitivity":
         """A result from the text that `to_json` wrote, or from the file that was written while it
         was measured."""
-        try:
+        with _reading():
             return cls.from_plain(json.loads(text))
-        except MALFORMED as error:
-            raise OptionError(
-                f"expected the JSON text of a sensitivity analysis ({_FORMAT}); "
-                f"{type(error).__name__}: {error}"
-            ) from error
 
     def _name(self, metric: str | None) -> str:
         return watched(self.values, self.metric if metric is None else metric)

@@ -113,7 +113,7 @@ class Plan(Tables):
                 removed=tuple(tuple(map(_channel, group)) for group in content["removed"]),
                 fpr=_share(content["fpr"]),
                 ppr=_share(content["ppr"]),
-                options=types.MappingProxyType(dict(content["options"])),
+                options=types.MappingProxyType({**content["options"]}),
                 architecture=tuple(map(str, content["architecture"])),
                 variables=tuple({key: one[key] for key in _ENTRY} for one in content["variables"]),
             )
