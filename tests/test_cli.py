@@ -290,6 +290,31 @@ def test_how_far_off_an_export_may_be(here, call):
     assert "up to 5e-01 is allowed" in succeed(call(*command, "0.5"))
 
 
+def test_what_pruning_costs_is_told_where_labels_are_given(here, call):
+    """By `prune`, `compare` and `report`, the same."""
+    prune = ("prune", "model.keras", "-o", "small.keras", "--data", "data.npz", "--take", 20)
+    text = succeed(call(*prune))
+    line = next(x for x in text.splitlines() if x.startswith("on 20 examples: "))
+    assert re.search(r"accuracy 0\.\d{4} -> 0\.\d{4}", line) and "loss " in line
+    other = ("model.keras", "small.keras", "--data", "data.npz", "--take", 20)
+    assert line in succeed(call("compare", *other))
+    found = json.loads(succeed(call("compare", *other, "--json")))["figures"]["accuracy"]
+    assert f"accuracy {found[0]:.4f} -> {found[1]:.4f}" in line
+    if importlib.util.find_spec("matplotlib"):
+        assert line in succeed(call("report", *other, "-o", "r.html"))
+        assert f"{found[0]:.2%}" in pathlib.Path("r.html").read_text()
+
+
+def test_examples_that_do_not_tell_are_no_reason_to_fail(here, call):
+    """Without labels, or with labels that fit nothing."""
+    np.savez("alone.npz", x=X)
+    np.savez("odd.npz", x=X, y=np.full(40, 99))
+    for name in ("alone", "odd"):
+        code, out, err = call("compare", "model.keras", "model.keras", "--data", f"{name}.npz")
+        assert code == 0 and "examples:" not in out
+        assert ("not measured on the examples" in err) == (name == "odd")
+
+
 def test_report(here, call, monkeypatch):
     """Everything that is named arrives, and the page says how it was made."""
     pytest.importorskip("matplotlib")

@@ -404,6 +404,66 @@ def test_a_difference_is_an_error(before, monkeypatch):
     assert iplt.export(net(), before).difference < 1e-4
 
 
+LABELS = {
+    "numbers": lambda y: y.argmax(1),
+    "a column": lambda y: y.argmax(1)[:, None].astype("float32"),
+    "one each": lambda y: np.eye(4)[y.argmax(1)],
+}
+
+
+@on_tensorflow
+@pytest.mark.parametrize("kind", LABELS)
+def test_accuracy_is_told_where_labels_are_given(kind, tmp_path):
+    """Of the model, and of what was written; in text and as numbers."""
+    model = net()
+    y = LABELS[kind](model.predict(X, verbose=0))
+    y[:10] = np.roll(y[:10], 1, axis=-1) if kind == "one each" else (y[:10] + 1) % 4
+    done = iplt.export(model, tmp_path / "m.tflite", data=(X, y))
+    assert done.accuracy == (0.75, 0.75) and done.to_dict()["accuracy"] == (0.75, 0.75)
+    assert "accuracy 0.7500 in Keras, 0.7500 as written" in str(done)
+
+
+@on_tensorflow
+def test_labels_that_tell_of_no_class_are_not_counted(tmp_path):
+    for y in (None, np.full(40, 7), np.full(40, 0.5), np.zeros((40, 3))):
+        data = X if y is None else (X, y)
+        done = iplt.export(net(), tmp_path / "m.keras", data=data)
+        assert done.accuracy is None and "accuracy" not in str(done)
+
+
+@on_tensorflow
+def test_one_output_is_on_one_side_or_the_other(tmp_path):
+    for activation in ("sigmoid", None):
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(1, activation)])
+        x = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+        y = model.predict(x, verbose=0)[:, 0] > (0.5 if activation else 0)
+        done = iplt.export(model, tmp_path / "m.tflite", data=(x, y), batch_size=16)
+        assert done.accuracy == (1.0, 1.0)
+
+
+@on_tensorflow
+def test_whoever_is_refused_is_told_how_to_go_on(tmp_path):
+    """Each way leads on, and the tolerance that is named suffices."""
+    model, path = net(), tmp_path / "m.tflite"
+    y = model.predict(X, verbose=0).argmax(1)
+    with pytest.raises(iplt.errors.ExportError, match="Nothing was written") as caught:
+        iplt.export(model, path, precision="int8", data=(X, y), tolerance=1e-9)
+    message = str(caught.value)
+    for words in (
+        "Accuracy 1.0000 in Keras, ", ", on 40 examples. ", "40 were given, 100 are of use",
+        "precision='dynamic'", "--tolerance 0.", "quantization-aware",
+    ):  # fmt: skip
+        assert words in message, message
+    more = float(message.partition("tolerance=")[2].partition(" ")[0])
+    assert iplt.export(model, path, precision="int8", data=(X, y), tolerance=more).accuracy[1] > 0.5
+    with pytest.raises(iplt.errors.ExportError) as caught:
+        iplt.export(model, path, precision="dynamic", tolerance=1e-9)
+    assert "precision='float16'" in str(caught.value) and "data=(x, y)" in str(caught.value)
+    with pytest.raises(iplt.errors.ExportError) as caught:
+        iplt.export(model, path, tolerance=0)
+    assert "precision=" not in str(caught.value) and "quantization" not in str(caught.value)
+
+
 def test_interruptions_leave_what_was_there(before, monkeypatch):
     """While writing, and while the new takes the place of the old."""
     was = content(before)

@@ -165,6 +165,12 @@ def test_a_real_processor():
     assert found.stairs["convolution"].step in (8, 16, 32, 64)
 
 
+def test_measuring_says_nothing(caplog):
+    """TensorFlow warns of conversions that it calls deprecated, at each of a hundred."""
+    probes.seconds(probes.Shape("pointwise", (3, 3)), 4, 11)
+    assert not caplog.records
+
+
 # -- plans -----------------------------------------------------------------------------------------
 
 

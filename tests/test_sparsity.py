@@ -418,6 +418,18 @@ def test_what_zeros_save():
     assert "CSR" in str(tenth) and tenth.to_dict()["layers"][0]["name"] == "one"
 
 
+def test_the_bytes_of_any_file(tmp_path):
+    """As they are and after gzip; a text or a path, and no table."""
+    (tmp_path / "m.tflite").write_bytes(bytes(100_000))
+    for path in (tmp_path / "m.tflite", str(tmp_path / "m.tflite")):
+        size = sparsity.compressed_size(path)
+        assert size.file == 100_000 and 50 < size.gzip < 500 and size.layers == ()
+        assert str(size) == f"file 100,000 bytes, after gzip {size.gzip}"
+    for path in (tmp_path, tmp_path / "none.tflite"):
+        with pytest.raises(iplt.errors.OptionError, match="the path of a file, received"):
+            sparsity.compressed_size(path)
+
+
 def test_the_table():
     """Zeros by layer and in total, printed and as plain data."""
     model = net()

@@ -1,5 +1,6 @@
 """How far what a file computes is from what the Keras model computes."""
 
+import math
 import pathlib
 from typing import Any
 
@@ -7,11 +8,15 @@ import keras
 import numpy as np
 
 from keras_iplt.errors import DataError, ExportError, PruningError
+from keras_iplt.exporting.accuracy import said
 from keras_iplt.exporting.examples import Arrays, joined
 from keras_iplt.exporting.formats import one_line
 from keras_iplt.exporting.runtimes import Runtime, load, outputs_of
 
-__all__ = ["difference_of", "expected_of", "found_by", "to_compare"]
+__all__ = ["RANGES", "difference_of", "expected_of", "found_by", "to_compare", "way_on"]
+
+RANGES = 100  # examples on which int8 measures ranges
+_CLOSER = {"int8": "dynamic", "dynamic": "float16", "float16": "float32"}
 
 
 def to_compare(samples: list[Arrays], batch_size: int | None) -> list[Arrays]:
@@ -74,6 +79,38 @@ def difference_of(expected: list[Arrays], found: list[Arrays]) -> float:
             apart = max(apart, float(np.abs(a[finite] - b[finite]).max(initial=0)))
         worst = max(worst, apart / largest)
     return worst
+
+
+def way_on(
+    precision: str,
+    difference: float,
+    given: int,
+    labelled: bool,
+    accuracy: tuple[float, float] | None,
+) -> str:
+    """What to do about a file whose outputs are too far off, as sentences.
+
+    Args:
+        precision, difference: of the file.
+        given: how many examples there were.
+        labelled: whether with labels.
+        accuracy: of model and file, where the labels tell.
+    """
+    ways = []
+    if accuracy is not None:
+        ways.append(f"{said(accuracy)}, on {given} examples")
+    if precision == "int8" and given < RANGES:
+        ways.append(f"give more examples as data: {given} were given, {RANGES} are of use")
+    if precision in _CLOSER:
+        ways.append(f"take precision={_CLOSER[precision]!r}, which is closer")
+    if math.isfinite(difference):
+        more = f"{1.1 * difference:.2g}"
+        ways.append(f"allow more: tolerance={more} (--tolerance {more} on the command line)")
+    if not labelled:
+        ways.append("give labels too, data=(x, y), to see what it costs in accuracy")
+    if precision in ("int8", "dynamic"):
+        ways.append("train with weights rounded as they will be (quantization-aware training)")
+    return "".join(f". {way[0].upper()}{way[1:]}" for way in ways)
 
 
 def _numbers(x: Any) -> np.ndarray:

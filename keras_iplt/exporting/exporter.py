@@ -10,7 +10,15 @@ import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ExportError, ModelError, OptionError, WeightsError
-from keras_iplt.exporting.comparing import difference_of, expected_of, found_by, to_compare
+from keras_iplt.exporting.accuracy import accuracies, said
+from keras_iplt.exporting.comparing import (
+    RANGES,
+    difference_of,
+    expected_of,
+    found_by,
+    to_compare,
+    way_on,
+)
 from keras_iplt.exporting.examples import examples
 from keras_iplt.exporting.formats import FORMATS, PRECISIONS, io_names, write
 from keras_iplt.exporting.onnx_files import check_installed
@@ -41,6 +49,8 @@ class Export:
         latency: seconds that one example takes, in TFLite and onnxruntime on one thread.
         runtime: what ran it.
         inputs, outputs: shapes by name.
+        accuracy: of the Keras model and of what was written, on up to 256 examples; None without
+            labels that say which output is right.
     """
 
     path: str
@@ -54,6 +64,7 @@ class Export:
     runtime: str
     inputs: dict[str, Shape]
     outputs: dict[str, Shape]
+    accuracy: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as dicts, lists, strings and numbers."""
@@ -67,13 +78,16 @@ class Export:
         def listed(shapes: dict[str, Shape]) -> str:
             return ", ".join(f"{printable(name)} {shape}" for name, shape in shapes.items())
 
-        return "\n".join([
+        lines = [
             f"{printable(self.path)}: {self.format}, {self.precision}",
             f"  {listed(self.inputs)} -> {listed(self.outputs)}",
             f"  {self.size:,} bytes, after gzip {self.gzip:,}",
             f"  outputs differ by {self.difference:.1e} (up to {self.tolerance:.0e} is allowed)",
             f"  {1e3 * self.latency:.2f} ms for one example in {self.runtime}",
-        ])  # fmt: skip
+        ]
+        if self.accuracy is not None:
+            lines.insert(4, f"  {said(self.accuracy)}")
+        return "\n".join(lines)
 
 
 _MODEL = Kind("a built Functional or Sequential model", error=ModelError)
@@ -104,7 +118,8 @@ def export(
         precision: of the weights, for .tflite: `"float32"`; `"float16"`; `"dynamic"`, int8 weights
             and float32 activations; `"int8"`, both, with inputs and outputs in float32.
         data: examples: `x`, `(x, y)` or batches of these. `"int8"` measures ranges on them (100 are
-            enough); for the others random numbers do, if all sizes are known.
+            enough); for the others random numbers do, if all sizes are known. With labels, accuracy
+            is measured as well.
         batch_size: of what is written: a number, None for any, or `"auto"`, which is any but for
             .tflite, where it is 1, since phones plan ahead for a size that they know. What the
             inputs of the model say comes first.
@@ -132,18 +147,24 @@ def export(
     batch_size = _batch_size(model, format, batch_size)
     tolerance = _tolerance(model, precision) if tolerance is None else float(tolerance)
     quantized = precision == "int8"
-    samples = examples(model, data, 100 if quantized else 4, needed=quantized)
+    most = RANGES if quantized else 4
+    found, labels = examples(model, data, most, needed=quantized)
+    samples = found[:most]
     given = to_compare(samples[:8], batch_size)
     expected = expected_of(model, given, data)
     shipped = model if format == "keras" else in_float32(model)
     with beside(path, ExportError) as partial:
         write(shipped, partial, format, precision, batch_size, samples)
-        runtime, found = found_by(shipped, partial, format, given)
-        difference = difference_of(expected, found)
+        runtime, received = found_by(shipped, partial, format, given)
+        difference = difference_of(expected, received)
+        accuracy = None
+        if labels is not None:
+            accuracy = accuracies(model, runtime, found, labels, batch_size)
         if not difference <= tolerance:
             raise ExportError(
                 f"{path}: expected outputs within {tolerance:g} of those of model {model.name!r}, "
                 f"received: {difference:.3g} as {format}, {precision}. Nothing was written"
+                + way_on(precision, difference, len(found), labels is not None, accuracy)
             )
         latency = runtime.latency(given[0]) / (batch_size or 1)
         size, compressed = _sizes(partial)
@@ -158,7 +179,7 @@ def export(
     )
     return Export(
         str(path), format, precision, size, compressed, difference, tolerance, latency,
-        runtime.name, inputs, outputs,
+        runtime.name, inputs, outputs, accuracy,
     )  # fmt: skip
 
 

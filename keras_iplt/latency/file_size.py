@@ -98,7 +98,7 @@ def _written(model: keras.Model, precision: str) -> int:
         if value.ndim == 1 and value.dtype.kind == "f":
             value = value + random.uniform(0, 1e-3, value.shape)
         variable.assign(value)
-    samples = examples(copy, None, 1, needed=False) if precision == "int8" else []
+    samples = examples(copy, None, 1, needed=False)[0] if precision == "int8" else []
     with tempfile.TemporaryDirectory() as directory:
         path = pathlib.Path(directory) / "model.tflite"
         write(copy, path, "tflite", precision, 1, samples)

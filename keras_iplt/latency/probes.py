@@ -72,8 +72,9 @@ def seconds(shape: Shape, inputs: int, outputs: int, threads: int = 1) -> float:
 
     with tf.device("cpu"):
         function = tf.function(layer, input_signature=[tf.TensorSpec(x.shape, tf.float32)])
+        # The module holds nothing; without one TensorFlow warns at every file.
         converter = tf.lite.TFLiteConverter.from_concrete_functions(
-            [function.get_concrete_function()]
+            [function.get_concrete_function()], tf.Module()
         )
         content = converter.convert()
     runner, _ = interpreter_of(content, threads)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import gzip
 import os
+import pathlib
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_iplt.analysis.profiles import thousands
+from keras_iplt.errors import OptionError
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity.pool import pool_of
 from keras_iplt.support.arguments import checked
@@ -38,7 +40,7 @@ class CompressedSize(Tables):
         dense: bytes of all weights as they are, biases and all others included.
         csr: the same with the variables in `layers` in compressed rows wherever these are smaller.
         file, gzip: bytes of the file that `save_weights` writes, without what an optimizer
-            remembers, and of that file after gzip.
+            remembers, and of that file after gzip; or of the file that was asked for.
     """
 
     layers: tuple[LayerSize, ...]
@@ -52,6 +54,8 @@ class CompressedSize(Tables):
         return {**dataclasses.asdict(self), "layers": [*map(dataclasses.asdict, self.layers)]}
 
     def _blocks(self) -> list[str | Table]:
+        if not self.layers:
+            return [f"file {self.file:,} bytes, after gzip {self.gzip:,}"]
         rows = [("layer", "dense", "CSR", "CSR / dense")]
         for row in (*self.layers, LayerSize("all weights", self.dense, self.csr)):
             share = f"{row.csr / row.dense:.1%}"
@@ -61,7 +65,7 @@ class CompressedSize(Tables):
 
 
 @checked
-def compressed_size(model: keras.Model) -> CompressedSize:
+def compressed_size(model: keras.Model | str | os.PathLike[str]) -> CompressedSize:
     """Measures what the zeros in the weights of a model save where it is stored.
 
     CSR holds, of a matrix with one row per filter, the weights that are not zero, the column of
@@ -71,7 +75,8 @@ def compressed_size(model: keras.Model) -> CompressedSize:
     large as before.
 
     Args:
-        model: any built model, wrappers of `prune_low_magnitude` stripped.
+        model: any built model, wrappers of `prune_low_magnitude` stripped; or the path of a file,
+            whatever its format, of which nothing but `file` and `gzip` is known.
 
     Returns:
         A `CompressedSize`.
@@ -88,6 +93,8 @@ def compressed_size(model: keras.Model) -> CompressedSize:
     >>> size.dense, size.csr, size.gzip < 0.4 * size.file
     (20608, 3312, True)
     """
+    if isinstance(model, (str, os.PathLike)):
+        return CompressedSize((), 0, 0, *_sizes_of_file(pathlib.Path(model)))
     pool = pool_of(model)
     layers = tuple(
         LayerSize(one.path, *_sizes(numbers_of(one.variable), one.filter_axis)) for one in pool
@@ -108,10 +115,16 @@ def _sizes(value: np.ndarray, filter_axis: int) -> tuple[int, int]:
 
 def _file_sizes(model: keras.Model) -> tuple[int, int]:
     with tempfile.TemporaryDirectory() as directory, _without_optimizer(model):
-        path = os.path.join(directory, "model.weights.h5")
+        path = pathlib.Path(directory, "model.weights.h5")
         model.save_weights(path)
-        with open(path, "rb") as file:
-            content = file.read()
+        return _sizes_of_file(path)
+
+
+def _sizes_of_file(path: pathlib.Path) -> tuple[int, int]:
+    """Bytes as it is, and after gzip."""
+    if not path.is_file():
+        raise OptionError(f"expected a model or the path of a file, received: {str(path)!r}")
+    content = path.read_bytes()
     return len(content), len(gzip.compress(content, compresslevel=6))
 
 

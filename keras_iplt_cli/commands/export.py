@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
         help="how far outputs may be off, relative to the largest (default: 1e-4, for less precise "
         "weights more)",
     )  # fmt: skip
-    add_data(parser, "examples, on which int8 measures ranges")
+    add_data(parser, "examples, on which int8 measures ranges, and accuracy if they have labels")
 
 
 def _tolerance(text: str) -> float:

@@ -44,7 +44,7 @@ def add(commands: Commands) -> None:
     add_loading(parser, ("model", {"help": "a .keras file"}))
     add_output(parser, "where the smaller model goes, a .keras file")
     _add_planning(parser)
-    add_data(parser, "examples for criteria that look at data, and for --compensate")
+    add_data(parser, "examples for criteria that look at data, for --compensate, and to measure by")
     parser.add_argument(
         "--compensate", action="store_true",
         help="fit the weights that stay anew to what the whole model computes on the examples",

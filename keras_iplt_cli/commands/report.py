@@ -4,7 +4,7 @@ import argparse
 import pathlib
 
 from keras_iplt_cli.files import check_inputs, check_outputs
-from keras_iplt_cli.options import Commands, add_command, add_loading, add_output
+from keras_iplt_cli.options import Commands, add_command, add_data, add_loading, add_output
 from keras_iplt_cli.talk import Answer
 
 __all__ = ["add"]
@@ -23,6 +23,7 @@ def add(commands: Commands) -> None:
         ("after", {"help": "a .keras file: the same model, pruned", "nargs": "?"}),
     )
     add_output(parser, "where the page goes, an .html file")
+    add_data(parser, "examples with labels, to tell how good the models are")
     for name in ("plan", "sensitivity"):
         parser.add_argument(
             f"--{name}", type=pathlib.Path, metavar="JSON",
@@ -31,8 +32,8 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> Answer:
-    check_inputs(options.before, options.after)
-    inputs = (options.before, options.after, options.plan, options.sensitivity)
+    check_inputs(options.before, options.after, options.data)
+    inputs = (options.before, options.after, options.plan, options.sensitivity, options.data)
     check_outputs((options.output,), inputs, options.force)
     from keras_iplt_cli.work.shipping import reported
 

@@ -4,7 +4,7 @@ import argparse
 
 import keras_iplt as iplt
 from keras_iplt_cli.talk import Answer
-from keras_iplt_cli.work.models import loaded
+from keras_iplt_cli.work.models import examples, figures_of, in_words, loaded
 
 __all__ = ["compared", "inspected"]
 
@@ -32,6 +32,10 @@ def inspected(options: argparse.Namespace) -> Answer:
 
 def compared(options: argparse.Namespace) -> Answer:
     """One model beside another."""
-    before, after = (loaded(options, path) for path in (options.before, options.after))
-    comparison = iplt.compare(before, after)
-    return Answer(str(comparison), comparison.to_dict())
+    data = examples(options)
+    models = [
+        loaded(options, path, compile=data is not None) for path in (options.before, options.after)
+    ]
+    comparison, figures = iplt.compare(*models), figures_of(models, data)
+    text = "\n\n".join([str(comparison), *in_words(figures, data)])
+    return Answer(text, {**comparison.to_dict(), **({"figures": figures} if figures else {})})

@@ -2,18 +2,21 @@
 
 import argparse
 import importlib
+import math
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import keras
 
 from keras_iplt.errors import DataError, ModelError, OptionError
 from keras_iplt.support.models import last_activation
+from keras_iplt.support.text import reason_of
 from keras_iplt_cli import loading
 from keras_iplt_cli.talk import say
 
-__all__ = ["compiled", "examples", "loaded"]
+__all__ = ["compiled", "examples", "figures_of", "in_words", "loaded"]
 
 
 def loaded(options: argparse.Namespace, path: pathlib.Path, compile: bool = False) -> keras.Model:
@@ -84,6 +87,31 @@ def compiled(model: keras.Model, found: loading.Examples) -> keras.Model:
         f"{'logits' if logits['from_logits'] else 'probabilities'}, and accuracy"
     )
     return model
+
+
+def figures_of(
+    models: Sequence[keras.Model], found: loading.Examples | None
+) -> dict[str, list[float]]:
+    """Loss and metrics of models on the examples; nothing where these do not tell."""
+    if found is None or found.y is None:
+        return {}
+    try:
+        each = [
+            compiled(model, found).evaluate(found.x, found.y, return_dict=True, verbose=0)
+            for model in models
+        ]
+    except Exception as error:  # whatever layers and losses raise
+        say(f"not measured on the examples: {reason_of(error)}")
+        return {}
+    return {name: [values.get(name, math.nan) for values in each] for name in each[0]}
+
+
+def in_words(figures: dict[str, list[float]], found: loading.Examples | None) -> list[str]:
+    """What `figures_of` returned, as a line; none where it is nothing."""
+    if found is None or not figures:
+        return []
+    said = (f"{name} {' -> '.join(f'{x:.4f}' for x in xs)}" for name, xs in figures.items())
+    return [f"on {len(found.x):,} examples: {', '.join(said)}"]
 
 
 def _import(name: str) -> None:

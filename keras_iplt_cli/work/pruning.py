@@ -8,7 +8,7 @@ import keras
 import keras_iplt as iplt
 from keras_iplt.support.files import read_text, replacing
 from keras_iplt_cli.talk import Answer, say
-from keras_iplt_cli.work.models import compiled, examples, loaded
+from keras_iplt_cli.work.models import compiled, examples, figures_of, in_words, loaded
 
 __all__ = ["pruned"]
 
@@ -34,10 +34,13 @@ def pruned(options: argparse.Namespace, given: dict[str, Any]) -> Answer:
     small = iplt.rewrite(
         model, plan, found.data if found is not None and options.compensate else None
     )
-    comparison = iplt.compare(model, small)
+    comparison, figures = iplt.compare(model, small), figures_of([model, small], found)
     _write(options, small, plan)
     content = {"output": str(options.output), **comparison.to_dict()}
-    return Answer(f"{comparison}\n\nwritten to {options.output}", content)
+    if figures:
+        content["figures"] = figures
+    words = [str(comparison), *in_words(figures, found), f"written to {options.output}"]
+    return Answer("\n\n".join(words), content)
 
 
 def _write(options: argparse.Namespace, small: keras.Model, plan: iplt.Plan) -> None:

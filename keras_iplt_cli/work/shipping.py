@@ -6,7 +6,7 @@ import shlex
 import keras_iplt as iplt
 from keras_iplt.support.files import read_text
 from keras_iplt_cli.talk import Answer, say
-from keras_iplt_cli.work.models import examples, loaded
+from keras_iplt_cli.work.models import examples, figures_of, in_words, loaded
 
 __all__ = ["exported", "reported"]
 
@@ -19,7 +19,7 @@ def exported(options: argparse.Namespace) -> Answer:
     say("converting, and checking what comes out")
     done = iplt.export(
         model, options.output, format=options.format, precision=options.precision,
-        data=None if found is None else found.x, tolerance=options.tolerance,
+        data=None if found is None else found.data, tolerance=options.tolerance,
     )  # fmt: skip
     return Answer(str(done), done.to_dict())
 
@@ -29,23 +29,26 @@ def reported(options: argparse.Namespace) -> Answer:
     plan, found = options.plan, options.sensitivity
     given = None if plan is None else iplt.Plan.from_json(read_text(plan))
     found = None if found is None else iplt.Sensitivity.from_json(read_text(found))
-    models = []
+    data, models = examples(options), []
     for path in filter(None, (options.before, options.after)):
         say(f"loading {path}")
-        models.append(loaded(options, path))
+        models.append(loaded(options, path, compile=data is not None))
     before, *after = models
+    figures = figures_of(models, data)
     iplt.report(
-        options.output, before, after=after[0] if after else None, plan=given,
-        sensitivity=found, command=_command(options),
+        options.output, before, after=after[0] if after else None, plan=given, sensitivity=found,
+        accuracy={name: (*values, None)[:2] for name, values in figures.items()} or None,
+        command=_command(options),
     )  # fmt: skip
-    return Answer(f"written to {options.output}", {"output": str(options.output)})
+    content = {"output": str(options.output), **({"figures": figures} if figures else {})}
+    return Answer("\n".join([*in_words(figures, data), f"written to {options.output}"]), content)
 
 
 def _command(options: argparse.Namespace) -> str:
     """The command that made a page, to write into it."""
     words = ["keras-iplt", "report", options.before, *filter(None, [options.after])]
     words += ["-o", options.output]
-    for name in ("plan", "sensitivity"):
+    for name in ("plan", "sensitivity", "data"):
         if (path := getattr(options, name)) is not None:
             words += [f"--{name}", path]
     return shlex.join(map(str, words))
