@@ -796,6 +796,7 @@ def test_fit_without_the_callback_is_refused():
 
 
 @any_backend
+@pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
 def test_evaluation_and_prediction_do_nothing():
     """Before a training, after one, and after one that was interrupted in an epoch."""
     model, callback = compiled(prune_low_magnitude(dense(), EVERY)), UpdatePruningStep()
