@@ -319,7 +319,7 @@ def test_what_is_wrong_is_said(options, error, words):
 
 def test_data_can_be_gone_through_again():
     with pytest.raises(DataError, match=r"data: expected .* gone through several times"):
-        iplt.smallest(network(), iter([]))
+        iplt.smallest(network(), iter([(X, Y)]))
     model = keras.Sequential([keras.Input((6,)), layers.Dense(4), layers.Dense(2)])
     with pytest.raises(DataError, match=r"is not compiled: call model.compile"):
         iplt.smallest(model, (X, Y))

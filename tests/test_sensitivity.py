@@ -336,10 +336,10 @@ def test_forged_files_are_refused(tmp_path):
 
 @pytest.mark.parametrize(("options", "error", "words"), [
     (dict(ratios=()), iplt.errors.OptionError, "ratios: expected numbers in (0, 1) that rise"),
-    (dict(ratios=(0.5, 0.5)), iplt.errors.OptionError, "that rise, received: [0.5, 0.5]"),
+    (dict(ratios=(0.5, 0.5)), iplt.errors.OptionError, "that rise, received: (0.5, 0.5)"),
     (dict(ratios=(0, 0.5)), iplt.errors.OptionError, "in (0, 1)"),
     (dict(ratios=(0.5, 1)), iplt.errors.OptionError, "received: 1"),
-    (dict(ratios=0.5), iplt.errors.OptionError, "ratios: expected several numbers, received: 0.5"),
+    (dict(ratios=0.5), iplt.errors.OptionError, "in (0, 1) that rise, received: 0.5"),
     (dict(metric="auc"), iplt.errors.OptionError, "metric: expected one of 'loss', 'accuracy'"),
     (dict(data=X), iplt.errors.DataError, "expected labels"),
     (dict(data=iter([(X, Y)])), iplt.errors.DataError, "several times, received: an iterator"),
