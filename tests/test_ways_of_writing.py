@@ -437,6 +437,18 @@ def test_subclassed_models_that_cannot_be_read(kind):
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_batch_of_one_that_is_none():
+    """Behind a sum with an array Keras says that there is one example, and code believes it."""
+    x = tokens()
+    y = layers.Add()([layers.Dense(6)(x), np.ones((1, 1, 6), "float32")])
+    y = layers.Dense(5)(Heads(8, 6)(layers.Dense(6, activation="relu")(y)))
+    model = keras.Model(x, layers.Dense(2)(y))
+    plan = random_plan(iplt.trace(model), seed=3)
+    with pytest.raises(iplt.PruningError, match="cannot be made again"):
+        iplt.rewrite(model, plan)
+    iplt.shrink(model, plan)
+
+
 class Picky(layers.Layer):
     """Finds out when it runs, not before, that it does not like five channels."""
 

@@ -10,6 +10,8 @@ from keras_iplt.running.observe import without_gradients
 
 __all__ = ["check_runs"]
 
+_BATCH = 2  # of one, much is broadcast that does not fit
+
 
 def check_runs(small: keras.Model, model: keras.Model) -> None:
     """Calls a new model on zeros, and raises what it raises, if the old one takes them.
@@ -33,7 +35,8 @@ def check_runs(small: keras.Model, model: keras.Model) -> None:
 def _call(model: keras.Model, like: keras.Model, lengths: tuple[int, ...]) -> None:
     function = private.known_function(like)
     zeros = [
-        keras.ops.zeros(at_lengths(x.shape, (1, *lengths[1:])), x.dtype) for x in function.inputs
+        keras.ops.zeros(at_lengths(x.shape, (_BATCH, *lengths[1:])), x.dtype)
+        for x in function.inputs
     ]
     packed: Any = keras.tree.pack_sequence_as(private.input_structure(function), zeros)
     with keras.StatelessScope(), without_gradients():
