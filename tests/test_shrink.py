@@ -551,7 +551,7 @@ def test_not_a_model_or_plan():
     for arguments, message in [
         ((model, 0.5), "expected a keras_iplt.Plan"),
         (("model", plan), "expected a keras.Model"),
-        ((model, plan, [1]), "also: expected keras.Models"),
+        ((model, plan, [1]), "also: expected a keras.Model or several"),
         ((keras.Sequential([layers.Dense(2)]), plan), "not built"),
         ((build("residual"), plan), "another architecture"),
     ]:

@@ -7,6 +7,7 @@ name may have variants, "size:int8".
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
 
@@ -15,7 +16,7 @@ import numpy as np
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Graph, Group
 from keras_iplt.graph.costs import flops, macs, parameters
-from keras_iplt.support.arguments import Kind, NotNegative, blaming, expect, is_integer, said
+from keras_iplt.support.arguments import Kind, blaming, expect, is_integer, said
 
 __all__ = [
     "FILTERS",
@@ -34,6 +35,7 @@ __all__ = [
     "resolved",
 ]
 
+_Cost = Annotated[float, Kind("a number", math.isfinite)]
 FILTERS = "filters"  # counted by planning itself, with what `ignore` and the like leave out
 
 
@@ -105,9 +107,9 @@ def is_registered(name: str) -> bool:
 
 
 def cost_of(of: Measure, graph: Graph, gone: np.ndarray | None = None) -> float:
-    """What a measure says, held to be a number."""
+    """What a measure says, held to be a number; an estimate may be below zero."""
     with blaming(f"of: {said(of)}"):
-        return float(expect("its cost", NotNegative, of.cost(graph, gone)))
+        return float(expect("its cost", _Cost, of.cost(graph, gone)))
 
 
 def check_measure(of: Any) -> Any:
