@@ -122,7 +122,7 @@ def test_sensitivity_refuses(change, options, said):
     result = dataclasses.replace(measured(), **change)
     with pytest.raises(iplt.errors.OptionError, match=said):
         plots.sensitivity(result, **options)
-    with pytest.raises(iplt.errors.OptionError, match="expected a keras_iplt.Sensitivity"):
+    with pytest.raises(iplt.errors.OptionError, match=r"expected a keras_iplt.Sensitivity"):
         plots.sensitivity({"layers": ()})
 
 
@@ -307,7 +307,7 @@ def test_kernels_refused():
     for layer in ("head", "nothing", 3):
         with pytest.raises(iplt.errors.OptionError, match="layer: expected a "):
             plots.kernels(net(), layer)
-    with pytest.raises(iplt.errors.OptionError, match="expected a keras.Model"):
+    with pytest.raises(iplt.errors.ModelError, match=r"expected a keras.Model"):
         plots.kernels("net")
     small = iplt.prune(net(), 0.5, scope="layer")
     with pytest.raises(iplt.errors.OptionError, match=r"else a Plan.*shape \(3, 3, 4, 3\)"):

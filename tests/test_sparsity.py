@@ -359,7 +359,7 @@ def test_objects_are_checked():
     ):  # fmt: skip
         with pytest.raises(iplt.errors.OptionError, match=r"expected .* received"):
             kind(*arguments)
-    with pytest.raises(iplt.errors.ModelError, match="expected a keras.Model"):
+    with pytest.raises(iplt.errors.ModelError, match=r"expected a keras.Model"):
         sparsity.measure(layers.Dense(3))
     with pytest.raises(iplt.errors.ModelError, match="is not built"):
         sparsity.measure(keras.Sequential([layers.Dense(3)]))
