@@ -341,7 +341,7 @@ def only_a_head():
         (dense, dict(ignore="nonsense"), "no layer 'nonsense'"),
         (dense, dict(colour="red"), "received: 'colour'"),
         (dense, dict(of="bytes"), "of: expected"),
-        (dense, dict(also=[3]), "also: expected keras.Models"),
+        (dense, dict(also=[3]), "also: expected a keras.Model or several"),
         (only_a_head, {}, "no channel that may be pruned"),
         (lambda_with_sizes, dict(target=0.5), "lambda"),
     ],

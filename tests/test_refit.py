@@ -646,8 +646,7 @@ def never_further(model, plan, x, refit):
     before = held(model)
     plain, small = iplt.rewrite(model, plan), iplt.rewrite(model, plan, compensate=refit)
     assert same(before, held(model))
-    assert [(v.path, v.shape) for v in plain.weights] == [
-        (v.path, v.shape) for v in small.weights]  # fmt: skip
+    assert [v.shape for v in plain.weights] == [v.shape for v in small.weights]
     assert all(np.isfinite(v).all() for v in held(small) if v.dtype.kind == "f")
     whole, cut, fitted = (outputs(one, x) for one in (model, plain, small))
     far, near = distance(whole, cut), distance(whole, fitted)
@@ -783,16 +782,24 @@ def check_random(recipe, how):
     plan = iplt.plan(model, 0.4)
     inputs = random_inputs(model, recipe.seed, batch=40)
     x = inputs[0] if len(inputs) == 1 else inputs
-    if not plan.gone.any() or not all(np.isfinite(y).all() for y in outputs(model, x)):
+    if not all(np.isfinite(y).all() for y in outputs(model, x)):
         return False
     far, near = never_further(model, plan, x, Refit(x, how))
     return near < 0.9 * far
 
 
+def can_lose(model, ratio):
+    """Not where there are too few channels, or they are too large together."""
+    try:
+        return bool(iplt.plan(model, ratio).gone.any())
+    except (iplt.errors.OptionError, iplt.errors.NothingToPruneError):
+        return False
+
+
 def recipes_to_prune():
     for seed in itertools.count():
         recipe = sample(random.Random(f"refit {seed}"), 6)
-        if trace(build(recipe)).groups:
+        if can_lose(build(recipe), 0.4):
             yield recipe
 
 

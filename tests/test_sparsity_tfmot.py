@@ -425,7 +425,7 @@ def test_numbers_that_are_refused():
     for value in (3, (1, 2, 3), (1, 2.0), "24"):
         with pytest.raises(ValueError, match="sparsity_m_by_n: expected two positive integers"):
             PruneLowMagnitude(layers.Dense(2), sparsity_m_by_n=value)
-    with pytest.raises(ValueError, match="m: expected less than n=4"):
+    with pytest.raises(ValueError, match=r"sparsity_m_by_n: expected .*m less than n"):
         PruneLowMagnitude(layers.Dense(2), sparsity_m_by_n=(4, 4)).build((None, 3))
 
 
@@ -457,7 +457,7 @@ def test_what_a_wrapper_is_made_of():
     assert numbers(layer.kernel).all()
     with pytest.raises(ValueError, match="block_pooling_type: expected 'AVG' or 'MAX'"):
         PruneLowMagnitude(layers.Dense(2), block_pooling_type="MIN")
-    with pytest.raises(ValueError, match="layer: expected a Keras layer"):
+    with pytest.raises(ValueError, match=r"layer: expected a keras.Layer"):
         PruneLowMagnitude("dense")
     with pytest.raises(ValueError, match="pruning_schedule: expected"):
         PruneLowMagnitude(layers.Dense(2), 0.5)
@@ -956,15 +956,15 @@ def test_summaries_beside_those_of_keras(tmp_path):
     """In `fit`, in the same directory."""
     pytest.importorskip("tensorboard")
     model = compiled(prune_low_magnitude(dense(), DECAY))
-    fit(model, PruningSummaries(str(tmp_path)))
+    fit(model, PruningSummaries(tmp_path))
     assert {step for _, step in written(tmp_path / "metrics")} == {0, 6, 12}
     assert list((tmp_path / "train").iterdir())
 
 
 def test_summaries_want_a_directory():
     """Before anything else."""
-    for wrong in ("", None, pathlib.Path("logs")):
-        with pytest.raises(ValueError, match="log_dir: expected a non-empty string"):
+    for wrong in ("", None, 3):
+        with pytest.raises(ValueError, match="log_dir: expected a path"):
             PruningSummaries(wrong)
 
 

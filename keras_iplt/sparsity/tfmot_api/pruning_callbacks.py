@@ -1,5 +1,6 @@
 """What drives wrapped layers while a model trains, and what writes down how sparse they are."""
 
+import os
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -203,7 +204,7 @@ class PruningSummaries(keras.callbacks.TensorBoard):
                 f"PruningSummaries needs TensorFlow, which cannot be imported ({error}): "
                 "pip install tensorflow"
             ) from error
-        super().__init__(log_dir=log_dir, update_freq=update_freq, **kwargs)
+        super().__init__(log_dir=os.fspath(log_dir), update_freq=update_freq, **kwargs)
         self._tf = tf
         self._masks_writer = tf.summary.create_file_writer(f"{log_dir}/metrics")
 
