@@ -442,6 +442,7 @@ def test_more_epochs_than_asked_for(whole, tmp_path):
 def test_evaluation_and_prediction_do_nothing(mode, tmp_path):
     """Before a training, after one, and after one that was interrupted in an epoch."""
     model, ours = compiled(), callback(mode=mode, backup_dir=tmp_path)
+    model.optimizer.build(model.trainable_variables)  # which JAX does to evaluate, too
 
     class Halfway(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
