@@ -7,16 +7,16 @@ from typing import Annotated
 
 import pytest
 
-from keras_iplt.support.records import Count, Matching, Share, parse, read, read_json
+from keras_iplt.support.records import Count, Part, matching, parse, read, read_json
 
 pytestmark = pytest.mark.quick
 
-Name = Annotated[str, Matching(r"step[0-9]+")]
+Name = Annotated[str, matching(r"step[0-9]+")]
 
 
 @dataclasses.dataclass(frozen=True)
 class Inner:
-    share: Share
+    share: Part
     loss: float
 
     def __post_init__(self):
@@ -46,11 +46,11 @@ def test_what_is_right_becomes_an_object():
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"count": "three"}, "count: expected a whole number, received: 'three'"),
-    ({"count": -1}, "count: expected a number in [0, 1e+15], received: -1"),
-    ({"count": True}, "count: expected a whole number, received: True"),
+    ({"count": "three"}, "count: expected a whole number in [0, 1e+15], received: 'three'"),
+    ({"count": -1}, "count: expected a whole number in [0, 1e+15], received: -1"),
+    ({"count": True}, "count: expected a whole number in [0, 1e+15], received: True"),
     ({"count": 1.5}, "count: expected a whole number"),
-    ({"count": None}, "count: expected a whole number, received: None"),
+    ({"count": None}, "count: expected a whole number in [0, 1e+15], received: None"),
     ({"inner": {}}, "inner: expected a list"),
     ({"inner": [{"share": float("nan"), "loss": 0}]}, "inner[0].share: expected a number in"),
     ({"inner": [{"share": 1.1, "loss": 0}]}, "in [0, 1], received: 1.1"),
@@ -59,9 +59,9 @@ def test_what_is_right_becomes_an_object():
     ({"inner": [{"share": 1}]}, "inner[0].loss: expected a number, received: None"),
     ({"inner": ["x"]}, "inner[0]: expected names with values"),
     ({"pair": [1]}, "pair: expected 2 values, received: [1]"),
-    ({"pair": [1, 1]}, "pair[1]: expected true or false"),
+    ({"pair": [1, 1]}, "pair[1]: expected a bool"),
     ({"name": "../step1"}, "name: expected a text like step[0-9]+"),
-    ({"more": {"a": []}}, "more['a']: expected a whole number"),
+    ({"more": {"a": []}}, "more['a']: expected an integer"),
     ({"evil": 1}, "expected nothing but count, inner, pair, name, more, received: 'evil'"),
 ])  # fmt: skip
 def test_what_is_wrong_is_said(change, words):

@@ -479,7 +479,7 @@ def test_forged_backups_are_refused(tmp_path):
     refused("allocation: expected 4 values", progress=progress(allocation=[]))
     refused("list index out of range", progress=progress(allocation=[[7], *others]))
     refused("meter: expected the loss so far", meter=None)
-    refused(r"meter\[1\]: expected a number in", meter=[0.5, -1])
+    refused(r"meter\[1\]: expected a number that is not negative", meter=[0.5, -1])
     arrays["v2"] = np.zeros(3)
     refused("of other shapes")
 

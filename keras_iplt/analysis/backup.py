@@ -14,13 +14,13 @@ from typing import Annotated, Any
 import keras
 
 from keras_iplt.support.backups import KeptFile
-from keras_iplt.support.records import Matching, read, read_json
+from keras_iplt.support.records import matching, read, read_json
 
 __all__ = ["SearchBackup", "check_again"]
 
 _FORMAT = "keras_iplt.guided/1"
 _OLD = "guided.json"  # what the notes of all searches were called
-_File = Annotated[str, Matching(r"(step|guided|smallest)[0-9]+\.keras")]
+_File = Annotated[str, matching(r"(step|guided|smallest)[0-9]+\.keras")]
 
 
 class SearchBackup(KeptFile):

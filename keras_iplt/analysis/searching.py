@@ -63,12 +63,12 @@ class Tried:
     """One model: the share that went, what it has left, the metric, whether that was good enough,
     and the seconds that it took to make."""
 
-    share: records.Share
+    share: records.Part
     params: records.Count
     flops: records.Count | None
     value: float
     good: bool
-    seconds: records.Positive
+    seconds: records.Amount
 
 
 @dataclasses.dataclass(frozen=True)

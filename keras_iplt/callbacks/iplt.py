@@ -36,7 +36,7 @@ _TARGET = Unsaid(0.7)
 @dataclasses.dataclass(frozen=True)
 class _State(State):
     progress: ProgressState
-    soft_share: records.Share  # that is at zero and goes on learning
+    soft_share: records.Part  # that is at zero and goes on learning
 
 
 class IPLTCallback(TimedCallback):

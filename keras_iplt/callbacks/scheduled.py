@@ -20,7 +20,7 @@ from keras_iplt.callbacks.backup import Backup, restorable
 from keras_iplt.callbacks.options import RunOptions
 from keras_iplt.callbacks.other_callbacks import Company
 from keras_iplt.errors import BackupError, WeightsError
-from keras_iplt.support.records import Count, Number, Share
+from keras_iplt.support.records import Count, Number, Part
 from keras_iplt.support.text import printable, warn
 
 __all__ = ["Course", "Logs", "ScheduledCallback", "State"]
@@ -50,7 +50,7 @@ class Course:
     epochs: Count = 0
     batches: Count = 0
     held: Count = 0
-    share: Share = 0.0
+    share: Part = 0.0
     last_step: Count = 0
     gap: Count = 0
     ended: bool = False

@@ -16,7 +16,7 @@ from keras_iplt.graph.inline import Recording, inline
 from keras_iplt.graph.penalties import freeze_penalised
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.unknown import read_unknown, settle
-from keras_iplt.graph.walk import is_graph_model, needed, output_spec, walk
+from keras_iplt.graph.walk import accepts, is_graph_model, needed, output_spec, walk
 from keras_iplt.support.arguments import checked
 
 __all__ = ["graph_for", "graph_of", "trace"]
@@ -76,7 +76,7 @@ def graph_of(model: keras.Model) -> keras.Function:
     if is_graph_model(model):
         return private.known_function(model)
     specs = _specs_of_inputs(model)
-    keywords = {"training": False} if _takes_training(model) else {}
+    keywords = {"training": False} if accepts(model.call, "training") else {}
     inlined = inline(model, specs, keywords) if specs else None
     if why := _unreadable(model, inlined):
         raise ModelError(
@@ -126,10 +126,6 @@ def _unreadable(model: keras.Model, inlined: Recording | None) -> str | None:
             return f"its call uses the variable {given.path} outside of the layer that holds it"
         return "its call calls a layer that has weights on numbers instead of tensors"
     return None
-
-
-def _takes_training(layer: keras.Layer) -> bool:
-    return "training" in inspect.signature(layer.call).parameters
 
 
 # Layers with other weights than their rules know.

@@ -32,7 +32,7 @@ __all__ = ["SparsityCallback"]
 @dataclasses.dataclass(frozen=True)
 class _State(State):
     progress: HeldState
-    meter: tuple[float, records.Positive] | None
+    meter: tuple[float, records.Amount] | None
 
 
 class SparsityCallback(ScheduledCallback):

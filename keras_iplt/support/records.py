@@ -10,7 +10,7 @@
 >>> read(list[Step], [{"layer": "conv", "left": -3}], "steps")
 Traceback (most recent call last):
 ...
-ValueError: steps[0].left: expected a number in [0, 1e+15], received: -3
+ValueError: steps[0].left: expected a whole number in [0, 1e+15], received: -3
 """
 
 from __future__ import annotations
@@ -22,106 +22,61 @@ import pathlib
 import re
 import reprlib
 import types
-from collections.abc import Callable
 from typing import Annotated, Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
-from keras_iplt.support.arguments import is_integer, is_real
+from keras_iplt.support import kinds
+from keras_iplt.support.kinds import Kind
 
-__all__ = [
-    "Count",
-    "Matching",
-    "Number",
-    "Positive",
-    "Share",
-    "Within",
-    "parse",
-    "read",
-    "read_json",
-]
+__all__ = ["Amount", "Count", "Number", "Part", "matching", "parse", "read", "read_json"]
+
+# Exact as a float, too.
+Count = Annotated[int, Kind("a whole number in [0, 1e+15]", lambda n: 0 <= n <= 10**15)]
+Number = Annotated[float, Kind("a number that is not NaN", lambda x: not math.isnan(x))]
+Amount = Annotated[float, Kind("a number that is not negative", lambda x: x >= 0)]
+Part = Annotated[float, Kind("a number in [0, 1]", lambda x: 0 <= x <= 1)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Within:
-    """Numbers in a range; NaN is in none."""
-
-    low: float
-    high: float = math.inf
-
-    def holds(self, value: Any) -> bool:
-        return bool(self.low <= value <= self.high)
-
-    def __str__(self) -> str:
-        return f"a number in [{self.low:g}, {self.high:g}]"
-
-
-@dataclasses.dataclass(frozen=True)
-class Matching:
+def matching(pattern: str) -> Kind:
     """Texts that a regular expression describes as a whole."""
-
-    pattern: str
-
-    def holds(self, value: Any) -> bool:
-        return re.fullmatch(self.pattern, value) is not None
-
-    def __str__(self) -> str:
-        return f"a text like {self.pattern}"
-
-
-Count = Annotated[int, Within(0, 10**15)]  # exact as a float, too
-Number = Annotated[float, Within(-math.inf)]  # not NaN
-Positive = Annotated[float, Within(0)]  # or zero
-Share = Annotated[float, Within(0, 1)]
-
-_KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
-    bool: ("true or false", lambda value: isinstance(value, bool)),
-    int: ("a whole number", is_integer),
-    float: ("a number", is_real),
-    str: ("a text", lambda value: isinstance(value, str)),
-    list: ("a list", lambda value: isinstance(value, (list, tuple))),
-    tuple: ("a list", lambda value: isinstance(value, (list, tuple))),
-    dict: ("names with values", lambda value: isinstance(value, dict)),
-}
+    return Kind(f"a text like {pattern}", lambda text: re.fullmatch(pattern, text))
 
 
 def read(kind: Any, value: Any, name: str = "") -> Any:
     """What JSON says, as an object of a type; or a `ValueError` that names the place.
 
     Args:
-        kind: a dataclass, which there may be no more of; `list`, `dict` and `tuple` of types;
-            `bool`, `int`, `float` (NaN too), `str`; one of these or None, which what is missing
-            is, too; `Annotated`, with what `Within` and `Matching` expect; `Any`.
+        kind: a dataclass, which there may be no more of; `list`, `dict` and `tuple` of types; one
+            of these or None, which what is missing is, too; or what `kinds` reads, a `float` (NaN
+            too) as Python's.
         value: as `json.loads` returns it.
         name: what errors call it.
     """
     of, parts = get_origin(kind) or kind, get_args(kind)
-    if of is Any:
-        return value
-    if of is Annotated:
-        found = read(parts[0], value, name)
-        for condition in parts[1:]:
-            if not condition.holds(found):
-                _refuse(name, condition, value)
-        return found
     if of in (Union, types.UnionType):
         (other,) = (part for part in parts if part is not types.NoneType)
         return None if value is None else read(other, value, name)
     if dataclasses.is_dataclass(of):
         return _record(of, read(dict, value, name), name)
-    called, is_one = _KINDS[of]
-    if not is_one(value):
-        _refuse(name, called, value)
-    if of is float:
-        return _number(value, name)
     if of is list and parts:
-        return [read(parts[0], one, f"{name}[{i}]") for i, one in enumerate(value)]
-    if of is tuple:
-        if len(value) != len(parts):
-            _refuse(name, f"{len(parts)} values", value)
-        pairs = enumerate(zip(parts, value, strict=True))
-        return tuple(read(part, one, f"{name}[{i}]") for i, (part, one) in pairs)
+        return [
+            read(parts[0], one, f"{name}[{i}]") for i, one in enumerate(read(list, value, name))
+        ]
     if of is dict and parts:
-        return {key: read(parts[1], one, f"{name}[{key!r}]") for key, one in value.items()}
-    return value
+        named = read(dict, value, name)
+        return {key: read(parts[1], one, f"{name}[{key!r}]") for key, one in named.items()}
+    if of is tuple and parts:
+        several = read(list, value, name)
+        if len(several) != len(parts):
+            _refuse(name, f"{len(parts)} values", value)
+        pairs = enumerate(zip(parts, several, strict=True))
+        return tuple(read(part, one, f"{name}[{i}]") for i, (part, one) in pairs)
+    found = kinds.read(kind, value)
+    if isinstance(found, kinds.Unfit):
+        _refuse(name, _WORDS.get(kind) or kinds.words_of(kind), value)
+    return _number(found, name) if float in (kind, *parts) else found
+
+
+_WORDS = {list: "a list", dict: "names with values"}  # as JSON has them
 
 
 def _number(value: Any, name: str) -> float:

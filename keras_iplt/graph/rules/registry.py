@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 import keras
 import numpy as np
@@ -11,9 +11,6 @@ from keras_iplt import _keras as private
 from keras_iplt.graph.channels import Call, Channels, Shape
 from keras_iplt.graph.walk import overrides_call
 from keras_iplt.support.arguments import checked
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "After",
