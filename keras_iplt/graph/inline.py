@@ -291,10 +291,10 @@ def _freed(one: Recording, other: Recording) -> dict[int, dict[str, Any]] | None
     A reshape to `(batch, length, -1)` becomes one to `(-1, length, channels)`.
     """
     changes: dict[int, dict[str, Any]] = {}
-    pairs = list(zip(private.nodes(one), private.nodes(other), strict=False))
-    if len(private.nodes(one)) != len(private.nodes(other)):
+    nodes, others = private.nodes(one), private.nodes(other)
+    if len(nodes) != len(others):
         return None
-    for a, b in pairs:
+    for a, b in zip(nodes, others, strict=True):
         if type(a.operation) is not type(b.operation):
             return None
         if not same_constants(private.arguments(a), private.arguments(b)):
