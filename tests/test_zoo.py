@@ -58,6 +58,7 @@ COUNTS = [
     ("resnet110", None, 10, {}, 1_736_058, 1_727_962, "2.53e+08", None),
     ("resnet50", None, 1000, {}, 25_636_712, 25_583_592, "3.86e+09", None),
     ("googlenet", None, 1000, {"batch_norm": False}, 6_998_552, None, "1.58e+09", None),
+    ("inception_v2", None, 1000, {}, 10_183_192 + 1_025_000, None, "1.93e+09", None),
     ("densenet40", None, 10, {}, 1_037_818, 1_019_722, "2.65e+08", None),
     ("densenet121", None, 1000, {}, 8_062_504, 7_978_856, None, None),
     ("mobilenet", CIFAR, 10, {}, 3_758_794, None, None, "24231956"),
@@ -68,7 +69,7 @@ COUNTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("family", ["^lenet|cnn", "vgg", "resnet", "dense|google|mobile"])
+@pytest.mark.parametrize("family", ["^lenet|cnn", "vgg", "resnet", "dense|google|inception|mobile"])
 def test_counts_are_those_published(family):
     for name, *expected in COUNTS:
         if re.search(family, name):
@@ -140,6 +141,19 @@ def test_the_modules_of_googlenet_are_those_of_its_paper():
         assert found == pytest.approx(params, rel=0.02)
 
 
+def test_inception_v2_has_the_variables_of_tf_slims():
+    """10,173,112 of them, which scale no batch norm, and whose first layer has a bias in place of
+    one: https://github.com/tensorflow/models, research/slim/nets/inception_v2_test.py."""
+    model = zoo.inception_v2(10)
+    weights = {weight.path: int(np.prod(weight.shape)) for weight in model.weights}
+    theirs = {k: v for k, v in weights.items() if "gamma" not in k and not k.startswith("head")}
+    first = [count for path, count in theirs.items() if path.startswith("Conv2d_1a_7x7_norm/")]
+    assert sum(theirs.values()) - sum(first) + 64 == 10_173_112
+    shapes = {x.name: x.output.shape[1:] for x in model.layers if x.name.startswith("Mixed_5c")}
+    assert shapes["Mixed_5c_Branch_2_Conv2d_0c_3x3"] == (7, 7, 224)
+    assert "Mixed_5c_Branch_3_MaxPool_0a_3x3" in shapes
+
+
 # -- what one does with them -----------------------------------------------------------------------
 
 SMALL = [
@@ -175,8 +189,9 @@ def test_half_of_each_layer_goes_and_the_rest_trains(name, options):
     )
 
 
-def test_the_branches_of_googlenet_can_be_pruned():
-    graph = iplt.trace(zoo.googlenet(3, (32, 32, 3)))
+@pytest.mark.parametrize("name", ["googlenet", "inception_v2"])
+def test_the_branches_of_inceptions_can_be_pruned(name):
+    graph = iplt.trace(zoo.build(name, (32, 32, 3), 3))
     assert [frozen.operation for frozen in graph.frozen] == ["head"]
     assert iplt.plan(graph, ratio=0.5, scope="layer").fpr == pytest.approx(0.5, abs=0.02)
 
@@ -383,7 +398,7 @@ def test_names_may_be_written_as_papers_do():
 LEAST = {
     "lenet_5": 16, "lenet_5_1998": 12, "mnist_cnn": 4, "vgg16": 32, "vgg16_hubens": 32, "vgg19": 16,
     "vgg_lite": 8, "cifar_resnet": 4, "densenet40": 4, "googlenet": 32, "mobilenet": 32,
-    "resnet50": 32, "inception_v3": 75,
+    "inception_v2": 32, "resnet50": 32, "inception_v3": 75,
 }  # fmt: skip
 
 
@@ -392,7 +407,7 @@ def test_images_that_are_too_small_and_those_that_just_fit():
         for shape in ((least - 1, 100, 3), (100, least - 1, 3)):
             with pytest.raises(iplt.errors.OptionError, match=f"at least {least} x {least}"):
                 zoo.build(name, shape)
-        if name not in ("googlenet", "resnet50", "inception_v3"):
+        if name not in ("googlenet", "resnet50", "inception_v2", "inception_v3"):
             assert small(name, input_shape=(least, least, 3)).output_shape == (None, 3)
 
 

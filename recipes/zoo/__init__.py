@@ -20,7 +20,7 @@ from .applications import (
     vgg16_imagenet,
 )
 from .densenet import densenet40
-from .inception import googlenet
+from .inception import googlenet, inception_v2
 from .lenet import lenet_5, lenet_5_1998, lenet_300_100, mnist_cnn
 from .registry import build, names
 from .resnet import cifar_resnet, resnet20, resnet56, resnet110
@@ -44,6 +44,7 @@ __all__ = [
     "resnet110",
     "resnet50",
     "googlenet",
+    "inception_v2",
     "inception_v3",
     "densenet40",
     "densenet121",
