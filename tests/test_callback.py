@@ -108,7 +108,7 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("build", [residual, sigmoid])
+@pytest.mark.parametrize("build", [pytest.param(residual, marks=pytest.mark.slow), sigmoid])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_masked_parts_stay_zero(name, build):
     """Whatever the optimizer remembers of them, and wherever gradients would move them: after

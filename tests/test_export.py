@@ -224,7 +224,9 @@ OF_ALL_SIZES = {
 
 
 @on_tensorflow
-@pytest.mark.parametrize("path", FILES[:3:2] + FILES[3:])
+@pytest.mark.parametrize(
+    "path", [FILES[0], *(pytest.param(f, marks=pytest.mark.slow) for f in FILES[2:])]
+)
 @pytest.mark.parametrize("build", KINDS, ids=lambda b: b.__name__)
 def test_kinds_of_networks(build, path, tmp_path):
     """Whole and pruned: recurrent, attending, of any size, grouped, of mixed precision. These are
@@ -244,6 +246,7 @@ def test_kinds_of_networks(build, path, tmp_path):
     }
 
 
+@pytest.mark.slow
 @on_tensorflow
 def test_int8_of_recurrent_layers(tmp_path):
     """Unrolled they can be written. Loops are refused: TensorFlow's converter would end the process
