@@ -19,6 +19,7 @@ import keras_iplt as iplt
 from keras_iplt.errors import DataError, ModelError, OptionError
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import trace
+from keras_iplt.running.linear import linear
 from keras_iplt.running.observe import batches
 from keras_iplt.running.relay import Relay
 from keras_iplt.running.steps import recorded
@@ -26,7 +27,6 @@ from keras_iplt.surgery import refitting, shrinking
 from keras_iplt.surgery.refitting import Refit
 from keras_iplt.surgery.refitting.behind import Behind
 from keras_iplt.surgery.refitting.least_squares import Sums
-from keras_iplt.surgery.refitting.linear import linear
 
 pytestmark = pytest.mark.any_backend
 

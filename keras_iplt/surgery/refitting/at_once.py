@@ -17,12 +17,12 @@ import numpy as np
 
 from keras_iplt.graph.channels import Call, Channels, Graph, Slice
 from keras_iplt.graph.flow import channels_in
+from keras_iplt.running.linear import Linear, linear
 from keras_iplt.running.observe import batches, observe
 from keras_iplt.running.relay import Weights
 from keras_iplt.running.steps import Program
 from keras_iplt.surgery.refitting.behind import Behind
 from keras_iplt.surgery.refitting.channel_map import ChannelMap, Taker
-from keras_iplt.surgery.refitting.linear import Linear, linear
 
 __all__ = ["at_once"]
 

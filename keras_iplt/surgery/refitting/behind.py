@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from keras_iplt.graph.slices import numbers_of
+from keras_iplt.running.linear import Linear
 from keras_iplt.running.steps import Program, Step, places
-from keras_iplt.surgery.refitting.linear import Linear
 
 __all__ = ["Behind", "Meeting"]
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.slices import kept_axes, numbers_of, zeroed
+from keras_iplt.running.linear import Linear, linear
 from keras_iplt.running.relay import Relay, Values, Weights, held_by
 from keras_iplt.running.steps import Program, Step
 from keras_iplt.support.progress import told
 from keras_iplt.surgery.refitting.behind import Behind
 from keras_iplt.surgery.refitting.channel_map import ChannelMap
 from keras_iplt.surgery.refitting.least_squares import Sums
-from keras_iplt.surgery.refitting.linear import Linear, linear
 
 __all__ = ["Fit", "by_layer", "fits"]
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from keras_iplt.graph.channels import Graph, Slice
 from keras_iplt.graph.slices import kept_axes, numbers_of, zeroed
+from keras_iplt.running.linear import Linear
 from keras_iplt.running.relay import Weights, held_by
 from keras_iplt.surgery.refitting.least_squares import Sums
-from keras_iplt.surgery.refitting.linear import Linear
 
 __all__ = ["ChannelMap", "Taker"]
 
