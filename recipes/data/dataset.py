@@ -37,23 +37,28 @@ class Memory:
             drop_remainder=drop_remainder,
         )  # fmt: skip
 
+    @property
+    def strata(self) -> np.ndarray:
+        """What every cut has the same share of: for each example a number."""
+        return self.labels
+
     def arrays(self, handling: Handling, take: int | None) -> Arrays:
-        own = slice(None) if take is None else picked(self.labels, take, handling.seed)
+        own = slice(None) if take is None else picked(self.strata, take, handling.seed)
         return handling.scaling(self.images[own]), self.labels[own]
 
     def least(self) -> int:
         """The fewest examples that can be taken from it: one of each class."""
-        return len(np.unique(self.labels))
+        return len(np.unique(self.strata))
 
     def taken(self, count: int, seed: int) -> "Memory":
-        return self._of(picked(self.labels, count, seed))
+        return self._of(picked(self.strata, count, seed))
 
     def split(self, share: float, seed: int) -> tuple["Memory", "Memory"]:
-        stays, goes = split_off(self.labels, share, seed)
+        stays, goes = split_off(self.strata, share, seed)
         return self._of(stays), self._of(goes)
 
     def _of(self, own: np.ndarray) -> "Memory":
-        return Memory(self.images[own], self.labels[own])
+        return dataclasses.replace(self, images=self.images[own], labels=self.labels[own])
 
 
 Part: TypeAlias = Memory | Stream

@@ -10,7 +10,7 @@ from keras_iplt.errors import DataError
 from .decoding import fitting, tensorflow
 from .source import Source
 
-__all__ = ["read_folder"]
+__all__ = ["decoded", "read_folder"]
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png"}
 _PARTS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
@@ -87,7 +87,7 @@ def _files(root: pathlib.Path, classes: Sequence[str]) -> list[tuple[pathlib.Pat
 
 def _read(files: Sequence[pathlib.Path], size: tuple[int, int] | None, count: int) -> np.ndarray:
     """(files, rows, columns, 3): the images, uint8."""
-    first = _decoded(files[0], size)
+    first = decoded(files[0], size)
     if first.nbytes * count > _LIMIT:
         raise DataError(
             f"{files[0].parent.parent}: {count:,} images of {first.shape} do not fit into memory; "
@@ -95,7 +95,7 @@ def _read(files: Sequence[pathlib.Path], size: tuple[int, int] | None, count: in
         )
     images = np.empty((len(files), *first.shape), "uint8")
     for index, file in enumerate(files):
-        image = _decoded(file, size) if index else first
+        image = decoded(file, size) if index else first
         if image.shape != first.shape:
             raise DataError(
                 f"{file}: expected images of one size, or size=(rows, columns); received: "
@@ -105,7 +105,7 @@ def _read(files: Sequence[pathlib.Path], size: tuple[int, int] | None, count: in
     return images
 
 
-def _decoded(file: pathlib.Path, size: tuple[int, int] | None) -> np.ndarray:
+def decoded(file: pathlib.Path, size: tuple[int, int] | None) -> np.ndarray:
     tf = tensorflow()
     try:
         with tf.device("CPU"):

@@ -17,7 +17,7 @@ from .in_memory import read_digits, read_npz
 from .named import KNOWN, read_named, unknown
 from .source import Source
 
-__all__ = ["load"]
+__all__ = ["checked_size", "checked_take", "cut", "load"]
 
 _TEST_SHARE = 0.2
 
@@ -63,10 +63,10 @@ def load(
     >>> data.load("digits", size=32, augment="flip", take=500, batch_size=64)
     <digits: 500 train, 144 validation, 359 test; images (32, 32, 1), 10 classes>
     """
-    size, augment = _size(size), _augment(augment)
+    size, augment = checked_size(size), _augment(augment)
     check_count("batch_size", batch_size)
     check_share("validation", validation)
-    take = _take(take)
+    take = checked_take(take)
     if not is_integer(seed) or seed < 0:
         raise OptionError(f"seed: expected an integer from 0, received: {seed!r}")
     scaled(scaling, None, 255)  # before long work
@@ -79,7 +79,7 @@ def load(
             f"augment: expected 'crop', 'flip', 'crop_flip' or None for data in memory, such as "
             f"{found.name}; received: {augment!r}"
         )
-    parts = _cut(found, parts, validation, take, seed)
+    parts = cut(found, parts, validation, take, seed)
     if len(parts["train"]) < batch_size:
         raise DataError(
             f"{found.name}: expected at least one batch of {batch_size} to train on, received: "
@@ -92,7 +92,7 @@ def load(
 # -- options ---------------------------------------------------------------------------------------
 
 
-def _size(size: Any) -> tuple[int, int] | None:
+def checked_size(size: Any) -> tuple[int, int] | None:
     if size is None:
         return None
     pair = (size, size) if is_real(size) else size
@@ -110,7 +110,7 @@ def _augment(augment: str | None) -> str | None:
     return augment
 
 
-def _take(take: Any) -> collections.abc.Mapping[str, int]:
+def checked_take(take: Any) -> collections.abc.Mapping[str, int]:
     """How many examples to take of a part: part -> number."""
     if not isinstance(take, collections.abc.Mapping):
         take = {} if take is None else {"train": take}
@@ -193,7 +193,7 @@ def _check_classes(found: Source, labels: np.ndarray) -> None:
         )
 
 
-def _cut(
+def cut(
     found: Source, parts: dict[str, Part], validation: float,
     take: collections.abc.Mapping[str, int], seed: int,
 ) -> dict[str, Part]:  # fmt: skip

@@ -19,7 +19,7 @@ from .decoding import fitting, tensorflow
 from .source import Arrays, Source, check_labels
 from .streams import Stream
 
-__all__ = ["KNOWN", "read_named", "unknown"]
+__all__ = ["KNOWN", "opened", "read_named", "unknown"]
 
 _LIMIT = 4 * 2**30  # bytes of images in memory; more is streamed
 
@@ -69,17 +69,9 @@ def read_named(name: str, size: tuple[int, int] | None, data_dir: Any, download:
     Returns:
         A `Source`.
     """
-    base = name.partition("/")[0].partition(":")[0]
-    try:
-        tfds = required("tensorflow_datasets", "data", f"the data set {name!r} needs")
-    except MissingExtraError:
-        if base not in KNOWN:
-            raise unknown(name, ()) from None
-        raise
-    builder = _builder(tfds, name, data_dir)
-    _prepare(builder, name, download)
+    tfds, builder = opened(name, data_dir, download)
     images, labels = _features(builder, name)
-    usual = KNOWN.get(base) or _Usual(_splits(builder, name))
+    usual = KNOWN.get(_base(name)) or _Usual(_splits(builder, name))
     size = size or usual.size or images.shape[:2]
     if None in size:
         raise OptionError(
@@ -105,19 +97,39 @@ def read_named(name: str, size: tuple[int, int] | None, data_dir: Any, download:
     return Source(name, parts, tuple(names), usual.augment, complete=False)
 
 
-def unknown(name: str, more: Iterable[str]) -> OptionError:
+def opened(
+    name: str, data_dir: Any, download: bool, known: Iterable[str] = KNOWN
+) -> tuple[Any, Any]:
+    """The module tensorflow_datasets, and the builder of a data set, prepared: see `read_named`."""
+    try:
+        tfds = required("tensorflow_datasets", "data", f"the data set {name!r} needs")
+    except MissingExtraError:
+        if _base(name) not in known:
+            raise unknown(name, (), known) from None
+        raise
+    builder = _builder(tfds, name, data_dir, known)
+    _prepare(builder, name, download)
+    return tfds, builder
+
+
+def _base(name: str) -> str:
+    return name.partition("/")[0].partition(":")[0]
+
+
+def unknown(name: str, more: Iterable[str], known: Iterable[str] = KNOWN) -> OptionError:
     """The error for a data set that nobody knows, with names that look like it."""
-    known = ["digits", *KNOWN]
+    known = ["digits", *known]
     close = difflib.get_close_matches(str(name).lower(), {*known, *more}, 3, 0.6)
     hint = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
     rest = "" if more else ", for which pip install 'keras-iplt[data]'"
+    files = "an .npz file or a folder of images" if "mnist" in known else "a folder"
     return OptionError(
-        f"source: expected {', '.join(known)}, another name of TensorFlow Datasets{rest}, an .npz "
-        f"file or a folder of images; received: {str(name)!r}{hint}"
+        f"source: expected {', '.join(known)}, another name of TensorFlow Datasets{rest}, {files}; "
+        f"received: {str(name)!r}{hint}"
     )
 
 
-def _builder(tfds: Any, name: str, data_dir: Any) -> Any:
+def _builder(tfds: Any, name: str, data_dir: Any, known: Iterable[str]) -> Any:
     try:
         return tfds.builder(name, data_dir=None if data_dir is None else os.fspath(data_dir))
     except ImportError as error:
@@ -127,8 +139,8 @@ def _builder(tfds: Any, name: str, data_dir: Any) -> Any:
         ) from error
     except Exception as error:  # of many kinds, some with the names of all data sets
         names = tfds.list_builders(with_community_datasets=False)
-        if name.partition("/")[0].partition(":")[0] not in names:
-            raise unknown(name, names) from error
+        if _base(name) not in names:
+            raise unknown(name, names, known) from error
         raise OptionError(f"source: {name!r}: {_line(error)}") from error
 
 

@@ -60,8 +60,7 @@ class Stream:
             chance = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
             chance = chance.batch(2).batch(3)  # a seed for each of three decisions
             examples = tf.data.Dataset.zip((examples, chance)).map(
-                lambda example, chance: (self._image(example["image"], augment, chance),
-                                         tf.cast(example["label"], tf.int32)),
+                lambda example, chance: self._example(example, augment, chance),
                 num_parallel_calls=tf.data.AUTOTUNE, deterministic=True,
             )  # fmt: skip
             examples = examples.batch(handling.batch_size, drop_remainder=drop_remainder)
@@ -86,6 +85,11 @@ class Stream:
                 shuffle_seed=seed if train else None, enable_ordering_guard=not train
             ),
         )
+
+    def _example(self, example: Any, augment: str | None, chance: Any) -> tuple[Any, Any]:
+        """What of an example goes into a batch."""
+        label = tensorflow().cast(example["label"], "int32")
+        return self._image(example["image"], augment, chance), label
 
     def _image(self, encoded: Any, augment: str | None, chance: Any) -> Any:
         """An image as it was, or with chance at work, of the shape that is asked for.
