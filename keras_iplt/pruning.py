@@ -11,7 +11,7 @@ from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.planning.budgets import HALF
 from keras_iplt.planning.decide import plan
 from keras_iplt.planning.measures import AnyMeasure
-from keras_iplt.planning.options import MoreKeywords, Scope
+from keras_iplt.planning.options import PlanKeywords, Scope
 from keras_iplt.support.arguments import Data, Share, checked
 from keras_iplt.surgery.refitting import Compensate
 from keras_iplt.surgery.rewriting import rewrite
@@ -32,7 +32,7 @@ def prune(
     per_layer: Any = None,
     data: Data | None = None,
     compensate: Compensate = None,
-    **more: Unpack[MoreKeywords],
+    **more: Unpack[PlanKeywords],
 ) -> keras.Model:
     """`plan` and `rewrite` in one call.
 
@@ -45,6 +45,7 @@ def prune(
             `keras_iplt.plan`.
         params, macs, flops, size, latency, at_most: a budget in place of `ratio`: see
             `keras_iplt.plan`.
+        verbose: 0 for no progress bar, which only terminals and notebooks get.
 
     Returns:
         A new, smaller `keras.Model`.
@@ -61,4 +62,4 @@ def prune(
     37
     """
     decided = plan(model, ratio, of, criterion, scope, per_layer, data, **more)
-    return rewrite(model, decided, compensate)
+    return rewrite(model, decided, compensate, more.get("verbose", 1))

@@ -216,11 +216,16 @@ def prune_guided(
     names = [field.name for field in dataclasses.fields(_Options)]
     given: dict[str, Any] = dict(options)
     own = _Options(**{name: given.pop(name) for name in names if name in given})
-    guided = _Guided(model, train, validation, step, tolerance, epochs, criterion, own, given)
-    if own.backup_dir is None:
+    with silent(when=not own.verbose):
+        guided = _Guided(model, train, validation, step, tolerance, epochs, criterion, own, given)
+        return _pruned(guided, own.backup_dir)
+
+
+def _pruned(guided: _Guided, backup_dir: Any) -> Guided:
+    if backup_dir is None:
         guided.begin()
         return guided.run()
-    with SearchBackup(own.backup_dir, "guided", guided.made_for()) as backup:
+    with SearchBackup(backup_dir, "guided", guided.made_for()) as backup:
         done = backup.load(_State)
         if done is None:
             guided.begin()
@@ -279,7 +284,6 @@ class _Guided:
         order = _order(options.layers, self.sizes, lambda: analyse(
             self.model, self.validation, criterion=self.criterion, metric=metric,
             ignore=options.ignore, only=options.only, convolutions_only=options.convolutions_only,
-            verbose=options.verbose,
         ))  # fmt: skip
         self.state = _State(metric, value, order, [])
 
@@ -329,8 +333,7 @@ class _Guided:
         chosen = plan(self.model, 0, per_layer=less, criterion=self.criterion)
         if not chosen.fpr:
             return False
-        with silent(when=not self.options.verbose):
-            smaller = rewrite(self.model, chosen, self.options.compensate)
+        smaller = rewrite(self.model, chosen, self.options.compensate)
         _trained(smaller, self.train, self.epochs, self.fit_options)
         value = _evaluated(smaller, self.validation)[state.metric]
         lost = value - state.baseline

@@ -182,8 +182,12 @@ def smallest(
     >>> found.model.count_params() < model.count_params(), found.best.value <= found.least
     (True, True)
     """
-    search = _Search(model, data, within, train, dict(options))
     seconds = None if minutes is None else 60.0 * minutes
+    with silent(when=not expect("verbose", Verbosity, options.get("verbose", 1))):
+        return _searched(_Search(model, data, within, train, dict(options)), seconds, backup_dir)
+
+
+def _searched(search: _Search, seconds: float | None, backup_dir: Any) -> Smallest:
     if backup_dir is None:
         search.begin()
         return search.result(search.run(seconds))
@@ -327,8 +331,7 @@ class _Search:
 
     def made(self, plan: Plan) -> keras.Model:
         """The smaller model."""
-        with silent(when=not self.verbose):
-            small = rewrite(self.model, plan, self.compensate)
+        small = rewrite(self.model, plan, self.compensate)
         if callable(self.train):
             with blaming("train"):
                 self.train(small)

@@ -20,7 +20,7 @@ from keras_iplt.analysis.measuring import Examples, Meter
 from keras_iplt.analysis.replay import Replay
 from keras_iplt.criteria import DEFAULT
 from keras_iplt.criteria import get as get_criterion
-from keras_iplt.criteria.base import AnyCriterion
+from keras_iplt.criteria.base import AnyCriterion, Criterion
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.names import by_layer
@@ -43,7 +43,7 @@ from keras_iplt.support.backups import KeptFile
 from keras_iplt.support.files import file_at
 from keras_iplt.support.fingerprints import fingerprint
 from keras_iplt.support.metrics import less_is_better, watched
-from keras_iplt.support.progress import told
+from keras_iplt.support.progress import silent, told
 from keras_iplt.support.records import Count, read, read_json
 from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import MALFORMED, printable
@@ -245,12 +245,27 @@ def sensitivity(
     >>> bool(found.drop()[0, 1] > found.drop()[0, 0] > 0)
     True
     """
-    ratios = tuple(map(float, ratios))
-    graph, criterion = graph_for(model), get_criterion(criterion)
+    chosen = as_list(ignore), None if only is None else as_list(only, "only"), convolutions_only
+    with silent(when=not verbose):
+        ratios = tuple(map(float, ratios))
+        return _analysed(
+            graph_for(model), data, ratios, get_criterion(criterion), metric, chosen, path
+        )
+
+
+def _analysed(
+    graph: Graph,
+    data: Any,
+    ratios: tuple[float, ...],
+    criterion: Criterion,
+    metric: str | None,
+    chosen: tuple[Any, Any, bool],
+    path: Any,
+) -> Sensitivity:
     model, given = graph.model, Examples(graph.model, data)
     check_weights(graph)
-    chosen = None if only is None else as_list(only, "only")
-    filters = countable(graph, as_list(ignore), convolutions_only, chosen)
+    ignore, only, convolutions_only = chosen
+    filters = countable(graph, ignore, convolutions_only, only)
     groups = [graph.groups[index] for index in filters]
     scores = ranked(graph, criterion, data, groups, None)
     candidates = {c.index: c for c in candidates_of(graph, filters, scores)}
@@ -276,7 +291,7 @@ def sensitivity(
         result.baseline.update(meter.measured(Replay(graph.function, []), [[]], given)[0])
         journal.save(result, done)
     left = list(enumerate(units.values()))[done:]
-    for row, several in told(left, "layer", verbose):
+    for row, several in told(left, "layer"):
         replay = Replay(graph.function, several[0].variables)
         changes = [unit.zeros() for unit in several]
         for column, found in enumerate(meter.measured(replay, changes, given)):

@@ -25,8 +25,18 @@ from keras_iplt.exporting.onnx_files import check_installed
 from keras_iplt.exporting.precision import in_float32, precisions_of
 from keras_iplt.graph.channels import Shape
 from keras_iplt.graph.slices import numbers_of
-from keras_iplt.support.arguments import Count, Data, Kind, NotNegative, Path, checked, one_of
+from keras_iplt.support.arguments import (
+    Count,
+    Data,
+    Kind,
+    NotNegative,
+    Path,
+    Verbosity,
+    checked,
+    one_of,
+)
 from keras_iplt.support.files import beside, put_in_place
+from keras_iplt.support.progress import doing, silent
 from keras_iplt.support.text import printable
 
 __all__ = ["Export", "export"]
@@ -102,6 +112,7 @@ def export(
     data: Data | None = None,
     batch_size: Count | Literal["auto"] | None = "auto",
     tolerance: NotNegative | None = None,
+    verbose: Verbosity = 1,
 ) -> Export:
     """Writes a model for use elsewhere: as .tflite, .onnx, SavedModel or .keras.
 
@@ -125,6 +136,7 @@ def export(
             inputs of the model say comes first.
         tolerance: how far outputs may be off, relative to the largest; by default 1e-4, and for
             less precise weights 1e-2, 0.1 and 0.2.
+        verbose: 0 for no word about what takes long, which only terminals and notebooks get.
 
     Returns:
         An `Export`. Print it for a summary.
@@ -146,6 +158,19 @@ def export(
     _check(model, path, format, precision)
     batch_size = _batch_size(model, format, batch_size)
     tolerance = _tolerance(model, precision) if tolerance is None else float(tolerance)
+    with silent(when=not verbose):
+        return _exported(model, path, format, precision, data, batch_size, tolerance)
+
+
+def _exported(
+    model: keras.Model,
+    path: pathlib.Path,
+    format: str,
+    precision: str,
+    data: Any,
+    batch_size: int | None,
+    tolerance: float,
+) -> Export:
     quantized = precision == "int8"
     most = RANGES if quantized else 4
     found, labels = examples(model, data, most, needed=quantized)
@@ -154,20 +179,23 @@ def export(
     expected = expected_of(model, given, data)
     shipped = model if format == "keras" else in_float32(model)
     with beside(path, ExportError) as partial:
-        write(shipped, partial, format, precision, batch_size, samples)
-        runtime, received = found_by(shipped, partial, format, given)
-        difference = difference_of(expected, received)
-        accuracy = None
-        if labels is not None:
-            accuracy = accuracies(model, runtime, found, labels, batch_size)
+        with doing(f"writing {path}"):
+            write(shipped, partial, format, precision, batch_size, samples)
+        with doing("running it beside the model"):
+            runtime, received = found_by(shipped, partial, format, given)
+            difference = difference_of(expected, received)
+            accuracy = None
+            if labels is not None:
+                accuracy = accuracies(model, runtime, found, labels, batch_size)
         if not difference <= tolerance:
             raise ExportError(
                 f"{path}: expected outputs within {tolerance:g} of those of model {model.name!r}, "
                 f"received: {difference:.3g} as {format}, {precision}. Nothing was written"
                 + way_on(precision, difference, len(found), labels is not None, accuracy)
             )
-        latency = runtime.latency(given[0]) / (batch_size or 1)
-        size, compressed = _sizes(partial)
+        with doing("measuring it"):
+            latency = runtime.latency(given[0]) / (batch_size or 1)
+            size, compressed = _sizes(partial)
         put_in_place(partial, path)
     inputs, outputs = (
         {name: (batch_size, *x.shape[1:]) for name, x in zip(names, tensors, strict=True)}

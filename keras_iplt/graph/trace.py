@@ -17,13 +17,14 @@ from keras_iplt.graph.penalties import freeze_penalised
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.unknown import read_unknown, settle
 from keras_iplt.graph.walk import accepts, is_graph_model, needed, output_spec, walk
-from keras_iplt.support.arguments import checked
+from keras_iplt.support.arguments import Verbosity, checked
+from keras_iplt.support.progress import silent
 
 __all__ = ["graph_for", "graph_of", "trace"]
 
 
 @checked
-def trace(model: keras.Model, approximate: bool = False) -> Graph:
+def trace(model: keras.Model, approximate: bool = False, verbose: Verbosity = 1) -> Graph:
     """Reads a model as channels.
 
     Args:
@@ -31,6 +32,7 @@ def trace(model: keras.Model, approximate: bool = False) -> Graph:
             followed on symbolic tensors. It is left as it is.
         approximate: also prune across layer normalisation, for which no exact answer exists:
             the smaller model then differs from the masked one.
+        verbose: 0 for no progress bar, which only terminals and notebooks get.
 
     Returns:
         A `Graph`: what can be pruned (`groups`) and what cannot, and why (`frozen`). Print it.
@@ -48,9 +50,10 @@ def trace(model: keras.Model, approximate: bool = False) -> Graph:
           16       16  conv
            -       10  head        frozen: it is an output of the model
     """
-    function = graph_of(model)
     tracer = Tracer(approximate)
-    outputs = tracer.read(function, [tracer.solid(t.shape) for t in function.inputs], prefix="")
+    with silent(when=not verbose):
+        function = graph_of(model)
+        outputs = tracer.read(function, [tracer.solid(t.shape) for t in function.inputs], prefix="")
     tracer.path = ""
     for x in channels_in(outputs):
         tracer.freeze(x, "it is an output of the model")

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from keras_iplt import _keras as private
+from keras_iplt.support.progress import silent, told
 
 __all__ = [
     "accepts",
@@ -83,13 +84,14 @@ def walk(
     def known(x: Any) -> Any:
         return values[id(x)] if isinstance(x, keras.KerasTensor) else x
 
-    for node in private.nodes(function):
+    for node in told(private.nodes(function), "operation"):
         args, kwargs = private.arguments(node)
         if any(id(t) not in values for t in node.input_tensors):
             continue  # hangs off an input of another graph; the outputs do not need it
-        outputs = apply(
-            node, keras.tree.map_structure(known, args), keras.tree.map_structure(known, kwargs)
-        )
+        with silent():  # a model that is nested in this one counts as one
+            outputs = apply(
+                node, keras.tree.map_structure(known, args), keras.tree.map_structure(known, kwargs)
+            )
         for tensor, value in zip(node.outputs, keras.tree.flatten(outputs), strict=True):
             values[id(tensor)] = value
     return keras.tree.map_structure(known, private.output_structure(function))

@@ -23,6 +23,7 @@ from keras_iplt.exporting.precision import in_float32
 from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.cloning import cloned
 from keras_iplt.graph.slices import numbers_of
+from keras_iplt.support.progress import doing
 from keras_iplt.surgery.rewriter import Rewriter
 
 __all__ = ["FileSize", "left_of"]
@@ -99,7 +100,7 @@ def _written(model: keras.Model, precision: str) -> int:
             value = value + random.uniform(0, 1e-3, value.shape)
         variable.assign(value)
     samples = examples(copy, None, 1, needed=False)[0] if precision == "int8" else []
-    with tempfile.TemporaryDirectory() as directory:
+    with doing("writing a .tflite file, for its size"), tempfile.TemporaryDirectory() as directory:
         path = pathlib.Path(directory) / "model.tflite"
         write(copy, path, "tflite", precision, 1, samples)
         return path.stat().st_size

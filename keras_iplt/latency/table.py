@@ -28,7 +28,7 @@ from keras_iplt.graph.trace import graph_for
 from keras_iplt.latency.file_size import left_of
 from keras_iplt.latency.probes import WIDTHS, Shape, Stairs, seconds, shortest, stairs
 from keras_iplt.support.arguments import Count, Verbosity, checked, is_real
-from keras_iplt.support.progress import told
+from keras_iplt.support.progress import doing, silent, told
 from keras_iplt.support.text import MALFORMED, printable
 
 __all__ = ["Entry", "LatencyTable", "latency_table"]
@@ -216,7 +216,11 @@ def latency_table(
             f"{keras.backend.backend()!r}. Make the table with KERAS_BACKEND=tensorflow, keep it "
             "by to_json, and read it here"
         )
-    graph = graph_for(model)
+    with silent(when=not verbose):
+        return _measured_here(graph_for(model), threads)
+
+
+def _measured_here(graph: Graph, threads: int) -> LatencyTable:
     if any(None in x.shape[1:] for x in graph.function.inputs):
         raise OptionError(
             f"the latency of model {graph.model.name!r} cannot be measured: its inputs have no "
@@ -225,7 +229,7 @@ def latency_table(
     works = _products(graph)
     shapes = _shapes(graph, works)
     entries, found = [], {}
-    for work, shape in told([*zip(works, shapes, strict=True)], "layer", verbose):
+    for work, shape in told([*zip(works, shapes, strict=True)], "layer"):
         entry = None
         if shape is not None:
             entry = _measured(work, shape, threads)
@@ -257,7 +261,7 @@ def _whole(model: keras.Model, threads: int) -> tuple[str, float]:
         random.uniform(0, 2, (1, *x.shape[1:])).astype(x.dtype)
         for x in private.known_function(model).inputs
     ]
-    with tempfile.TemporaryDirectory() as directory:
+    with doing("measuring the whole model"), tempfile.TemporaryDirectory() as directory:
         path = pathlib.Path(directory) / "model.tflite"
         write(model, path, "tflite", "float32", 1, [inputs])
         runtime = tflite_runtime(str(path), threads)

@@ -29,10 +29,20 @@ from keras_iplt.planning.measures import (
     name_of_measure,
     resolved,
 )
-from keras_iplt.planning.options import MoreKeywords, PlanOptions, Scope
+from keras_iplt.planning.options import PlanKeywords, PlanOptions, Scope
 from keras_iplt.planning.plan import Plan, finished
 from keras_iplt.planning.ranking import Candidate, Queue
-from keras_iplt.support.arguments import Count, Data, Share, blaming, checked, expect, said
+from keras_iplt.support.arguments import (
+    Count,
+    Data,
+    Share,
+    Verbosity,
+    blaming,
+    checked,
+    expect,
+    said,
+)
+from keras_iplt.support.progress import silent
 from keras_iplt.support.text import warn
 
 if TYPE_CHECKING:
@@ -57,7 +67,7 @@ def plan(
     scope: Scope = "global",
     per_layer: Any = None,
     data: Data | None = None,
-    **more: Unpack[MoreKeywords],
+    **more: Unpack[PlanKeywords],
 ) -> Plan:
     """Decides which channels of a model go. The model is left as it is.
 
@@ -94,6 +104,7 @@ def plan(
             file (`"200KB"`, `"200KB int8"`), or seconds (`"5ms"`). Of a model that is within its
             budget nothing goes.
         at_most: the same for whatever `of` measures.
+        verbose: 0 for no progress bar, which only terminals and notebooks get.
 
     Returns:
         A `Plan`.
@@ -108,18 +119,20 @@ def plan(
     >>> len(plan.kept(model.get_layer("hidden").kernel)[1])
     6
     """
+    verbose = expect("verbose", Verbosity, more.pop("verbose", 1))
     given = dict(of=of, criterion=criterion, scope=scope, per_layer=per_layer, **more)
     options = PlanOptions.of_keywords(given)
     check_one("ratio", ratio, options.at_most)
     if options.per_layer and isinstance(ratio, Unsaid):
         ratio = 0.0  # the others stay as they are
-    graph = model if isinstance(model, Graph) else trace(model, options.approximate)
+    graph = model if isinstance(model, Graph) else trace(model, options.approximate, verbose)
     if options.approximate and not graph.approximate:
         raise OptionError(
             "approximate: expected a model, or the graph of iplt.trace(model, approximate=True), "
             "received: a graph that was read without it"
         )
-    return decide(graph, ratio, options, data)
+    with silent(when=not verbose):
+        return decide(graph, ratio, options, data)
 
 
 _NEARLY_ALL = 0.9  # of a group's channels

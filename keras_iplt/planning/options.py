@@ -32,7 +32,7 @@ from keras_iplt.support.arguments import Count, Share, checked, one_of
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Keywords", "MoreKeywords", "PlanOptions", "Scope"]
+__all__ = ["Keywords", "MoreKeywords", "PlanKeywords", "PlanOptions", "Scope"]
 
 Scope: TypeAlias = Annotated[str, one_of("global", "layer")]
 
@@ -56,6 +56,12 @@ class MoreKeywords(_Limits, total=False):
     flops: int | str | None
     size: int | str | None
     latency: float | str | None
+
+
+class PlanKeywords(MoreKeywords, total=False):
+    """The same, and whether to show how far it has come."""
+
+    verbose: int
 
 
 class Keywords(_Limits, total=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,14 +15,16 @@ from keras_iplt.graph.trace import trace
 from keras_iplt.running.observe import batches
 from keras_iplt.running.relay import Relay, Values, Weights
 from keras_iplt.running.steps import Step, filled, recorded
-from keras_iplt.support.arguments import Data, Positive, checked
-from keras_iplt.support.progress import told
+from keras_iplt.support.arguments import Data, Positive, Verbosity, checked
+from keras_iplt.support.progress import silent, told
 
 __all__ = ["recalibrate"]
 
 
 @checked
-def recalibrate(model: keras.Model, data: Data, memory: Positive = 2e9) -> None:
+def recalibrate(
+    model: keras.Model, data: Data, memory: Positive = 2e9, verbose: Verbosity = 1
+) -> None:
     """Measures the moving means and variances of a model's batch norms again, in place.
 
     Where channels are removed, or training was short, what batch norms remember is of another
@@ -38,6 +41,7 @@ def recalibrate(model: keras.Model, data: Data, memory: Positive = 2e9) -> None:
         data: `x` or batches, as for `keras_iplt.plan`; labels are not looked at.
         memory: how many bytes of tensors to hold between two batch norms. What does not fit is
             computed again from the beginning for each of them: that takes long.
+        verbose: 0 for no progress bar, which only terminals and notebooks get.
 
     Example:
 
@@ -49,6 +53,11 @@ def recalibrate(model: keras.Model, data: Data, memory: Positive = 2e9) -> None:
     >>> keras.ops.convert_to_numpy(model.layers[0].moving_mean)
     array([1., 1.], dtype=float32)
     """
+    with silent(when=not verbose):
+        _recalibrate(model, data, memory)
+
+
+def _recalibrate(model: keras.Model, data: Any, memory: float) -> None:
     graph = trace(model)
     program = recorded(graph.function, graph.calls)
     found = {id(step.operation) for step in program.steps}

@@ -4,7 +4,8 @@ import keras
 
 from keras_iplt.errors import ModelError, PruningError
 from keras_iplt.planning.plan import Plan, bound, bound_graph
-from keras_iplt.support.arguments import checked
+from keras_iplt.support.arguments import Verbosity, checked
+from keras_iplt.support.progress import silent
 from keras_iplt.surgery.compilation import carry_compilation
 from keras_iplt.surgery.refitting import Compensate, refitted
 from keras_iplt.surgery.rewriter import Rewriter
@@ -14,7 +15,9 @@ __all__ = ["rewrite"]
 
 
 @checked
-def rewrite(model: keras.Model, plan: Plan, compensate: Compensate = None) -> keras.Model:
+def rewrite(
+    model: keras.Model, plan: Plan, compensate: Compensate = None, verbose: Verbosity = 1
+) -> keras.Model:
     """The model with fewer channels, as a new model; the old one stays as it is.
 
     Layers keep their names, trainable flags, regularisers, constraints and dtype policies; a
@@ -27,6 +30,7 @@ def rewrite(model: keras.Model, plan: Plan, compensate: Compensate = None) -> ke
         compensate: data without labels, or a `Refit`: the weights that stay are fitted anew to what
             the whole model computes on them. Without it, the new model computes what the masked
             model does.
+        verbose: 0 for no progress bar, which only terminals and notebooks get.
 
     Returns:
         A new `keras.Model`.
@@ -41,7 +45,11 @@ def rewrite(model: keras.Model, plan: Plan, compensate: Compensate = None) -> ke
     >>> small.count_params(), model.count_params()
     (30, 58)
     """
-    plan = bound(plan, model)
+    with silent(when=not verbose):
+        return _rewritten(model, bound(plan, model), compensate)
+
+
+def _rewritten(model: keras.Model, plan: Plan, compensate: Compensate) -> keras.Model:
     graph = bound_graph(plan)
     fitted = {} if compensate is None else refitted(graph, plan.gone, compensate)
     rewriter = Rewriter(graph, plan.gone, fitted)

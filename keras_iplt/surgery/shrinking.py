@@ -16,7 +16,8 @@ from keras_iplt.graph.slices import Kept, kept_axes, numbers_of, take
 from keras_iplt.graph.trace import graph_of
 from keras_iplt.graph.walk import is_graph_model
 from keras_iplt.planning.plan import Plan, bound, bound_graph
-from keras_iplt.support.arguments import Kind, checked, several
+from keras_iplt.support.arguments import Kind, Verbosity, checked, several
+from keras_iplt.support.progress import silent
 from keras_iplt.support.text import warn
 from keras_iplt.surgery.journal import Journal
 from keras_iplt.surgery.live import Live
@@ -35,6 +36,7 @@ def shrink(
     plan: Plan,
     also: Also = (),
     compensate: Compensate = None,
+    verbose: Verbosity = 1,
 ) -> None:
     """Makes this very model smaller, and what it was compiled with: training goes on where it was.
 
@@ -49,6 +51,7 @@ def shrink(
         also: other models over the same layers (an extractor of features, say), which are
             refreshed too. One that would go stale and is not named here is warned about.
         compensate: see `keras_iplt.rewrite`.
+        verbose: 0 for no progress bar, which only terminals and notebooks get.
 
     Example:
 
@@ -60,7 +63,8 @@ def shrink(
     >>> model.layers[0].units, model.count_params()
     (4, 30)
     """
-    shrunk(model, plan, also, compensate)
+    with silent(when=not verbose):
+        shrunk(model, plan, also, compensate)
 
 
 def shrunk(

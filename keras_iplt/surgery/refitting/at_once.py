@@ -21,6 +21,7 @@ from keras_iplt.running.linear import Linear, linear
 from keras_iplt.running.observe import batches, observe
 from keras_iplt.running.relay import Weights
 from keras_iplt.running.steps import Program
+from keras_iplt.support.progress import told
 from keras_iplt.surgery.refitting.behind import Behind
 from keras_iplt.surgery.refitting.channel_map import ChannelMap, Taker
 
@@ -79,7 +80,8 @@ def at_once(
             one.see(x, x, axis, rng)
 
     if maps:
-        observe(graph, batches(graph.model, data), visit, wanted=lambda call: id(call) in maps)
+        given = told(batches(graph.model, data), "batch")
+        observe(graph, given, visit, wanted=lambda call: id(call) in maps)
     for one in known.values():
         one.put(weights)
 
