@@ -33,7 +33,7 @@ CRITERIA = (
     *("activation", "apoz", "bn_scale", "energy", "fpgm", "gradient", "l1", "l1_mean"),
     "l2",
     "l2_mean",
-    *("lamp", "lp", "lp_mean", "random", "taylor"),
+    *("lamp", "lasso", "lp", "lp_mean", "random", "taylor", "thinet"),
 )
 
 

@@ -823,7 +823,7 @@ MISTAKES = [
     *("prune m.keras -o a.keras --criterion best", "sensitivity m.keras", "compare m.keras"),
     *("export m.keras -o a.tflite --precision int3", "report", "recipe --bogus", "demo --rat 1"),
     *("recipe iplt --tables 4", "recipe incremental_weights --seeds 0", "recipe demo --out"),
-    *("recipe rethinking --networks alexnet", "recipe rethinking --methods thinet"),
+    *("recipe rethinking --networks alexnet", "recipe rethinking --methods sss"),
     *("recipe structure_aware --typical alexnet", "recipe pretraining --share 2"),
 ]
 REFUSALS = [

@@ -15,6 +15,7 @@ from keras_iplt.running.observe import batches, consumers, marked, observe
 pytestmark = pytest.mark.quick
 
 layers = keras.layers
+UNLABELLED = ["apoz", "activation", "thinet", "lasso"]
 KINDS = ["l1", "l2", "lp", "l1_mean", "l2_mean", "lp_mean", "fpgm", "lamp", "random"]
 
 
@@ -653,6 +654,87 @@ def test_channels_that_stay_inside_a_layer_cannot_be_observed():
         criteria.scores(graph, "apoz", given)
 
 
+# -- what the next layers put out without a channel ------------------------------------------------
+
+
+def contributions(model, x, name, layer):
+    """(channels, numbers): what each input channel alone brings to what a layer puts out."""
+    given = numbers(keras.Model(model.input, model.get_layer(name).output)(x))
+    bias = numbers(layer(np.zeros_like(given)))
+    alone = [given * (np.arange(given.shape[-1]) == c) for c in range(given.shape[-1])]
+    return np.stack([(numbers(layer(one)) - bias).ravel() for one in alone]).astype("float64")
+
+
+def greedily(brought):
+    """The order in which they go: always the one that leaves the others' sum nearest to all."""
+    gone = []
+    while len(gone) < len(brought):
+        left = [c for c in range(len(brought)) if c not in gone]
+        gone.append(min(left, key=lambda c: np.square(brought[[*gone, c]].sum(0)).sum()))
+    return gone
+
+
+TAKERS = {
+    "convolution": lambda: layers.Conv2D(5, 3, padding="same", strides=2),
+    "dense": lambda: layers.Dense(5),
+    "depthwise and pointwise": lambda: layers.SeparableConv2D(5, 3),
+    "transposed": lambda: layers.Conv2DTranspose(4, 3, strides=2),
+}
+
+
+def taken(kind):
+    """A model of a layer and one that takes its channels in; what each brings; its scores."""
+    x = image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(6, 3, activation="relu", name="first")(x)
+    taker = TAKERS[kind]()
+    graph = iplt.trace(keras.Model(image, taker(x)))
+    randomize(graph.model)
+    brought = contributions(graph.model, images(1), "first", taker)
+    return brought, lambda name: of_layer(graph, criteria.scores(graph, name, images(1)), "first")
+
+
+@pytest.mark.parametrize("kind", TAKERS)
+def test_thinet_goes_step_by_step(kind):
+    """As a search that adds up the layer's output anew for each channel that may go next."""
+    brought, scores = taken(kind)
+    assert np.argsort(scores("thinet")).tolist() == greedily(brought)
+    np.testing.assert_allclose(np.sort(scores("thinet")), np.arange(6) / 6)
+
+
+@pytest.mark.parametrize("kind", TAKERS)
+def test_lasso_holds_channels_for_as_long_as_the_exact_path_does(kind):
+    """But where two go at nearly the same penalty."""
+    path = pytest.importorskip("sklearn.linear_model").lars_path_gram
+    brought, scores = taken(kind)
+    products = brought @ brought.T
+    penalties, _, betas = path(products.sum(0), products, n_samples=1, method="lasso")
+    held = np.array([penalties[:-1][beta[1:] != 0].max(initial=0) for beta in betas])
+    places = scores("lasso")
+    pairs = [(a, b) for a in range(6) for b in range(6) if held[a] > 1.2 * held[b]]
+    assert len(pairs) > 5 and all(places[a] > places[b] for a, b in pairs)
+
+
+def test_all_layers_that_take_a_channel_in_have_a_say():
+    """Each relative to what it is given: a large one does not drown the others."""
+    x = keras.Input((4,))
+    first = layers.Dense(3, use_bias=False, name="first")
+    takers = [layers.Dense(3, use_bias=False) for _ in range(2)]
+    graph = iplt.trace(keras.Model(x, [taker(first(x)) for taker in takers]))
+    first.kernel.assign(np.eye(4, 3))
+    takers[0].kernel.assign(1000 * np.diag([1.0, 2, 2]))
+    takers[1].kernel.assign(np.diag([4.0, 1, 2]))
+    values = of_layer(graph, criteria.scores(graph, "thinet", np.eye(4)), "first")
+    assert np.argsort(values).tolist() == [1, 2, 0]  # 4/9 + 1/21, 4/9 + 4/21, 1/9 + 16/21
+
+
+def test_what_no_product_takes_in_has_no_place():
+    """The layer is named, and what to do."""
+    x = keras.Input((5, 4))
+    y = layers.Dense(2)(layers.LSTM(3)(layers.Dense(6, name="behind")(x)))
+    with pytest.raises(iplt.errors.CriterionError, match=r"'behind': no dense layer or convol"):
+        iplt.plan(keras.Model(x, y), 0.5, criterion="thinet", data=np.zeros((4, 5, 4)))
+
+
 # -- data ------------------------------------------------------------------------------------------
 
 
@@ -694,7 +776,7 @@ def test_all_forms_of_data_give_the_same_scores(form):
     model = convolutional()
     model.compile(loss="mse")
     graph = iplt.trace(model)
-    for kind in ("taylor", "activation"):
+    for kind in ("taylor", "activation", "lasso"):
         expected = criteria.scores(graph, kind, (images(), labels()))
         found = criteria.scores(graph, kind, DATA[form](images(), labels()))
         np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -752,7 +834,7 @@ def test_scores_leave_the_model_as_it_is():
     model.compile(optimizer="adam", loss="mse", metrics=["mae"])
     model.fit(images(), labels(), verbose=0)
     before = state(model)
-    for kind in ("taylor", "gradient", "apoz", "activation", "l2", "bn_scale"):
+    for kind in ("taylor", "gradient", *UNLABELLED, "l2", "bn_scale"):
         criteria.scores(iplt.trace(model), kind, (images(), labels()))
         for a, b in zip(before, state(model), strict=True):
             np.testing.assert_array_equal(a, b, err_msg=kind)
@@ -949,7 +1031,7 @@ def test_a_criterion_of_ones_own():
 
 def test_get_knows_all_names():
     """And objects, classes and functions."""
-    for name in [*KINDS, "bn_scale", "taylor", "gradient", "apoz", "activation"]:
+    for name in [*KINDS, "bn_scale", "taylor", "gradient", *UNLABELLED]:
         assert criteria.get(name).name == name
     l2 = criteria.L2(reduce="max")
     assert criteria.get(l2) is l2
@@ -979,6 +1061,8 @@ def test_get_lists_what_exists():
         criteria.Gradient(),
         criteria.APoZ(),
         criteria.Activation("max"),
+        criteria.ThiNet(),
+        criteria.Lasso(),
         criteria.Custom(np.ptp, "max"),
     ],
     ids=lambda criterion: criterion.name,

@@ -86,19 +86,21 @@ def test_networks_that_are_not_there():
     assert networks.shape("resnet50", 1.0) == ("resnet50", {})
 
 
-@pytest.mark.parametrize("method", ["thinet", "channel", "sss"])
-def test_methods_that_are_refused(method, capsys):
+def test_what_is_refused(capsys):
     """The reason is told, before anything is trained."""
     with pytest.raises(SystemExit) as exit:
-        rethinking.main(["--methods", method])
+        rethinking.main(["--methods", "sss"])
     assert exit.value.code == 2
-    assert f"{method} is not here: {names.REFUSED[method]}" in capsys.readouterr().err
+    assert f"sss is not here: {names.REFUSED['sss']}" in capsys.readouterr().err
 
 
 def test_methods_that_nobody_knows(capsys):
     with pytest.raises(SystemExit):
         rethinking.main(["--methods", "magic"])
-    assert "expected norms, sfp, slimming, weights, received: magic" in capsys.readouterr().err
+    assert (
+        "expected norms, sfp, slimming, thinet, channel, weights, received: magic"
+        in capsys.readouterr().err
+    )
 
 
 # -- from scratch --
@@ -198,6 +200,32 @@ def test_norms_leave_residual_streams_alone():
         "stage2_block1_conv1": 16, "stage2_block1_conv2": 32,
         "stage3_block1_conv1": 32, "stage3_block1_conv2": 64,
     }  # fmt: skip
+
+
+def test_streams_are_found_by_what_is_added():
+    """Whatever layers are called, padded channels and projections included."""
+    found = networks.streams(keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3)))
+    ends = ("_0_conv", "_3_conv")
+    assert len(found) == 20 and all(name.endswith(ends) for name in found)
+    assert networks.streams(network("resnet8")) == [
+        "stem", "stage1_block1_conv2", "stage2_block1_conv2", "stage3_block1_conv2"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["thinet", "channel"])
+def test_what_stays_is_fitted_to_what_was(method):
+    """Nearer to the whole network than where the smallest norms go and nothing is fitted."""
+    model = randomised(network(width=1))
+    images = np.random.default_rng(0).normal(size=(256, 8, 8, 1)).astype("float32")
+    seen, others = images[:192], images[192:]
+    expected = model.predict(others, verbose=0)
+    small = networks.pruned(model, method, 0.5, "depth", seen)
+    plain = networks.pruned(model, "norms", 0.5, "depth")
+    assert [x.filters for x in convolutions(small)] == [x.filters for x in convolutions(plain)]
+    off, plainly = (
+        np.square(m.predict(others, verbose=0) - expected).sum() for m in (small, plain)
+    )
+    assert off < 0.5 * plainly
 
 
 def test_norms_take_the_same_share_of_each_layer_elsewhere():

@@ -2,7 +2,7 @@
 
     from the weights    energy (the default)
                         l1  l2  lp  l1_mean  l2_mean  lp_mean  fpgm  lamp  bn_scale  random
-    from data           taylor  gradient  apoz  activation
+    from data           taylor  gradient  apoz  activation  thinet  lasso
 
 A name stands for an object with default settings, and a function of an array `(filters, weights
 of one filter)` that returns one number per filter is a criterion too:
@@ -37,6 +37,7 @@ import numpy as np
 from keras_iplt.criteria.base import AnyCriterion, Criterion
 from keras_iplt.criteria.data import Activation, APoZ, Gradient, Taylor
 from keras_iplt.criteria.filters import Filters, check_finite
+from keras_iplt.criteria.reconstruction import Lasso, ThiNet
 from keras_iplt.criteria.weights import (
     L1,
     L2,
@@ -67,9 +68,11 @@ __all__ = [
     "L1",
     "L2",
     "LAMP",
+    "Lasso",
     "Lp",
     "Random",
     "Taylor",
+    "ThiNet",
     "get",
     "scores",
 ]
@@ -86,10 +89,12 @@ _NAMED: dict[str, Callable[[], Criterion]] = {
     "l2": L2,
     "l2_mean": lambda: L2(mean=True),
     "lamp": LAMP,
+    "lasso": Lasso,
     "lp": Lp,
     "lp_mean": lambda: Lp(mean=True),
     "random": Random,
     "taylor": Taylor,
+    "thinet": ThiNet,
 }
 
 

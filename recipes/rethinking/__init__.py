@@ -11,7 +11,7 @@ Is what pruning leaves worth more than its architecture? The paper is taken as L
 A large network is trained and pruned. What is left is fine-tuned, and beside that trained from new
 values: for as many epochs as the large network was (Scratch-E), and for as many multiply-adds
 (Scratch-B: epochs × multiply-adds before / after, milestones of the learning rate stretched alike,
-without a limit). Four methods prune:
+without a limit). Six methods prune:
 
     norms      the smallest l1 norms of each layer ("Pruning filters for efficient ConvNets"); of a
                residual block the first convolution only
@@ -19,14 +19,18 @@ without a limit). Four methods prune:
                streams keep their width
     slimming   network slimming: an l1 penalty on the scales of batch norm, the smallest of which
                go, all layers together; in a ResNet the streams keep their width
+    thinet     ThiNet: from each layer, greedily, what the next ones' outputs change least without;
+               what stays is fitted to those outputs; of a residual block the first convolution only
+    channel    channel pruning (He et al.): what a LASSO lets go that tells the next layers' outputs
+               from few channels; the rest as with thinet
     weights    single weights of convolutions by magnitude (Han et al.), all layers together or each
                by itself; zeros are held in fine-tuning and from scratch
 
-ThiNet and channel pruning are refused: they choose channels, and correct what is left, by fitting
-the outputs of one layer after the other to those of the large network, and neither this criterion
-nor the least squares are here. Huang et al.'s sparse structure selection is refused as well: it
-needs scale factors of whole blocks and an optimizer of its own. (The report's list of references
-gives it the title of network slimming.)
+ThiNet and channel pruning look at 1,024 training images, without labels; channels of all layers are
+chosen in the large network, then layer after layer is fitted, where the papers go through both for
+a layer at a time. Huang et al.'s sparse structure selection is refused: it needs scale factors of
+whole blocks and an optimizer of its own. (The report's list of references gives it the title of
+network slimming.)
 
 The report prints no number at all, so what stands beside the figures is what it says in words. It
 writes "Scratch-B" for both budgets; the first is taken to be Scratch-E. It tells no settings: 160
@@ -79,7 +83,8 @@ def parser(prog: str | None = None) -> RecipeParser:
     add("--tuning", positive, 40, 1, "epochs of fine-tuning (40)")
     add("--rate", float, 0.1, None, "learning rate at first; a hundredth of it in the end (0.1)")
     for name, full, quick in (
-        ("norms", 0.5, None), ("sfp", 0.3, 0.2), ("slimming", 0.6, 0.2), ("weights", 0.8, 0.4)
+        ("norms", 0.5, None), ("sfp", 0.3, 0.2), ("slimming", 0.6, 0.2), ("thinet", 0.5, None),
+        ("channel", 0.5, None), ("weights", 0.8, 0.4),
     ):  # fmt: skip
         what = "weights" if name == "weights" else "filters"
         add(f"--{name}-ratio", share, full, quick, f"{what} to remove by {name} ({full:g})",

@@ -7,10 +7,8 @@ from ..common.command import NETWORKS
 
 __all__ = ["METHODS", "REFUSED", "method", "network", "zoo_name"]
 
-METHODS = ("norms", "sfp", "slimming", "weights")
+METHODS = ("norms", "sfp", "slimming", "thinet", "channel", "weights")
 REFUSED = {
-    "thinet": "ThiNet chooses channels by how well the next layer's outputs can be fitted without",
-    "channel": "channel pruning fits the outputs of layer after layer to the large network's",
     "sss": "sparse structure selection needs scale factors of blocks and an optimizer of its own",
 }
 

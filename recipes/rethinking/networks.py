@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 import keras
+import numpy as np
 
 import keras_iplt as iplt
 from keras_iplt.errors import OptionError
@@ -71,18 +72,35 @@ def is_residual(model: keras.Model) -> bool:
 
 
 def streams(model: keras.Model) -> list[str]:
-    """Convolutions that write to the residual streams of the zoo's ResNets."""
-    names = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
-    ends = ("stem", "_conv2", "_shortcut")
-    return [name for name in names if is_residual(model) and name.endswith(ends)]
+    """The layers whose channels are added to others: those that write to residual streams."""
+    graph = iplt.trace(model)
+    added = [
+        graph.classes[x.ids].ravel()
+        for call in graph.calls.values() if isinstance(call.operation, keras.layers.Add)
+        for x in keras.tree.flatten((call.args, call.kwargs)) if hasattr(x, "ids")
+    ]  # fmt: skip
+    theirs = np.concatenate([*added, np.zeros(0, int)])
+    return [one.path for one in graph.producers if np.isin(graph.classes[one.ids], theirs).any()]
 
 
-def pruned(model: keras.Model, method: str, ratio: float, allocation: str) -> keras.Model:
-    """What a method leaves of a large network; an allocation is for single weights only."""
-    if method == "norms":
+# By the smallest of each layer, streams of residual networks left alone.
+INSIDE = {"norms": "l1", "thinet": "thinet", "channel": "lasso"}
+
+
+def pruned(
+    model: keras.Model, method: str, ratio: float, allocation: str, images: Any = None
+) -> keras.Model:
+    """What a method leaves of a large network.
+
+    Args:
+        model, method, ratio: the network, the method, and the share that goes.
+        allocation: for single weights only.
+        images: for ThiNet and channel pruning only: what the outputs of layers are told of.
+    """
+    if method in INSIDE:
         return iplt.prune(
-            model, ratio, criterion="l1", scope="layer", ignore=streams(model),
-            convolutions_only=True,
+            model, ratio, criterion=INSIDE[method], scope="layer", ignore=streams(model),
+            convolutions_only=True, data=images, compensate=images,
         )  # fmt: skip
     if method == "slimming":
         model = with_whole_streams(model)

@@ -19,8 +19,9 @@ from .networks import anew, costs, masked_anew, pruned, shape, with_whole_stream
 __all__ = ["Found", "large", "run_all", "scratch", "tuned"]
 
 # What is trained before pruning, and what a pruned network is compared with.
-LARGE = {"norms": "plain", "sfp": "sfp", "slimming": "slimming", "weights": "plain"}
+LARGE = {**dict.fromkeys(METHODS, "plain"), "sfp": "sfp", "slimming": "slimming"}
 UNPRUNED = {**LARGE, "sfp": "plain"}
+LOOKED_AT = 1024  # images that ThiNet and channel pruning see: neither takes labels
 RENEWED = 1000  # seeds of new values begin here
 
 Found = dict[tuple[str, str], dict[str, Runs]]  # of a network and a method: see `run_all`
@@ -55,7 +56,10 @@ def tuned(
     rate: float,
 ) -> dict[str, Any]:  # fmt: skip
     """Prunes the large network that another run left, and fine-tunes what is left of it."""
-    left = pruned(bench.load(start), method, ratio, allocation)
+    images = None
+    if method in ("thinet", "channel"):
+        images = bench.data.arrays("train", min(LOOKED_AT, bench.data.counts["train"]))[0]
+    left = pruned(bench.load(start), method, ratio, allocation, images)
     model = anew(left)  # without the penalty of network slimming, which has done its work
     model.set_weights(left.get_weights())
     return trained(bench, model, epochs, rate, held(bench.place, method))

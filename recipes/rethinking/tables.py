@@ -16,7 +16,7 @@ from .networks import shape
 from .runs import Found, run_all
 
 BUDGETS = {"tuned": "fine-tuned", "e": "Scratch-E", "b": "Scratch-B"}
-KINDS = {"all methods": METHODS, "structured": METHODS[:3], "unstructured": ("weights",)}
+KINDS = {"all methods": METHODS, "structured": METHODS[:-1], "unstructured": ("weights",)}
 CLAIMS = published("rethinking")["claims"]
 
 
