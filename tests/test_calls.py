@@ -100,7 +100,7 @@ WRONG = {
     "graph=3": (lambda: criteria.scores(3), "graph: expected a keras_iplt.Graph, as keras_iplt.tr"),
     "groups=3": (lambda: criteria.scores(iplt.trace(spare()), groups=3), "groups: expected severa"),
     "backup_dir=3": (lambda: iplt.IPLTCallback(backup_dir=3), "backup_dir: expected a directory"),
-    "backup_dir=nul": (lambda: iplt.SparsityCallback(backup_dir="a\0"), "backup_dir: expected a p"),
+    "backup_dir=nul": (lambda: iplt.SparsityCallback(backup_dir="a\0"), "backup_dir: expected a d"),
     "policy=3": (
         lambda: sparsity.prune_low_magnitude(spare(), pruning_policy=3),
         "pruning_policy: expected a keras_iplt.PruningPolicy or None, received: 3",
@@ -167,6 +167,7 @@ WRONG = {
     "trace, approximate": (lambda: iplt.trace(spare(), approximate="x"), "approximate: expected a"),
     "plan, approximate": (lambda: iplt.plan(spare(), approximate="x"), "approximate: expected a b"),
     "wait": (lambda: iplt.IPLTCallback(wait="x"), "received: 'wait'"),
+    "soft": (lambda: iplt.SparsityCallback(soft_epochs=3), "received: 'soft_epochs'"),
     "verbose": (lambda: iplt.IPLTCallback(verbose="x"), "verbose: expected one of 0, 1 or 2"),
     "soft_epochs=-1": (
         lambda: iplt.IPLTCallback(mode="soft", soft_epochs=-1), "soft_epochs: expected a positive",

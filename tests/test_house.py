@@ -3,6 +3,7 @@
 import ast
 import configparser
 import doctest
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -12,6 +13,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from itertools import chain
 
 import keras
 import pytest
@@ -166,6 +168,44 @@ def test_without_tensorflow():
     assert done.stdout.strip() == "works", done.stderr
 
 
+def test_state_is_born_in_constructors():
+    """Whoever reads `__init__` knows all that an object has; but for what a layer builds."""
+
+    @functools.cache
+    def parts(kind):
+        return next(n.body for n in parsed(kind.__module__) if n.name == kind.__name__)
+
+    @functools.cache
+    def parsed(name):
+        tree = ast.parse(pathlib.Path(sys.modules[name].__file__).read_text())
+        return [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+
+    def set_by(method):
+        places = [n for n in ast.walk(method) if isinstance(n, ast.Attribute)]
+        places = [n for n in places if isinstance(n.ctx, ast.Store)]
+        return {n.attr for n in places if ast.unparse(n.value) == "self"}
+
+    def born(kind):
+        first = [part for part in parts(kind) if getattr(part, "name", "") == "__init__"]
+        called = re.findall(r"self\.(\w+)\(", "".join(map(ast.unparse, first)))
+        first += [part for part in parts(kind) if getattr(part, "name", "") in called]
+        return {*vars(kind), *getattr(kind, "__annotations__", ()), *chain(*map(set_by, first))}
+
+    late = []
+    for found in pkgutil.walk_packages([str(HOUSE)], "keras_iplt."):
+        for kind in vars(importlib.import_module(found.name)).values():
+            if inspect.isclass(kind) and kind.__module__ == found.name:
+                ours = [one for one in kind.__mro__ if one.__module__.startswith("keras_iplt")]
+                known = set(chain(*map(born, ours)))
+                late += [
+                    f"{kind}.{part.name}: {name}"
+                    for part in parts(kind)
+                    if isinstance(part, ast.FunctionDef) and part.name not in ("build", "__init__")
+                    for name in set_by(part) - known
+                ]
+    assert not late
+
+
 def test_all_packages_are_installed():
     """Those that setup.cfg names are those that there are."""
     config = configparser.ConfigParser()
@@ -230,8 +270,9 @@ def test_every_public_thing_is_documented():
             assert ">>>" in inspect.getdoc(thing), f"{name} has no example"
 
 
-def test_docstring_examples_run():
-    """Every example prints what it says."""
+def test_docstring_examples_run(tmp_path, monkeypatch):
+    """Every example prints what it says, and leaves nothing where it is run."""
+    monkeypatch.chdir(tmp_path)
     names = [m.name for m in pkgutil.walk_packages([str(HOUSE)], "keras_iplt.")]
     names += [m.name for m in pkgutil.walk_packages([str(COMMAND)], "keras_iplt_cli.")]
     failed, tried = [], 0

@@ -13,7 +13,7 @@ from keras import layers
 import keras_iplt as iplt
 from keras_iplt import sparsity
 from keras_iplt.sparsity import allocation, patterns
-from keras_iplt.sparsity.pool import pool_of
+from keras_iplt.sparsity.pool import PoolOptions, pool_of
 from keras_iplt.sparsity.progress import WeightProgress
 from keras_iplt.sparsity.select import bisected, blocks, largest, m_by_n, threshold
 
@@ -287,7 +287,7 @@ def test_what_is_gone_stays_gone(seed, share, pattern):
     random = np.random.default_rng(seed)
     for one in pool_of(model):
         one.variable.assign(random.integers(0, 3, one.variable.shape))
-    progress = WeightProgress(model, "uniform", pattern)
+    progress = WeightProgress(model, "uniform", pattern, PoolOptions())
     progress.masks = before = progress.decide(share / 2)
     for one, mask in zip(progress.pool, before, strict=True):
         one.variable.assign(numbers(one.variable) * mask)

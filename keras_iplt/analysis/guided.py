@@ -40,6 +40,7 @@ from keras_iplt.support.arguments import (
     Step,
     Verbosity,
     checked,
+    taken,
 )
 from keras_iplt.support.backups import KeptFile
 from keras_iplt.support.files import file_at
@@ -213,11 +214,10 @@ def prune_guided(
     >>> [(step.layer, step.left, step.kept) for step in found.steps], found.model.layers[0].units
     ([('hidden', 4, True)], 4)
     """
-    names = [field.name for field in dataclasses.fields(_Options)]
-    given: dict[str, Any] = dict(options)
-    own = _Options(**{name: given.pop(name) for name in names if name in given})
+    of_fit: dict[str, Any] = dict(options)
+    own = taken(_Options, of_fit)
     with silent(when=not own.verbose):
-        guided = _Guided(model, train, validation, step, tolerance, epochs, criterion, own, given)
+        guided = _Guided(model, train, validation, step, tolerance, epochs, criterion, own, of_fit)
         return _pruned(guided, own.backup_dir)
 
 

@@ -32,7 +32,7 @@ from keras_iplt.support.arguments import (
     Verbosity,
     blaming,
     checked,
-    expect,
+    taken,
 )  # fmt: skip
 from keras_iplt.support.fingerprints import fingerprint, of_data
 from keras_iplt.support.metrics import less_is_better, watched
@@ -183,8 +183,11 @@ def smallest(
     (True, True)
     """
     seconds = None if minutes is None else 60.0 * minutes
-    with silent(when=not expect("verbose", Verbosity, options.get("verbose", 1))):
-        return _searched(_Search(model, data, within, train, dict(options)), seconds, backup_dir)
+    of_plan: dict[str, Any] = dict(options)
+    own = taken(_Options, of_plan)
+    with silent(when=not own.verbose):
+        search = _Search(model, data, within, train, own, of_plan)
+        return _searched(search, seconds, backup_dir)
 
 
 def _searched(search: _Search, seconds: float | None, backup_dir: Any) -> Smallest:
@@ -203,31 +206,33 @@ def _searched(search: _Search, seconds: float | None, backup_dir: Any) -> Smalle
     return search.result(complete)
 
 
-_KINDS: dict[str, tuple[Any, Any]] = {
-    "compensate": (Compensate, None), "epochs": (Count, 1), "metric": (str | None, None),
-    "step": (Step, 0.05), "verbose": (Verbosity, 1),
-}  # fmt: skip
+@checked
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    """See `smallest` for each entry."""
+
+    compensate: Compensate = None
+    epochs: Count = 1
+    metric: str | None = None
+    step: Step = 0.05
+    verbose: Verbosity = 1
 
 
 class _Search:
     """The shares tried so far, and the model of the largest that was good enough."""
 
-    compensate: Any
-    epochs: int
-    metric: Any
-    step: float
-    verbose: int
-
     def __init__(
-        self, model: keras.Model, data: Any, within: float, train: Any, given: dict[str, Any]
+        self, model: keras.Model, data: Any, within: float, train: Any, own: _Options,
+        of_plan: dict[str, Any],
     ) -> None:
         self.model, self.data, self.within, self.train = model, data, float(within), train
-        for name, (kind, default) in _KINDS.items():
-            setattr(self, name, expect(name, kind, given.pop(name, default)))
-        options = PlanOptions.of_keywords({"of": "params", **given})
+        self.compensate, self.verbose = own.compensate, own.verbose
+        self.epochs, self.step = own.epochs, own.step
+        self.metric: Any = own.metric
+        options = PlanOptions.of_keywords({"of": "params", **of_plan})
         if options.at_most is not None:
             raise OptionError(
-                f"expected no budget, as the smallest model is searched for, received: {given}"
+                f"expected no budget, as the smallest model is searched for, received: {of_plan}"
             )
         self.graph: Graph = trace(model, approximate=options.approximate)
         of, round_to = resolved(self.graph, options.of, options.round_to)  # measured once

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import keras
 
 from keras_iplt import _keras as private
-from keras_iplt.callbacks.options import IPLTKeywords, RunOptions
+from keras_iplt.callbacks.options import IPLTKeywords, IPLTOptions
 from keras_iplt.callbacks.progress import Progress, ProgressState, WayBack
 from keras_iplt.callbacks.scheduled import Logs, State
 from keras_iplt.callbacks.timed import Account, TimedCallback
@@ -20,7 +20,7 @@ from keras_iplt.errors import OptionError, WeightsError
 from keras_iplt.planning.budgets import Unsaid, check_one
 from keras_iplt.planning.options import PlanOptions, Scope
 from keras_iplt.support import records
-from keras_iplt.support.arguments import Count, Data, Step, checked, one_of
+from keras_iplt.support.arguments import Count, Data, Step, checked, one_of, taken
 from keras_iplt.support.text import warn
 from keras_iplt.surgery.recalibration import recalibrate
 from keras_iplt.surgery.shrinking import rehearse
@@ -110,7 +110,8 @@ class IPLTCallback(TimedCallback):
         data: Data | None = None,
         **options: Unpack[IPLTKeywords],
     ) -> None:
-        run, others = RunOptions.split(options)
+        others: dict[str, Any] = {"criterion": criterion, "scope": scope, **options}
+        run = taken(IPLTOptions, others)
         super().__init__(target, step, every, run)
         if run.soft_epochs is not None and mode != "soft":
             raise OptionError(
@@ -118,7 +119,7 @@ class IPLTCallback(TimedCallback):
             )
         self.mode, self.soft_epochs, self.also, self.data = mode, run.soft_epochs, run.also, data
         self.compensate, self.recalibrate = run.compensate, run.recalibrate
-        self.options = PlanOptions.of_keywords({"criterion": criterion, "scope": scope, **others})
+        self.options = PlanOptions.of_keywords(others)
         check_one("target", target, self.options.at_most)
         self._drifting: list[
             keras.Variable

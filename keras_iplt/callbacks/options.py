@@ -15,7 +15,7 @@ from keras_iplt.support.arguments import Count, Data, Directory, Verbosity, chec
 from keras_iplt.surgery.refitting import Compensate
 from keras_iplt.surgery.shrinking import Also
 
-__all__ = ["IPLTKeywords", "RunKeywords", "RunOptions"]
+__all__ = ["IPLTKeywords", "IPLTOptions", "RunKeywords", "RunOptions"]
 
 
 class RunKeywords(TypedDict, total=False):
@@ -26,18 +26,13 @@ class RunKeywords(TypedDict, total=False):
     verbose: int
 
 
-class FitKeywords(TypedDict, total=False):
-    """What is done to keep the accuracy."""
-
-    compensate: Any
-    recalibrate: Any
-
-
-class IPLTKeywords(RunKeywords, FitKeywords, MoreKeywords, total=False):
+class IPLTKeywords(RunKeywords, MoreKeywords, total=False):
     """The options of `keras_iplt.IPLTCallback` that are not spelled out in its signature."""
 
     soft_epochs: int | None
     also: keras.Model | Iterable[keras.Model]
+    compensate: Any
+    recalibrate: Any
     of: Any
     per_layer: Mapping[Any, float] | None
 
@@ -50,29 +45,35 @@ class RunOptions:
     Attributes:
         guard: a `Guard` that holds steps, takes one back or stops while a metric is down.
         backup_dir: a directory for a backup at the end of each epoch, or None.
-        soft_epochs: after how many epochs a model that is pruned softly becomes smaller, or None.
-        also: other models over the same layers.
-        compensate: data, or a `Refit`: what stays is fitted anew at each step. Or None.
-        recalibrate: data on which batch norms are measured again at the end, or None.
         verbose: 0 for silence, 1 for a line at each step.
     """
 
     guard: Guard | None = None
     backup_dir: Any = None
-    soft_epochs: Count | None = None
-    also: Also = ()
-    compensate: Compensate = None
-    recalibrate: Data | None = None
     verbose: Verbosity = 1
 
     def __post_init__(self) -> None:
         directory = expect("backup_dir", Directory | None, self.backup_dir)
-        object.__setattr__(self, "also", tuple(several(self.also)))
         object.__setattr__(self, "backup_dir", directory)
 
-    @classmethod
-    def split(cls, keywords: Mapping[str, Any]) -> tuple[RunOptions, dict[str, Any]]:
-        """Those of some keywords that are meant here, and the others."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        own = {name: value for name, value in keywords.items() if name in names}
-        return cls(**own), {name: value for name, value in keywords.items() if name not in names}
+
+@checked
+@dataclasses.dataclass(frozen=True)
+class IPLTOptions(RunOptions):
+    """And what is done where channels go.
+
+    Attributes:
+        soft_epochs: after how many epochs a model that is pruned softly becomes smaller, or None.
+        also: other models over the same layers.
+        compensate: data, or a `Refit`: what stays is fitted anew at each step. Or None.
+        recalibrate: data on which batch norms are measured again at the end, or None.
+    """
+
+    soft_epochs: Count | None = None
+    also: Also = ()
+    compensate: Compensate = None
+    recalibrate: Data | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "also", tuple(several(self.also)))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from keras_iplt import _keras as private
 from keras_iplt import schedules
-from keras_iplt.callbacks.guard import Guard
-from keras_iplt.callbacks.options import RunOptions
+from keras_iplt.callbacks.options import RunKeywords, RunOptions
 from keras_iplt.callbacks.progress import WayBack
 from keras_iplt.callbacks.scheduled import ScheduledCallback, State
 from keras_iplt.errors import OptionError
@@ -19,14 +18,26 @@ from keras_iplt.sparsity.allocation import get as allocation_of
 from keras_iplt.sparsity.meter import LossMeter
 from keras_iplt.sparsity.patterns import Pattern
 from keras_iplt.sparsity.patterns import get as pattern_of
+from keras_iplt.sparsity.pool import PoolOptions
 from keras_iplt.sparsity.progress import HeldProgress, HeldState
 from keras_iplt.sparsity.tfmot_api.pruning_callbacks import UpdatePruningStep
 from keras_iplt.support import records
-from keras_iplt.support.arguments import Count, Path, Step, Verbosity, checked, one_of
+from keras_iplt.support.arguments import Count, Step, checked, one_of, taken
 from keras_iplt.support.text import warn
 from keras_iplt.surgery.shrinking import check_strategy
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 __all__ = ["SparsityCallback"]
+
+
+class SparsityKeywords(RunKeywords, total=False):
+    """The options of `keras_iplt.SparsityCallback` that are not spelled out in its signature."""
+
+    ignore: Layers
+    convolutions_only: bool | None
+    keep_zeros: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,21 +115,21 @@ class SparsityCallback(ScheduledCallback):
         pattern: str | Pattern = "weights",
         per: Annotated[str, one_of("epoch", "batch")] = "epoch",
         layers: Layers | None = None,
-        ignore: Layers = (),
-        convolutions_only: bool | None = None,
-        keep_zeros: bool = False,
-        guard: Guard | None = None,
-        backup_dir: Path | None = None,
-        verbose: Verbosity = 1,
+        **options: Unpack[SparsityKeywords],
     ) -> None:
-        run = RunOptions(guard=guard, backup_dir=backup_dir, verbose=verbose)
-        super().__init__(target, step, every, run)
+        given: dict[str, Any] = {"layers": layers, **options}
+        super().__init__(target, step, every, taken(RunOptions, given))
+        self._pool = taken(PoolOptions, given)
+        if given:
+            names = ", ".join(sorted(SparsityKeywords.__optional_keys__))
+            raise OptionError(
+                f"expected options of SparsityCallback ({names}), received: "
+                f"{', '.join(map(repr, given))}"
+            )
         self.per = "batch" if isinstance(self.schedule, schedules.FromTfmot) else per
         self.allocation, self.pattern = allocation_of(allocation), pattern_of(pattern)
-        self._pool: dict[str, Any] = dict(
-            layers=layers, ignore=ignore, convolutions_only=convolutions_only, keep_zeros=keep_zeros
-        )
         self._meter: LossMeter | None = None
+        self._refused = False  # by the guard, in this epoch
 
     # -- a training begins --
 
@@ -134,7 +145,7 @@ class SparsityCallback(ScheduledCallback):
                 "expected no UpdatePruningStep beside SparsityCallback, received: one. Each would "
                 "prune what the other does; use one of them"
             )
-        progress = HeldProgress(self.model, self.allocation, self.pattern, **self._pool)
+        progress = HeldProgress(self.model, self.allocation, self.pattern, self._pool)
         progress.check(self.schedule.target)
         if type(self.allocation).look is not Allocation.look:
             self._meter = LossMeter(self.model)

@@ -13,8 +13,9 @@ from keras_iplt.errors import ModelError, NothingToPruneError, OptionError
 from keras_iplt.graph.selectors import Layers, Selector, as_list, matches, name_of, near
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity.tfmot_api.prune_registry import prunable_weights
+from keras_iplt.support.arguments import checked
 
-__all__ = ["Prunable", "pool_of"]
+__all__ = ["PoolOptions", "Prunable", "pool_of"]
 
 _TRANSPOSED = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 _CONVOLUTIONS = tuple(
@@ -23,6 +24,17 @@ _CONVOLUTIONS = tuple(
         *_TRANSPOSED, "Conv1D", "Conv2D", "Conv3D", "SeparableConv1D", "SeparableConv2D",
     )
 )  # fmt: skip
+
+
+@checked
+@dataclasses.dataclass(frozen=True)
+class PoolOptions:
+    """Which weights of a model are pruned. See `keras_iplt.SparsityCallback` for each entry."""
+
+    layers: Layers | None = None
+    ignore: Layers = ()
+    convolutions_only: bool | None = None
+    keep_zeros: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from keras_iplt.sparsity import patterns
 from keras_iplt.sparsity.allocation import Allocation
 from keras_iplt.sparsity.hold import Hold, mask_variable
 from keras_iplt.sparsity.patterns import Pattern
-from keras_iplt.sparsity.pool import pool_of
+from keras_iplt.sparsity.pool import PoolOptions, pool_of
 from keras_iplt.sparsity.table import Sparsity, of_pool
 from keras_iplt.support.arguments import Share, blaming, checked, said
 
@@ -33,8 +33,7 @@ class WeightProgress:
     Args:
         model: a built model.
         allocation, pattern: see `SparsityCallback`.
-        layers, ignore, convolutions_only: which weights: see `SparsityCallback`.
-        keep_zeros: whether what is zero now stays zero.
+        which: the weights that are pruned.
 
     Attributes:
         pool: the `Prunable`s.
@@ -46,21 +45,19 @@ class WeightProgress:
         model: keras.Model,
         allocation: str | Allocation,
         pattern: str | Pattern,
-        layers: Layers | None = None,
-        ignore: Layers = (),
-        convolutions_only: bool | None = None,
-        keep_zeros: bool = False,
+        which: PoolOptions,
     ) -> None:
         self.model = model
         self.allocation, self.pattern = allocations.get(allocation), patterns.get(pattern)
+        convolutions_only = which.convolutions_only
         if convolutions_only is None:
-            convolutions_only = self.allocation.convolutions_only and layers is None
-        self.pool = pool_of(model, layers, ignore, convolutions_only)
+            convolutions_only = self.allocation.convolutions_only and which.layers is None
+        self.pool = pool_of(model, which.layers, which.ignore, convolutions_only)
         for one in self.pool:
             self.pattern.check(one)
         self.allocation.begin()
         self.masks = [
-            numbers_of(one.variable) != 0 if keep_zeros else np.ones(one.variable.shape, bool)
+            numbers_of(one.variable) != 0 if which.keep_zeros else np.ones(one.variable.shape, bool)
             for one in self.pool
         ]
         self.total = sum(one.size for one in self.pool)
@@ -121,8 +118,10 @@ class HeldProgress(WeightProgress):
 
     costs: tuple[float, ...] = ()
 
-    def __init__(self, model: keras.Model, *options: Any, **more: Any) -> None:
-        super().__init__(model, *options, **more)
+    def __init__(
+        self, model: keras.Model, allocation: Allocation, pattern: Pattern, which: PoolOptions
+    ) -> None:
+        super().__init__(model, allocation, pattern, which)
         with private.variable_scope(model):
             pairs = [(one.variable, mask_variable(one.variable)) for one in self.pool]
         self.hold = Hold(model, pairs)
@@ -204,7 +203,8 @@ def prune_weights(
     >>> round(sparsity.prune_weights(model, 0.75).sparsity, 2)
     0.75
     """
-    progress = WeightProgress(model, allocation, pattern, layers, ignore, convolutions_only)
+    which = PoolOptions(layers, ignore, convolutions_only)
+    progress = WeightProgress(model, allocation, pattern, which)
     progress.check(sparsity)
     for one, mask in zip(progress.pool, progress.decide(sparsity), strict=True):
         one.variable.assign(one.variable * mask.astype("float32"))

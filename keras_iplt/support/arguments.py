@@ -14,6 +14,7 @@ keras_iplt.errors.OptionError: n: expected an even number, received: 3
 """
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import itertools
@@ -63,6 +64,7 @@ __all__ = [
     "one_of",
     "said",
     "several",
+    "taken",
 ]
 
 T = TypeVar("T")
@@ -138,6 +140,13 @@ def blaming(who: str, error: type[PruningError] = OptionError) -> Iterator[None]
 def several(given: Any) -> list[Any]:
     """One thing, or several, as a list."""
     return [*given] if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+
+
+def taken(kind: type[T], given: dict[str, Any]) -> T:
+    """An object of a dataclass from those of some keywords that it has entries for, which then are
+    no longer among them."""
+    names = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
+    return kind(**{name: given.pop(name) for name in names if name in given})
 
 
 def said(value: Any) -> str:

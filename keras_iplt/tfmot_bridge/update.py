@@ -44,6 +44,9 @@ class UpdateFilters(keras.callbacks.Callback):
                 "keras_iplt.tfmot_bridge: expected the TensorFlow backend, received: "
                 f"{keras.backend.backend()!r}"
             )
+        self._graph: Any = None  # of the model that is trained
+        self._layers: list[Any] = []
+        self._ranked: list[Any] = []  # the filters of each
         self._masks: list[tuple[keras.Variable, Any]] = []
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:

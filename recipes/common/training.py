@@ -177,6 +177,7 @@ class _Record(keras.callbacks.Callback):
     def __init__(self, path: pathlib.Path) -> None:
         super().__init__()
         self.path = path
+        self._last = 0.0, 0.0  # seconds when the epoch before ended
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._last = time.perf_counter(), time.process_time()

@@ -146,6 +146,9 @@ class Looking(iplt.sparsity.allocation.Allocation):
 
     convolutions_only = True
 
+    def __init__(self) -> None:
+        self.layers: list[Any] = []
+
     def zeros(self, pool: Any, sparsity: float, gone: Any) -> Any:
         """None; what there is is noted down."""
         self.layers = [[one.path, one.size, float(one.magnitudes().mean())] for one in pool]

@@ -50,6 +50,9 @@ class UpdatePruningStep(keras.callbacks.Callback):
         self._trained: Any = None
         self._hold: Any = None
         self._trains = False
+        self._asked = 0  # the step up to which schedules have been asked
+        self._taken_last = 0  # steps of the execution that is going on
+        self._ahead = 0  # of the steps that the optimizer knows of
 
     def set_model(self, model: keras.Model) -> None:
         """Called by `fit`, `evaluate` and `predict`: whatever was going on before is over."""
