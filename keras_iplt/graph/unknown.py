@@ -9,10 +9,10 @@ import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.graph.channels import SOLID, Arguments, Call, Channels, Outputs, Producer, Shape
+from keras_iplt.graph.custom import learn_to_recreate
 from keras_iplt.graph.flow import Flow, channels_in
 from keras_iplt.graph.inline import BATCH, Recording, inline
 from keras_iplt.graph.recordings import same_operations
-from keras_iplt.graph.recreate import learn_to_recreate
 from keras_iplt.graph.rules import activation, elementwise, spatial
 from keras_iplt.graph.rules.registry import rule_for
 from keras_iplt.graph.walk import accepts, kinds, needed

@@ -10,9 +10,10 @@ import numpy as np
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.channels import Call, Channels, Graph, Rescale, Shape
+from keras_iplt.graph.custom import check_round_trip
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.inline import Recording
-from keras_iplt.graph.recreate import check_round_trip, is_custom, recreate
+from keras_iplt.graph.recreate import is_custom, recreate
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.rules.registry import After, Resized
 from keras_iplt.graph.sharing import shared_layers
