@@ -18,7 +18,8 @@ from keras_iplt.analysis.comparison import Comparison, compare
 from keras_iplt.analysis.guided import Guided, prune_guided
 from keras_iplt.analysis.profiles import Profile, profile
 from keras_iplt.analysis.searching import Smallest, smallest
-from keras_iplt.analysis.sensitivities import Sensitivity, sensitivity
+from keras_iplt.analysis.sensitivities import Sensitivity
+from keras_iplt.analysis.zeroing import sensitivity
 from keras_iplt.callbacks import Guard, IPLTCallback
 from keras_iplt.errors import PruningError
 from keras_iplt.exporting import Export, export

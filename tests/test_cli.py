@@ -730,7 +730,7 @@ def test_ctrl_c(here, call, monkeypatch, step, command):
 
 def test_ctrl_c_keeps_what_was_measured(here, call, monkeypatch):
     """The same command goes on from there."""
-    from keras_iplt.analysis import sensitivities as module
+    from keras_iplt.analysis import zeroing as module
 
     command = ("sensitivity", "model.keras", "--data", "data.npz", "-o", "s.json")
     original, calls = module.Replay, []

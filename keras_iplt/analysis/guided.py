@@ -19,16 +19,16 @@ from keras_iplt.analysis.fitting import evaluated as _evaluated
 from keras_iplt.analysis.fitting import trained as _trained
 from keras_iplt.analysis.profiles import thousands
 from keras_iplt.analysis.sensitivities import Sensitivity
-from keras_iplt.analysis.sensitivities import sensitivity as analyse
+from keras_iplt.analysis.zeroing import sensitivity as analyse
 from keras_iplt.criteria import get as get_criterion
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.names import by_layer
-from keras_iplt.graph.selectors import Layers, as_list
+from keras_iplt.graph.selectors import Layers
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import trace
-from keras_iplt.planning.countable import countable
 from keras_iplt.planning.decide import plan
+from keras_iplt.planning.options import PlanOptions
 from keras_iplt.support import records
 from keras_iplt.support.arguments import (
     Count,
@@ -255,7 +255,7 @@ class _Guided:
         self.train, self.validation, self.fit_options = train, validation, fit_options
         self.step, self.tolerance, self.epochs = step, tolerance, epochs
         self.criterion, self.options = get_criterion(criterion), options
-        self.sizes = _sizes(model, options.ignore, options.only, options.convolutions_only)
+        self.sizes = _sizes(model, options)
         path = None if options.path is None else file_at(options.path)
         self.product = None if path is None else KeptFile(path, of="pruning")
         self.state: _State
@@ -381,13 +381,13 @@ def _order(
     return order
 
 
-def _sizes(
-    model: keras.Model, ignore: Layers, only: Layers | None, convolutions_only: bool
-) -> dict[str, int]:
+def _sizes(model: keras.Model, options: _Options) -> dict[str, int]:
     """How many channels each layer has."""
     graph = trace(model)
-    chosen = None if only is None else as_list(only, "only")
-    found = by_layer(graph, countable(graph, as_list(ignore), convolutions_only, chosen))
+    spared = PlanOptions(
+        ignore=options.ignore, only=options.only, convolutions_only=options.convolutions_only
+    )
+    found = by_layer(graph, spared.countable(graph))
     return {name: sum(graph.groups[i].size for i in indices) for name, indices in found.items()}
 
 

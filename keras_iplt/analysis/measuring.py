@@ -23,6 +23,7 @@ class Examples:
     """Data with labels that are gone through several times.
 
     Attributes:
+        data: as they were given.
         first: the first batch.
         count: how many batches there are, once they have been gone through.
     """
@@ -33,14 +34,14 @@ class Examples:
                 "data: expected (x, y) or batches that can be gone through several times, "
                 f"received: an iterator ({type(data).__name__}), which ends. Make it a list"
             )
-        self._model, self._data, self.count = model, data, 1
+        self._model, self.data, self.count = model, data, 1
         self.first = next(batches(model, data))
         if self.first.y is None:
             raise DataError("data: expected labels to measure by, (x, y), received: x alone")
 
     def __iter__(self) -> Iterator[Batch]:
         count = 0
-        for count, batch in enumerate(batches(self._model, self._data), 1):  # noqa: B007
+        for count, batch in enumerate(batches(self._model, self.data), 1):  # noqa: B007
             yield batch
         self.count = count
 

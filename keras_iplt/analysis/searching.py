@@ -222,7 +222,12 @@ class _Search:
     """The shares tried so far, and the model of the largest that was good enough."""
 
     def __init__(
-        self, model: keras.Model, data: Any, within: float, train: Any, own: _Options,
+        self,
+        model: keras.Model,
+        data: Any,
+        within: float,
+        train: Any,
+        own: _Options,
         of_plan: dict[str, Any],
     ) -> None:
         self.model, self.data, self.within, self.train = model, data, float(within), train

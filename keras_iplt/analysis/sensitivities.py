@@ -1,63 +1,27 @@
-"""How much a model suffers when one layer loses filters: accuracy per layer and ratio.
-
-By the law that masked equals pruned, zeros tell what pruning would cost. For each layer they go
-into its variables alone, and only what these reach is computed again.
-"""
+"""What became of a model's metrics when each layer alone lost filters, as a table and in a file."""
 
 import contextlib
 import dataclasses
-import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-import keras
 import numpy as np
 
-from keras_iplt.analysis.measuring import Examples, Meter
-from keras_iplt.analysis.replay import Replay
-from keras_iplt.criteria import DEFAULT
-from keras_iplt.criteria import get as get_criterion
-from keras_iplt.criteria.base import AnyCriterion, Criterion
 from keras_iplt.errors import OptionError
-from keras_iplt.graph.channels import Graph
-from keras_iplt.graph.names import by_layer
-from keras_iplt.graph.selectors import Layers, as_list
-from keras_iplt.graph.slices import kept_axes, numbers_of, zeroed
-from keras_iplt.graph.trace import graph_for
-from keras_iplt.planning.countable import countable
-from keras_iplt.planning.decide import candidates_of, check_weights, ranked
-from keras_iplt.running.observe import Batch
-from keras_iplt.support.arguments import (
-    Data,
-    Kind,
-    NotNegative,
-    Path,
-    Step,
-    Verbosity,
-    checked,
-)
+from keras_iplt.support.arguments import NotNegative, checked
 from keras_iplt.support.backups import KeptFile
 from keras_iplt.support.files import file_at
-from keras_iplt.support.fingerprints import fingerprint
 from keras_iplt.support.metrics import less_is_better, watched
-from keras_iplt.support.progress import silent, told
 from keras_iplt.support.records import Count, read, read_json
 from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import MALFORMED, printable
 
-__all__ = ["Sensitivity", "sensitivity"]
+__all__ = ["Journal", "Sensitivity"]
 
 _FORMAT = "keras_iplt.sensitivity/1"
-Ratios: TypeAlias = Annotated[
-    Iterable[Step],
-    Kind(
-        "numbers in (0, 1) that rise",
-        lambda ratios: len(ratios) and all(a < b for a, b in itertools.pairwise(ratios)),
-    ),
-]
 
 
 @contextlib.contextmanager
@@ -194,148 +158,11 @@ class Sensitivity(Tables):
         return [whole, Table(rows, left=1)]
 
 
-@checked
-def sensitivity(
-    model: keras.Model | Graph,
-    data: Data,
-    ratios: Ratios = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-    criterion: AnyCriterion = DEFAULT,
-    metric: str | None = None,
-    ignore: Layers = (),
-    only: Layers | None = None,
-    convolutions_only: bool = False,
-    path: Path | None = None,
-    verbose: Verbosity = 1,
-) -> Sensitivity:
-    """Measures what each layer of a model can lose by itself: loss and metrics per layer and share
-    of its filters. The model is left as it is.
-
-    Args:
-        model: a compiled Keras model: its loss and metrics are measured, as `evaluate` does.
-        data: `(x, y)`, `(x, y, sample_weight)` or batches of these that can be gone through
-            several times. A few hundred examples are enough to compare layers.
-        ratios: shares of the filters of a layer, rising, each in (0, 1).
-        criterion: which filters go first, see `keras_iplt.plan`. Criteria that look at data look
-            at these.
-        metric: the name of the metric that the result is ranked by; by default the first one that
-            the model was compiled with, else the loss.
-        ignore, only, convolutions_only: layers to leave out, see `keras_iplt.plan`.
-        path: a JSON file that is written after each layer. If it is there, of the same analysis,
-            the work goes on where it ended.
-        verbose: 0 for no progress bar, which only terminals and notebooks get.
-
-    Returns:
-        A `Sensitivity`. Print it for a table, plot it with `keras_iplt.plots.sensitivity`, or let
-        its `per_layer()` tell `keras_iplt.plan` what to take from where.
-
-    Example:
-
-    >>> import keras
-    >>> import numpy as np
-    >>> import keras_iplt as iplt
-    >>> model = keras.Sequential([
-    ...     keras.Input((4,)), keras.layers.Dense(8, activation="relu", name="hidden"),
-    ...     keras.layers.Dense(2)])
-    >>> model.compile(loss="mse")
-    >>> x = np.random.default_rng(0).normal(size=(32, 4))
-    >>> y = model.predict(x, verbose=0)
-    >>> found = iplt.sensitivity(model, (x, y), ratios=(0.25, 0.5), verbose=0)
-    >>> found.layers, found.removed.tolist(), found.baseline["loss"] < 1e-6
-    (('hidden',), [[2, 4]], True)
-    >>> bool(found.drop()[0, 1] > found.drop()[0, 0] > 0)
-    True
-    """
-    chosen = as_list(ignore), None if only is None else as_list(only, "only"), convolutions_only
-    with silent(when=not verbose):
-        ratios = tuple(map(float, ratios))
-        return _analysed(
-            graph_for(model), data, ratios, get_criterion(criterion), metric, chosen, path
-        )
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
-def _analysed(
-    graph: Graph,
-    data: Any,
-    ratios: tuple[float, ...],
-    criterion: Criterion,
-    metric: str | None,
-    chosen: tuple[Any, Any, bool],
-    path: Any,
-) -> Sensitivity:
-    model, given = graph.model, Examples(graph.model, data)
-    check_weights(graph)
-    ignore, only, convolutions_only = chosen
-    filters = countable(graph, ignore, convolutions_only, only)
-    groups = [graph.groups[index] for index in filters]
-    scores = ranked(graph, criterion, data, groups, None)
-    candidates = {c.index: c for c in candidates_of(graph, filters, scores)}
-    units = {
-        name: [_Unit(graph, [candidates[i] for i in indices], ratio) for ratio in ratios]
-        for name, indices in by_layer(graph, filters).items()
-    }
-    removed = np.array([[unit.count for unit in row] for row in units.values()])
-    meter = Meter(model, given.first)
-    result = Sensitivity(
-        model=model.name,
-        metric=watched(meter.names, metric),
-        layers=tuple(units),
-        sizes=tuple(row[0].size for row in units.values()),
-        ratios=ratios,
-        removed=removed,
-        baseline={},
-        values={name: np.full(removed.shape, np.nan) for name in meter.names},
-    )
-    journal = _Journal(path, _fingerprint(graph, result, candidates.values(), given.first))
-    done = journal.load(result)
-    if not done:
-        result.baseline.update(meter.measured(Replay(graph.function, []), [[]], given)[0])
-        journal.save(result, done)
-    left = list(enumerate(units.values()))[done:]
-    for row, several in told(left, "layer"):
-        replay = Replay(graph.function, several[0].variables)
-        changes = [unit.zeros() for unit in several]
-        for column, found in enumerate(meter.measured(replay, changes, given)):
-            for name, value in found.items():
-                result.values[name][row, column] = value
-        journal.save(result, row + 1)
-    return result
-
-
-# -- what goes -------------------------------------------------------------------------------------
-
-
-class _Unit:
-    """The channels that go from a layer at a ratio: those that `per_layer` of `plan` takes."""
-
-    def __init__(self, graph: Graph, candidates: Sequence[Any], ratio: float) -> None:
-        self._graph, chosen = graph, []
-        self.size = sum(c.size for c in candidates)
-        for candidate in candidates:
-            candidate.take_share(ratio)
-            chosen.append(candidate.classes[candidate.chosen])
-        self.count = sum(map(len, chosen))
-        self._gone = graph.gone(chosen)
-        touched = graph.gone([candidate.classes for candidate in candidates])
-        self.variables = [
-            pieces[0].variable
-            for pieces in graph.by_variable.values()
-            if any(touched[piece.ids].any() for piece in pieces)
-        ]
-
-    def zeros(self) -> list[Any]:
-        """What the variables hold when the channels are zero."""
-        found = []
-        for variable in self.variables:
-            kept = kept_axes(variable, self._graph.by_variable[id(variable)], self._gone)
-            value = zeroed(numbers_of(variable), kept)
-            found.append(keras.ops.convert_to_tensor(value, dtype=variable.dtype))
-        return found
-
-
-# -- going on where it ended -----------------------------------------------------------------------
-
-
-class _Journal:
+class Journal:
     """The file in which a result grows."""
 
     def __init__(self, path: str | os.PathLike[str] | None, fingerprint: str) -> None:
@@ -374,16 +201,3 @@ class _Journal:
             note = {**result.to_plain(), "done": done, "fingerprint": self._fingerprint}
             with self._file.writing(), self._file.put() as partial:
                 partial.write_text(json.dumps(note), encoding="utf-8")
-
-
-def _fingerprint(graph: Graph, result: Sensitivity, candidates: Iterable[Any], batch: Batch) -> str:
-    """What tells one analysis from another: operations, weights, what goes, and data."""
-    parts = (graph.signature, result.ratios, result.metric, result.layers)
-    arrays = [c.order for c in candidates] + [result.removed]
-    arrays += [numbers_of(v) for v in graph.model.weights]
-    arrays += [numbers_of(x) for x in keras.tree.flatten((batch.inputs, batch.y))]
-    return fingerprint(parts, arrays)
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

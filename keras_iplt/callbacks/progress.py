@@ -17,7 +17,6 @@ from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.costs import flops, parameters
 from keras_iplt.graph.slices import kept_axes, numbers_of, take, zeroed
 from keras_iplt.graph.trace import trace
-from keras_iplt.planning.countable import countable
 from keras_iplt.planning.decide import Past, decide
 from keras_iplt.planning.measures import FILTERS, cost_of, resolved
 from keras_iplt.planning.options import PlanOptions
@@ -93,7 +92,7 @@ class Progress:
         self.plans: list[Plan] = []
         self._texts: list[str] = []  # of plans, as JSON
         self._sizes = [group.size for group in self.graph.groups]  # at full size, as all below
-        counts = self._counts()
+        counts = self.options.countable(self.graph)
         self._filters = [
             float(counts[group.index].sum()) if group.index in counts else 0.0
             for group in self.graph.groups
@@ -103,10 +102,6 @@ class Progress:
         self._whole = sum(self._filters) if self._of == FILTERS else cost_of(self._of, self.graph)
         if options.at_most is not None:
             self.target = max(0.0, 1 - options.at_most / self._whole)
-
-    def _counts(self) -> dict[int, np.ndarray]:
-        options = self.options
-        return countable(self.graph, options.ignore, options.convolutions_only, options.only)
 
     @property
     def criterion(self) -> Criterion:
@@ -136,7 +131,7 @@ class Progress:
             gone = None if plan is None else plan.gone
             return 1 - cost_of(self._of, self.graph, gone) / self._whole
         left = 0
-        for index, counts in self._counts().items():
+        for index, counts in self.options.countable(self.graph).items():
             left += int(counts.sum())
             if plan is not None:
                 left -= int(counts[list(plan.removed[index])].sum())
@@ -305,7 +300,7 @@ class Progress:
         self.costs = ()
         whole = sum(self._sizes) / sum(sizes)
         self._sizes = [round(size * whole) for size in sizes]
-        counts = self._counts()
+        counts = self.options.countable(self.graph)
         whole = sum(self._filters) / sum(int(c.sum()) for c in counts.values())
         self._filters = [
             float(counts[index].sum() * whole) if index in counts else 0.0

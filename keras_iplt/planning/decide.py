@@ -19,7 +19,6 @@ from keras_iplt.graph.names import own_shares
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import trace
 from keras_iplt.planning.budgets import HALF, Unsaid, check_one, shown
-from keras_iplt.planning.countable import countable
 from keras_iplt.planning.measures import (
     FILTERS,
     AnyMeasure,
@@ -164,7 +163,7 @@ def decide(
     options = options.meant(graph)
     of, round_to = resolved(graph, options.of, options.round_to)
     check_weights(graph)
-    filters = countable(graph, options.ignore, options.convolutions_only, options.only)
+    filters = options.countable(graph)
     own = own_shares(graph, options.per_layer, filters)
     groups = [graph.groups[index] for index in filters]
     values = ranked(graph, options.criterion, data, groups, past)

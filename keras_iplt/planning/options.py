@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
 
+import numpy as np
+
 from keras_iplt.criteria import DEFAULT
 from keras_iplt.criteria import get as get_criterion
 from keras_iplt.criteria.base import AnyCriterion
@@ -128,11 +130,15 @@ class PlanOptions:
         """The same but for some entries."""
         return dataclasses.replace(self, **changes)
 
+    def countable(self, graph: Graph) -> dict[int, np.ndarray]:
+        """group index -> how many filters that count go with each channel, for the groups that may
+        lose any."""
+        return countable(graph, self.ignore, self.convolutions_only, self.only)
+
     def meant(self, graph: Graph) -> PlanOptions:
         """The same for a model: layers by name, whatever else stood for them."""
-        prunable = countable(graph, self.ignore, self.convolutions_only, self.only)
         return self.replace(
-            per_layer=shares_by_name(graph, self.per_layer, prunable),
+            per_layer=shares_by_name(graph, self.per_layer, self.countable(graph)),
             ignore=names_for(graph, self.ignore),
             only=None if self.only is None else names_for(graph, self.only),
         )
