@@ -14,7 +14,7 @@ def accuracies(
     model: keras.Model,
     runtime: Runtime,
     samples: list[Arrays],
-    labels: np.ndarray,
+    labels: np.ndarray | None,
     batch_size: int | None,
 ) -> tuple[float, float] | None:
     """The share of the labels that the model finds, and the one that the file finds.
@@ -22,13 +22,13 @@ def accuracies(
     Args:
         model: the Keras model.
         runtime: of the file.
-        samples, labels: examples, and what is right for each.
+        samples, labels: examples, and what is right for each, if that is known.
         batch_size: of the file, None for any.
 
     Returns:
-        Both shares, or None where labels do not say which output is to be the largest.
+        Both shares, or None where no labels say which output is to be the largest.
     """
-    if len(model.outputs) != 1:
+    if labels is None or len(model.outputs) != 1:
         return None
     size = batch_size or 1
     groups = [samples[i : i + size] for i in range(0, len(samples), size)]

@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import pathlib
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import keras
@@ -171,22 +172,18 @@ def _exported(
     batch_size: int | None,
     tolerance: float,
 ) -> Export:
-    quantized = precision == "int8"
-    most = RANGES if quantized else 4
-    found, labels = examples(model, data, most, needed=quantized)
-    samples = found[:most]
-    given = to_compare(samples[:8], batch_size)
+    most = RANGES if precision == "int8" else 4
+    found, labels = examples(model, data, most, needed=precision == "int8")
+    given = to_compare(found[: min(most, 8)], batch_size)
     expected = expected_of(model, given, data)
     shipped = model if format == "keras" else in_float32(model)
     with beside(path, ExportError) as partial:
         with doing(f"writing {path}"):
-            write(shipped, partial, format, precision, batch_size, samples)
+            write(shipped, partial, format, precision, batch_size, found[:most])
         with doing("running it beside the model"):
             runtime, received = found_by(shipped, partial, format, given)
             difference = difference_of(expected, received)
-            accuracy = None
-            if labels is not None:
-                accuracy = accuracies(model, runtime, found, labels, batch_size)
+            accuracy = accuracies(model, runtime, found, labels, batch_size)
         if not difference <= tolerance:
             raise ExportError(
                 f"{path}: expected outputs within {tolerance:g} of those of model {model.name!r}, "
@@ -194,21 +191,13 @@ def _exported(
                 + way_on(precision, difference, len(found), labels is not None, accuracy)
             )
         with doing("measuring it"):
-            latency = runtime.latency(given[0]) / (batch_size or 1)
-            size, compressed = _sizes(partial)
+            done = Export(
+                str(path), format, precision, *_sizes(partial), difference, tolerance,
+                runtime.latency(given[0]) / (batch_size or 1), runtime.name,
+                *_shapes(shipped, batch_size), accuracy,
+            )  # fmt: skip
         put_in_place(partial, path)
-    inputs, outputs = (
-        {name: (batch_size, *x.shape[1:]) for name, x in zip(names, tensors, strict=True)}
-        for names, tensors in zip(
-            io_names(shipped),
-            map(keras.tree.flatten, (shipped.inputs, shipped.outputs)),
-            strict=True,
-        )
-    )
-    return Export(
-        str(path), format, precision, size, compressed, difference, tolerance, latency,
-        runtime.name, inputs, outputs, accuracy,
-    )  # fmt: skip
+    return done
 
 
 # -- what is asked for --
@@ -226,6 +215,7 @@ def _format(path: pathlib.Path) -> str:
 
 
 def _check(model: keras.Model, path: pathlib.Path, format: str, precision: str) -> None:
+    """Refuses what cannot work before anything is written."""
     if not isinstance(model, (keras.Sequential, private.Functional)) or not model.built:
         raise ModelError(
             f"model: expected a built Functional or Sequential model, received: {model!r}. A "
@@ -236,6 +226,19 @@ def _check(model: keras.Model, path: pathlib.Path, format: str, precision: str) 
             f"precision: expected 'float32' for format {format!r}, received: {precision!r}; only "
             ".tflite has others"
         )
+    _check_place(path, format)
+    if format != "keras" and keras.backend.backend() != "tensorflow":
+        raise OptionError(
+            f"format {format!r}: expected the TensorFlow backend, received: "
+            f"{keras.backend.backend()!r}. Export a .keras file, and from there with "
+            "KERAS_BACKEND=tensorflow"
+        )
+    if format == "onnx":
+        check_installed()
+    _check_contents(model)
+
+
+def _check_place(path: pathlib.Path, format: str) -> None:
     if not path.parent.is_dir():
         raise OptionError(f"path: expected one in a directory that exists, received: {str(path)!r}")
     if format == "saved_model":
@@ -246,14 +249,9 @@ def _check(model: keras.Model, path: pathlib.Path, format: str, precision: str) 
             )
     elif path.is_dir():
         raise OptionError(f"path: expected a file, received: the directory {str(path)!r}")
-    if format != "keras" and keras.backend.backend() != "tensorflow":
-        raise OptionError(
-            f"format {format!r}: expected the TensorFlow backend, received: "
-            f"{keras.backend.backend()!r}. Export a .keras file, and from there with "
-            "KERAS_BACKEND=tensorflow"
-        )
-    if format == "onnx":
-        check_installed()
+
+
+def _check_contents(model: keras.Model) -> None:
     for layer in private.all_layers(model):
         if getattr(layer, "stateful", False):
             raise ModelError(
@@ -293,3 +291,16 @@ def _sizes(path: pathlib.Path) -> tuple[int, int]:
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     contents = [file.read_bytes() for file in files]
     return sum(map(len, contents)), sum(len(gzip.compress(c, 6)) for c in contents)
+
+
+def _shapes(
+    model: keras.Model, batch_size: int | None
+) -> tuple[dict[str, Shape], dict[str, Shape]]:
+    """Of inputs and of outputs, by name."""
+
+    def named(names: Iterable[str], tensors: Any) -> dict[str, Shape]:
+        flat = keras.tree.flatten(tensors)
+        return {name: (batch_size, *x.shape[1:]) for name, x in zip(names, flat, strict=True)}
+
+    inputs, outputs = io_names(model)
+    return named(inputs, model.inputs), named(outputs, model.outputs)
