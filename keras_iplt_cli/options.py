@@ -171,7 +171,9 @@ def not_negative(text: str) -> float:
     """A number of zero or more."""
     number = _number(text)
     if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of 0 or more, received: {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected a number that is not negative, received: {text!r}"
+        )
     return number
 
 

@@ -1,6 +1,5 @@
 """What all criteria share."""
 
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, TypeAlias
 
@@ -11,13 +10,14 @@ from keras_iplt.errors import CriterionError
 from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.support.arguments import Kind, blaming, checked, one_of, said
+from keras_iplt.support.configurable import Configurable
 
 __all__ = ["AnyCriterion", "Criterion", "Reduction"]
 
 Reduction: TypeAlias = Annotated[str, one_of("mean", "sum", "max", "l2", error=CriterionError)]
 
 
-class Criterion:
+class Criterion(Configurable):
     """Base of all criteria: override `score`.
 
     Args:
@@ -88,21 +88,6 @@ class Criterion:
                 f"{np.flatnonzero(~np.isfinite(values))[0]}"
             )
         return values
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = inspect.signature(type(self)).parameters
-        return {name: getattr(self, name) for name in names}
-
-    @classmethod
-    @checked
-    def from_config(cls, config: dict[str, Any]) -> "Criterion":
-        """The criterion with these arguments."""
-        return cls(**config)
-
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({settings})"
 
 
 # What a criterion can be given as: see `keras_iplt.criteria.get`.

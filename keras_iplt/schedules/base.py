@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import bisect
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
-from keras_iplt.support.arguments import Epoch, Share, blaming, checked, expect, said
+from keras_iplt.support.arguments import Epoch, Share, blaming, expect, said
+from keras_iplt.support.configurable import Configurable
 
 __all__ = ["Schedule"]
 
 
-class Schedule:
+class Schedule(Configurable):
     """Base of all schedules: override `__call__`, set `target`, and `end` if there is one.
 
     Attributes:
@@ -59,25 +59,11 @@ class Schedule:
             return None
         return bisect.bisect_left(range(self.end), self.target, key=self)
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    @classmethod
-    @checked
-    def from_config(cls, config: dict[str, Any]) -> Schedule:
-        """The schedule with these arguments."""
-        return cls(**config)
-
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.get_config() == other.get_config()
 
     def __hash__(self) -> int:
         return hash(repr(self))
-
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({settings})"
 
 
 def _careful(call: Callable[..., float]) -> Callable[..., float]:

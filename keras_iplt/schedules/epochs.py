@@ -98,7 +98,7 @@ class Ratios(Schedule):
 
     @classmethod
     @checked
-    def from_config(cls, config: dict[str, Any]) -> Schedule:
+    def from_config(cls, config: dict[str, Any]) -> Ratios:
         ratios = config.get("ratios")
         if isinstance(ratios, dict):  # JSON has no numbers for keys
             config = {**config, "ratios": {int(epoch): ratio for epoch, ratio in ratios.items()}}

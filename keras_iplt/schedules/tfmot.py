@@ -54,7 +54,7 @@ class FromTfmot(Schedule):
 
     @classmethod
     @checked
-    def from_config(cls, config: dict[str, Any]) -> Schedule:
+    def from_config(cls, config: dict[str, Any]) -> FromTfmot:
         names = ("module", "class_name", "config")
         described = expect("config['schedule']", dict[str, Any], config.get("schedule"))
         if any(name not in described for name in names):

@@ -12,7 +12,6 @@ are is for a pattern to say. Fixed, Param and Depth are of convolutions only unl
 as in the paper.
 """
 
-import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -24,11 +23,12 @@ from keras_iplt.sparsity.pool import Prunable
 from keras_iplt.sparsity.select import bisected
 from keras_iplt.support import records
 from keras_iplt.support.arguments import NotNegative, Share, checked
+from keras_iplt.support.configurable import Configurable
 
 __all__ = ["ERK", "Allocation", "Depth", "Fixed", "Param", "Uniform", "UniformPlus", "get"]
 
 
-class Allocation:
+class Allocation(Configurable):
     """Base of all allocations: override `zeros`.
 
     Attributes:
@@ -62,11 +62,6 @@ class Allocation:
 
     def set_state(self, state: Any) -> None:
         """Goes on from there."""
-
-    def __repr__(self) -> str:
-        arguments = inspect.signature(type(self)).parameters
-        settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in arguments)
-        return f"{type(self).__name__}({settings})"
 
 
 class Uniform(Allocation):

@@ -7,7 +7,6 @@ Blocks             blocks of a matrix
 MbyN               m of every n consecutive inputs
 """
 
-import inspect
 from typing import Annotated, TypeAlias
 
 import numpy as np
@@ -16,6 +15,7 @@ from keras_iplt.errors import OptionError
 from keras_iplt.sparsity.pool import Prunable
 from keras_iplt.sparsity.select import blocks, largest, m_by_n, unblocked
 from keras_iplt.support.arguments import Count, Kind, checked, one_of
+from keras_iplt.support.configurable import Configurable
 
 __all__ = [
     "Blocks", "Filters", "MbyN", "Pair", "Pattern", "Pooling", "Weights", "WeightsPerFilter", "get",
@@ -25,7 +25,7 @@ Pooling: TypeAlias = Annotated[str, one_of("AVG", "MAX")]
 Pair: TypeAlias = Annotated[tuple[Count, Count], Kind("two positive integers")]
 
 
-class Pattern:
+class Pattern(Configurable):
     """Base of all patterns: override `mask`."""
 
     fixed: float | None = None  # the only sparsity there is, if there is but one
@@ -43,11 +43,6 @@ class Pattern:
 
     def check(self, prunable: Prunable) -> None:
         """Raises an `OptionError` where the pattern does not fit a variable."""
-
-    def __repr__(self) -> str:
-        arguments = inspect.signature(type(self)).parameters
-        settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in arguments)
-        return f"{type(self).__name__}({settings})"
 
 
 class Weights(Pattern):

@@ -4,7 +4,14 @@ import argparse
 
 from keras_iplt_cli.errors import CommandError
 from keras_iplt_cli.files import check_inputs, check_outputs
-from keras_iplt_cli.options import Commands, add_command, add_data, add_loading, add_output
+from keras_iplt_cli.options import (
+    Commands,
+    add_command,
+    add_data,
+    add_loading,
+    add_output,
+    not_negative,
+)
 from keras_iplt_cli.talk import Answer
 
 __all__ = ["FORMATS", "PRECISIONS", "add"]
@@ -33,23 +40,11 @@ def add(commands: Commands) -> None:
         help="of a .tflite: float32, float16, dynamic or int8 (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--tolerance", type=_tolerance, metavar="SHARE",
+        "--tolerance", type=not_negative, metavar="SHARE",
         help="how far outputs may be off, relative to the largest (default: 1e-4, for less precise "
         "weights more)",
     )  # fmt: skip
     add_data(parser, "examples, on which int8 measures ranges, and accuracy if they have labels")
-
-
-def _tolerance(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1
-    if not number >= 0:
-        raise argparse.ArgumentTypeError(
-            f"expected a number that is not negative, received: {text!r}"
-        )
-    return number
 
 
 def run(options: argparse.Namespace) -> Answer:

@@ -6,11 +6,10 @@ import pathlib
 from typing import Any
 
 import keras_iplt as iplt
-from keras_iplt.errors import DataError
 from keras_iplt.support.extras import required
 from keras_iplt.support.files import replacing
 from keras_iplt_cli.talk import Answer, say
-from keras_iplt_cli.work.models import compiled, examples, loaded
+from keras_iplt_cli.work.models import compiled, labelled, loaded
 
 __all__ = ["measured"]
 
@@ -24,10 +23,7 @@ def measured(options: argparse.Namespace, goes_on: bool) -> Answer:
     """
     if options.plot is not None:
         required("matplotlib", "plots", "--plot needs")
-    found = examples(options)
-    assert found is not None  # the parser sees to it
-    if found.y is None:
-        raise DataError(f"{options.data}: expected labels as well as {found.names[0]!r}")
+    found = labelled(options)
     say(f"loading {options.model}")
     model = compiled(loaded(options, options.model, compile=True), found)
     if options.output is not None and options.force:

@@ -16,7 +16,7 @@ from keras_iplt.support.text import reason_of
 from keras_iplt_cli import loading
 from keras_iplt_cli.talk import say
 
-__all__ = ["compiled", "examples", "figures_of", "in_words", "loaded"]
+__all__ = ["compiled", "examples", "figures_of", "in_words", "labelled", "loaded"]
 
 
 def loaded(options: argparse.Namespace, path: pathlib.Path, compile: bool = False) -> keras.Model:
@@ -31,6 +31,15 @@ def loaded(options: argparse.Namespace, path: pathlib.Path, compile: bool = Fals
         model = loading.load_model(path, unsafe=options.unsafe, compile=False)
         say(f"left uncompiled, since what it was compiled with cannot be loaded: {error}")
         return model
+
+
+def labelled(options: argparse.Namespace) -> loading.Examples:
+    """Examples with labels, of a command that does not go without."""
+    found = examples(options)
+    assert found is not None  # the parser sees to it
+    if found.y is None:
+        raise DataError(f"{options.data}: expected labels as well as {found.names[0]!r}")
+    return found
 
 
 def examples(options: argparse.Namespace) -> loading.Examples | None:

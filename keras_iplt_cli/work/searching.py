@@ -5,10 +5,9 @@ import dataclasses
 from typing import Any
 
 import keras_iplt as iplt
-from keras_iplt.errors import DataError
 from keras_iplt.support.files import replacing
 from keras_iplt_cli.talk import Answer, say
-from keras_iplt_cli.work.models import compiled, examples, loaded
+from keras_iplt_cli.work.models import compiled, labelled, loaded
 
 __all__ = ["found"]
 
@@ -20,10 +19,7 @@ def found(options: argparse.Namespace, given: dict[str, Any]) -> Answer:
         options: of the command.
         given: arguments for `keras_iplt.smallest`.
     """
-    data = examples(options)
-    assert data is not None  # the parser sees to it
-    if data.y is None:
-        raise DataError(f"{options.data}: expected labels as well as {data.names[0]!r}")
+    data = labelled(options)
     say(f"loading {options.model}")
     model = compiled(loaded(options, options.model, compile=True), data)
     compensate = data.x if options.compensate else None
