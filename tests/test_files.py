@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from keras_iplt.analysis.sensitivities import Journal
+from keras_iplt.analysis.sensitivities import ResultFile
 from keras_iplt.errors import OptionError
 from keras_iplt.support.files import read_text, replacing
 
@@ -53,7 +53,7 @@ def test_what_is_no_text_is_not_waited_for(tmp_path, kind):
     with pytest.raises(OptionError, match="cannot be read"):
         read_text(tmp_path / "none.json")
     with pytest.raises(OptionError):  # of an analysis that is to go on
-        Journal(path, "").load(None)
+        ResultFile(path, "").load(None)
 
 
 def test_a_text_without_end_is_not_read(tmp_path, monkeypatch):

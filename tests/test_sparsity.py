@@ -122,7 +122,7 @@ def test_patterns_take_the_smallest(x, data):
 @given(KERNELS, st.data())
 def test_whole_filters_go(x, data):
     """Those with the smallest norm; one stays."""
-    mask = patterns.Filters().mask(x, data.draw(st.integers(0, x.size - 1)), -1)
+    mask = patterns.WholeFilters().mask(x, data.draw(st.integers(0, x.size - 1)), -1)
     stays = mask.all(axis=(0, 1))
     assert (stays == mask.any(axis=(0, 1))).all() and stays.any()
     norms = (x.astype(float) ** 2).sum(axis=(0, 1))

@@ -40,7 +40,7 @@ from keras_iplt.support.arguments import (
     Step,
     Verbosity,
     checked,
-    taken,
+    take_options,
 )
 from keras_iplt.support.backups import KeptFile
 from keras_iplt.support.files import file_at
@@ -215,7 +215,7 @@ def prune_guided(
     ([('hidden', 4, True)], 4)
     """
     of_fit: dict[str, Any] = dict(options)
-    own = taken(_Options, of_fit)
+    own = take_options(_Options, of_fit)
     with silent(when=not own.verbose):
         guided = _Guided(model, train, validation, step, tolerance, epochs, criterion, own, of_fit)
         return _pruned(guided, own.backup_dir)

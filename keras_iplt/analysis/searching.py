@@ -32,7 +32,7 @@ from keras_iplt.support.arguments import (
     Verbosity,
     blaming,
     checked,
-    taken,
+    take_options,
 )  # fmt: skip
 from keras_iplt.support.fingerprints import fingerprint, of_data
 from keras_iplt.support.metrics import less_is_better, watched
@@ -184,7 +184,7 @@ def smallest(
     """
     seconds = None if minutes is None else 60.0 * minutes
     of_plan: dict[str, Any] = dict(options)
-    own = taken(_Options, of_plan)
+    own = take_options(_Options, of_plan)
     with silent(when=not own.verbose):
         search = _Search(model, data, within, train, own, of_plan)
         return _searched(search, seconds, backup_dir)

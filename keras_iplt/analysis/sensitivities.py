@@ -19,7 +19,7 @@ from keras_iplt.support.records import Count, read, read_json
 from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import MALFORMED, printable
 
-__all__ = ["Journal", "Sensitivity"]
+__all__ = ["ResultFile", "Sensitivity"]
 
 _FORMAT = "keras_iplt.sensitivity/1"
 
@@ -162,7 +162,7 @@ def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-class Journal:
+class ResultFile:
     """The file in which a result grows."""
 
     def __init__(self, path: str | os.PathLike[str] | None, fingerprint: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_iplt.analysis.measuring import Examples, Meter
 from keras_iplt.analysis.replay import Replay
-from keras_iplt.analysis.sensitivities import Journal, Sensitivity
+from keras_iplt.analysis.sensitivities import ResultFile, Sensitivity
 from keras_iplt.criteria import DEFAULT
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.graph.channels import Graph
@@ -119,7 +119,7 @@ def _measured(
     }
     meter = Meter(graph.model, given.first)
     result = _unmeasured(graph.model.name, ratios, layers, meter.names, metric)
-    journal = Journal(path, _fingerprint(graph, result, candidates.values(), given.first))
+    journal = ResultFile(path, _fingerprint(graph, result, candidates.values(), given.first))
     done = journal.load(result)
     if not done:
         result.baseline.update(meter.measured(Replay(graph.function, []), [[]], given)[0])

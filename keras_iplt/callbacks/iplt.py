@@ -20,7 +20,7 @@ from keras_iplt.errors import OptionError, WeightsError
 from keras_iplt.planning.budgets import Unsaid, check_one
 from keras_iplt.planning.options import PlanOptions, Scope
 from keras_iplt.support import records
-from keras_iplt.support.arguments import Count, Data, Step, checked, one_of, taken
+from keras_iplt.support.arguments import Count, Data, Step, checked, one_of, take_options
 from keras_iplt.support.text import warn
 from keras_iplt.surgery.recalibration import recalibrate
 from keras_iplt.surgery.shrinking import rehearse
@@ -111,7 +111,7 @@ class IPLTCallback(TimedCallback):
         **options: Unpack[IPLTKeywords],
     ) -> None:
         others: dict[str, Any] = {"criterion": criterion, "scope": scope, **options}
-        run = taken(IPLTOptions, others)
+        run = take_options(IPLTOptions, others)
         super().__init__(target, step, every, run)
         if run.soft_epochs is not None and mode != "soft":
             raise OptionError(

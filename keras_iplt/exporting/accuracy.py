@@ -7,7 +7,7 @@ from keras_iplt.exporting.examples import Arrays, joined
 from keras_iplt.exporting.runtimes import Runtime, outputs_of
 from keras_iplt.support.models import last_activation
 
-__all__ = ["accuracies", "said"]
+__all__ = ["accuracies", "in_words"]
 
 
 def accuracies(
@@ -43,7 +43,7 @@ def accuracies(
     return found[0], found[1]
 
 
-def said(accuracy: tuple[float, float]) -> str:
+def in_words(accuracy: tuple[float, float]) -> str:
     """Both, in words."""
     return f"accuracy {accuracy[0]:.4f} in Keras, {accuracy[1]:.4f} as written"
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_iplt.errors import DataError, ExportError, PruningError
-from keras_iplt.exporting.accuracy import said
+from keras_iplt.exporting.accuracy import in_words
 from keras_iplt.exporting.examples import Arrays, joined
 from keras_iplt.exporting.formats import one_line
 from keras_iplt.exporting.runtimes import Runtime, load, outputs_of
@@ -98,7 +98,7 @@ def way_on(
     """
     ways = []
     if accuracy is not None:
-        ways.append(f"{said(accuracy)}, on {given} examples")
+        ways.append(f"{in_words(accuracy)}, on {given} examples")
     if precision == "int8" and given < RANGES:
         ways.append(f"give more examples as data: {given} were given, {RANGES} are of use")
     if precision in _CLOSER:

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ExportError, ModelError, OptionError, WeightsError
-from keras_iplt.exporting.accuracy import accuracies, said
+from keras_iplt.exporting.accuracy import accuracies, in_words
 from keras_iplt.exporting.comparing import (
     RANGES,
     difference_of,
@@ -97,7 +97,7 @@ class Export:
             f"  {1e3 * self.latency:.2f} ms for one example in {self.runtime}",
         ]
         if self.accuracy is not None:
-            lines.insert(4, f"  {said(self.accuracy)}")
+            lines.insert(4, f"  {in_words(self.accuracy)}")
         return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ __all__ = [
     "needed",
     "output_spec",
     "overrides_call",
-    "taken",
+    "accepted",
     "walk",
 ]
 
@@ -104,10 +104,10 @@ def kinds(function: keras.Function) -> list[type]:
 
 def output_spec(operation: keras.Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The symbolic outputs of an operation."""
-    return operation.compute_output_spec(*args, **taken(operation, kwargs))
+    return operation.compute_output_spec(*args, **accepted(operation, kwargs))
 
 
-def taken(operation: keras.Operation, kwargs: dict[str, Any]) -> dict[str, Any]:
+def accepted(operation: keras.Operation, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Keyword arguments without `training` if `call` does not take it: Keras lets layers be called
     with it all the same."""
     if accepts(operation.call, "training"):

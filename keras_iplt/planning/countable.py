@@ -22,7 +22,7 @@ def countable(
 ) -> dict[int, np.ndarray]:
     """group index -> how many filters that count go with each channel, for the groups that may
     lose any."""
-    filters = {g.index: filters_of(graph, g, convolutions_only) for g in graph.groups}
+    filters = {g.index: _filters_of(graph, g, convolutions_only) for g in graph.groups}
     if only is not None:
         wanted = {index for key in only for index in groups_of(graph, key)}
         filters = {index: counts for index, counts in filters.items() if index in wanted}
@@ -35,7 +35,7 @@ def countable(
     return filters
 
 
-def filters_of(graph: Graph, group: Group, convolutions_only: bool) -> np.ndarray:
+def _filters_of(graph: Graph, group: Group, convolutions_only: bool) -> np.ndarray:
     """How many filters that count go with each channel of a group."""
     if not convolutions_only:
         return group.filters

@@ -128,7 +128,7 @@ def sparsity(tables: Sparsity | keras.Model | Mapping[str, Sparsity | keras.Mode
         axes.set_title(f"zeros: {total:.1%} in all (dashed)", fontsize=10, loc="left")
     axes.set_ylim(0, 1.02)
     axes.set_xlim(-0.7, len(names) - 0.3)
-    canvas.percent(axes.yaxis, [0, 1])
+    canvas.tick_in_percent(axes.yaxis, [0, 1])
     axes.set_ylabel("weights that are zero")
     if many:
         axes.set_xlabel(f"{len(names)} layers, the first on the left")

@@ -30,7 +30,7 @@ __all__ = [
     "label_axis",
     "legend",
     "matplotlib",
-    "percent",
+    "tick_in_percent",
     "shade",
     "shorten",
     "text",
@@ -143,7 +143,7 @@ def dodge(wanted: Sequence[float], gap: float, low: float, high: float) -> np.nd
     return result
 
 
-def percent(axis: Any, values: Any) -> None:
+def tick_in_percent(axis: Any, values: Any) -> None:
     """Ticks in percent where the values are shares."""
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]

@@ -66,9 +66,9 @@ def sensitivity(
     strengths = [_largest(np.abs(row - baseline)) for row in values]
     _draw(whole, axes, names, [ratios] * len(names), values, strengths)
     axes.axhline(baseline, color="0.4", linestyle="--", linewidth=1, label="baseline", zorder=1)
-    canvas.percent(axes.xaxis, ratios)
+    canvas.tick_in_percent(axes.xaxis, ratios)
     if "acc" in metric.lower():
-        canvas.percent(axes.yaxis, [*values.ravel(), baseline])
+        canvas.tick_in_percent(axes.yaxis, [*values.ravel(), baseline])
     axes.set_xlabel("filters removed from the layer")
     axes.set_ylabel(canvas.shorten(metric), parse_math=False)
     axes.set_title(f"one layer pruned at a time (dashed: none, {baseline:.4g})", fontsize=10)
@@ -118,7 +118,7 @@ def norms(
     whole, axes = canvas.figure_and_axes(8.5, 4.8)
     # What stands out are the layers that have the least important filters.
     _draw(whole, axes, names, shares, ranked, [-values.mean() for values in ranked], marker="")
-    canvas.percent(axes.xaxis, [0, 1])
+    canvas.tick_in_percent(axes.xaxis, [0, 1])
     axes.set_xlabel("filters, the most important first")
     axes.set_ylabel(f"{canvas.shorten(criterion.name)}, relative to the largest", parse_math=False)
     return whole

@@ -148,9 +148,9 @@ def _scatter(runs: Runs, published: Runs | None, xlabel: str, ylabel: str) -> Fi
     if everything[:, 0].max() >= 10_000:
         axes.xaxis.set_major_formatter(canvas.matplotlib("ticker").EngFormatter(sep=" "))
     elif xlabel == "sparsity":
-        canvas.percent(axes.xaxis, everything[:, 0])
+        canvas.tick_in_percent(axes.xaxis, everything[:, 0])
     if "acc" in ylabel:
-        canvas.percent(axes.yaxis, everything[:, 1])
+        canvas.tick_in_percent(axes.yaxis, everything[:, 1])
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     if len(names) > 1:

@@ -67,7 +67,7 @@ def smallest(result: Smallest, cost: Annotated[str, one_of(*_COSTS)] = "params")
     if max(costs) >= 10_000:
         axes.xaxis.set_major_formatter(canvas.matplotlib("ticker").EngFormatter(sep=" "))
     if "acc" in result.metric.lower():
-        canvas.percent(axes.yaxis, values)
+        canvas.tick_in_percent(axes.yaxis, values)
     axes.set_xlabel(_COSTS[cost])
     axes.set_ylabel(canvas.shorten(result.metric), parse_math=False)
     canvas.legend(axes, handles, names, fontsize=9)

@@ -22,7 +22,7 @@ from keras_iplt.sparsity.pool import PoolOptions
 from keras_iplt.sparsity.progress import HeldProgress, HeldState
 from keras_iplt.sparsity.tfmot_api.pruning_callbacks import UpdatePruningStep
 from keras_iplt.support import records
-from keras_iplt.support.arguments import Count, Step, checked, one_of, taken
+from keras_iplt.support.arguments import Count, Step, checked, one_of, take_options
 from keras_iplt.support.text import warn
 from keras_iplt.surgery.shrinking import check_strategy
 
@@ -118,8 +118,8 @@ class SparsityCallback(ScheduledCallback):
         **options: Unpack[SparsityKeywords],
     ) -> None:
         given: dict[str, Any] = {"layers": layers, **options}
-        super().__init__(target, step, every, taken(RunOptions, given))
-        self._pool = taken(PoolOptions, given)
+        super().__init__(target, step, every, take_options(RunOptions, given))
+        self._pool = take_options(PoolOptions, given)
         if given:
             names = ", ".join(sorted(SparsityKeywords.__optional_keys__))
             raise OptionError(

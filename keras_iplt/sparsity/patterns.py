@@ -2,7 +2,7 @@
 
 Weights            any, the smallest first
 WeightsPerFilter   the smallest of each filter, of all filters alike
-Filters            whole filters, those with the smallest l2 norm
+WholeFilters       whole filters, those with the smallest l2 norm
 Blocks             blocks of a matrix
 MbyN               m of every n consecutive inputs
 """
@@ -18,7 +18,8 @@ from keras_iplt.support.arguments import Count, Kind, checked, one_of
 from keras_iplt.support.configurable import Configurable
 
 __all__ = [
-    "Blocks", "Filters", "MbyN", "Pair", "Pattern", "Pooling", "Weights", "WeightsPerFilter", "get",
+    "Blocks", "MbyN", "Pair", "Pattern", "Pooling", "Weights", "WeightsPerFilter", "WholeFilters",
+    "get",
 ]  # fmt: skip
 
 Pooling: TypeAlias = Annotated[str, one_of("AVG", "MAX")]
@@ -79,11 +80,11 @@ class WeightsPerFilter(Pattern):
         return _back(mask, shape, filter_axis)
 
 
-class Filters(Pattern):
+class WholeFilters(Pattern):
     """Whole filters, those with the smallest l2 norm, emptied in place (Sarkar et al., second
     reading). One filter of each layer stays.
 
-    >>> Filters().mask(np.array([[1.0, 8.0], [3.0, 9.0]]), zeros=2)
+    >>> WholeFilters().mask(np.array([[1.0, 8.0], [3.0, 9.0]]), zeros=2)
     array([[False,  True],
            [False,  True]])
     """
@@ -148,7 +149,7 @@ class MbyN(Pattern):
 
 
 _BY_NAME = {
-    "weights": Weights, "weights_per_filter": WeightsPerFilter, "filters": Filters,
+    "weights": Weights, "weights_per_filter": WeightsPerFilter, "filters": WholeFilters,
 }  # fmt: skip
 
 
@@ -158,7 +159,7 @@ def get(pattern: str | Pattern) -> Pattern:
     `Pattern` as it is.
 
     >>> get("filters")
-    Filters()
+    WholeFilters()
     """
     if isinstance(pattern, Pattern):
         return pattern

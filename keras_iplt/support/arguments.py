@@ -64,7 +64,7 @@ __all__ = [
     "one_of",
     "said",
     "several",
-    "taken",
+    "take_options",
 ]
 
 T = TypeVar("T")
@@ -142,7 +142,7 @@ def several(given: Any) -> list[Any]:
     return [*given] if isinstance(given, Iterable) and not isinstance(given, str) else [given]
 
 
-def taken(kind: type[T], given: dict[str, Any]) -> T:
+def take_options(kind: type[T], given: dict[str, Any]) -> T:
     """An object of a dataclass from those of some keywords that it has entries for, which then are
     no longer among them."""
     names = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]

@@ -17,7 +17,7 @@ from keras_iplt.graph.recreate import config_of, is_custom, recreate
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.rules.registry import Resized
 from keras_iplt.graph.slices import Kept, kept_along, kept_lengths
-from keras_iplt.graph.walk import is_graph_model, taken
+from keras_iplt.graph.walk import accepted, is_graph_model
 from keras_iplt.surgery.journal import Journal
 from keras_iplt.surgery.rewriter import AfterRewriting, Rewriter
 from keras_iplt.surgery.zeros import works_on_zeros
@@ -180,7 +180,7 @@ class Live:
 
     def _built(self, call: Call, name: str, shapes: Any) -> Any:
         """Shapes by the name of an argument of `build`: `query_shape` is that of `query`."""
-        kwargs = taken(call.operation, call.kwargs)
+        kwargs = accepted(call.operation, call.kwargs)
         args = inspect.signature(call.operation.call).bind(*call.args, **kwargs).arguments
         given = args.get(name.removesuffix(private.TENSOR_SHAPE), next(iter(args.values())))
         tensors = iter(channels_in(given))

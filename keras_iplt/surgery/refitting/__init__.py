@@ -18,8 +18,8 @@ from keras_iplt.running.observe import batches
 from keras_iplt.running.relay import Relay, Weights
 from keras_iplt.running.steps import Program, places, recorded
 from keras_iplt.support.arguments import Data, Positive, checked, one_of
-from keras_iplt.surgery.refitting.at_once import at_once
-from keras_iplt.surgery.refitting.by_layer import by_layer, fits
+from keras_iplt.surgery.refitting.at_once import fit_at_once
+from keras_iplt.surgery.refitting.by_layer import fit_by_layer, fits
 
 __all__ = ["Compensate", "Refit", "refitted"]
 
@@ -83,11 +83,11 @@ def refitted(graph: Graph, gone: np.ndarray, compensate: Any) -> dict[int, np.nd
     if refit.how == "by layer":
         several = fits(program, graph, gone, plain, refit.memory)
     done = {id(fit.layer.kernel) for fit in several.values()}
-    at_once(program, graph, gone, fitted, data, refit.memory, done)
+    fit_at_once(program, graph, gone, fitted, data, refit.memory, done)
     versions: list[Weights] = [{}, fitted, plain]
     given = batches(graph.model, data)
     relay = Relay(program, given, versions, refit.memory, {*plain, *fitted})
-    by_layer(several, relay, fitted)
+    fit_by_layer(several, relay, fitted)
     relay.advance(len(program.steps))
     after, before = _distances(program, relay)
     if not after < before:

@@ -25,10 +25,10 @@ from keras_iplt.support.progress import told
 from keras_iplt.surgery.refitting.behind import Behind
 from keras_iplt.surgery.refitting.channel_map import ChannelMap, Taker
 
-__all__ = ["at_once"]
+__all__ = ["fit_at_once"]
 
 
-def at_once(
+def fit_at_once(
     program: Program,
     graph: Graph,
     gone: np.ndarray,

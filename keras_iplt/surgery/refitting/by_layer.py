@@ -22,7 +22,7 @@ from keras_iplt.surgery.refitting.behind import Behind
 from keras_iplt.surgery.refitting.channel_map import ChannelMap
 from keras_iplt.surgery.refitting.least_squares import Sums
 
-__all__ = ["Fit", "by_layer", "fits"]
+__all__ = ["Fit", "fit_by_layer", "fits"]
 
 _PER_FEATURE = 20  # samples for each feature that is fitted, where there are as many
 _AT_LEAST = 16384  # samples
@@ -55,7 +55,7 @@ def fits(
     return found
 
 
-def by_layer(several: Mapping[int, Fit], relay: Relay, weights: Weights) -> None:
+def fit_by_layer(several: Mapping[int, Fit], relay: Relay, weights: Weights) -> None:
     """Makes fits, one after the other.
 
     Args:
