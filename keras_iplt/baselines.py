@@ -39,8 +39,9 @@ def pmt(
     scope: Scope = "global",
     **options: Any,
 ) -> IPLTCallback:
-    """Pruning based on much training, what IPLT is measured against: the model is trained, pruned
-    once, and what is left is fine-tuned.
+    """Pruning based on much training, what IPLT is measured against.
+
+    The model is trained, pruned once, and what is left is fine-tuned.
 
     Args:
         target: the share of the filters that goes.
@@ -63,8 +64,10 @@ def pmt(
 
 @checked
 def one_shot(target: Share, after: Epoch, norm: Norm = "l1", **options: Any) -> IPLTCallback:
-    """Li et al., "Pruning filters for efficient ConvNets": when training is over, the filters of
-    the smallest norm go from each layer, all at once, and what is left is trained again.
+    """The smallest filters go when training is over, all at once, and what is left trains again.
+
+    Li et al., "Pruning filters for efficient ConvNets": those of the smallest norm, from each
+    layer.
 
     The paper chooses the share of each layer by how sensitive it is, and leaves some out: that is
     what `per_layer` and `ignore` are for.
@@ -91,9 +94,10 @@ def one_shot(target: Share, after: Epoch, norm: Norm = "l1", **options: Any) -> 
 def soft(
     target: Share, criterion: AnyCriterion = "l2", scope: Scope = "layer", **options: Any
 ) -> IPLTCallback:
-    """Soft filter pruning by He et al.: after every epoch, from the first, the smallest filters of
-    each layer are set to zero and go on learning, so that they may come back. Those that are
-    smallest after the last epoch go for good.
+    """Soft filter pruning: what is set to zero goes on learning, and may come back (He et al.).
+
+    After every epoch, from the first, the smallest filters of each layer are set to zero. Those
+    that are smallest after the last epoch go for good.
 
     For a residual network, see `full_width`.
 
@@ -122,8 +126,10 @@ def iplt_soft(
     scope: Scope = "layer",
     **options: Any,
 ) -> IPLTCallback:
-    """Soft filter pruning as the IPLT paper modifies it: by a list of rising ratios and in the
-    first dozens of epochs only. Then the model becomes smaller and trains on.
+    """Soft filter pruning as the IPLT paper modifies it: by rising ratios, and early only.
+
+    A list of ratios rises in the first dozens of epochs. Then the model becomes smaller and trains
+    on.
 
     After every epoch the smallest filters of each layer are set to zero and go on learning, as many
     as the current ratio says. Those that are smallest when the last ratio is due go for good.

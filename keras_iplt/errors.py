@@ -35,8 +35,9 @@ def printable(text: str, keep: str = "") -> str:
 
 
 class PruningError(Exception):
-    """Root of every error that keras_iplt raises on purpose. What it says is text in one line,
-    whatever the names in it are."""
+    """Root of every error that keras_iplt raises on purpose.
+
+    What it says is text in one line, whatever the names in it are."""
 
     def __str__(self) -> str:
         return printable(super().__str__())
@@ -51,8 +52,9 @@ class NothingToPruneError(ModelError):
 
 
 class WeightsError(PruningError, ValueError):
-    """Weights that are not finite numbers, so that no score computed from them means anything; or
-    that are not to be had, or do not fit."""
+    """Weights that are not finite numbers, are not to be had, or do not fit.
+
+    No score computed from them would mean anything."""
 
 
 class OptionError(PruningError, ValueError):

@@ -115,8 +115,9 @@ def add_data(parser: Parser, what: str, required: bool = False) -> None:
 
 
 def add_ranking(parser: Group) -> None:
-    """What goes first, and what stays. Options not given are not set: the defaults are those of
-    the function that they are for."""
+    """What goes first, and what stays.
+
+    Options not given are not set: the defaults are those of the function that they are for."""
     unset = argparse.SUPPRESS
     parser.add_argument(
         "--criterion", default=unset, choices=CRITERIA, metavar="NAME",

@@ -34,8 +34,10 @@ else to standard error. Exit codes: 0 if all went well, 1 if not, 2 for options 
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    """What a command is told: its options, the function `run` of these, the `parser` that they are
-    from, and in `rest` the arguments of a recipe."""
+    """What a command is told.
+
+    Its options, the function `run` of these, the `parser` that they are from, and in `rest` the
+    arguments of a recipe."""
     parser = Parser(
         "keras-iplt",
         description="Makes Keras models smaller by removing filters: looks at them, prunes them, "

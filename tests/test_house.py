@@ -270,6 +270,19 @@ def test_every_public_thing_is_documented():
             assert ">>>" in inspect.getdoc(thing), f"{name} has no example"
 
 
+def test_first_lines_of_docstrings_stand_alone():
+    """Each is a sentence, so that who reads no more than it has read something whole."""
+    broken = [
+        f"{path.name}: {first}"
+        for path in [*modules(), *COMMAND.rglob("*.py")]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+        and (first := (ast.get_docstring(node) or ".").partition("\n")[0])
+        and not first.endswith((".", ":", "?", "!", "…"))
+    ]
+    assert not broken
+
+
 def test_docstring_examples_run(tmp_path, monkeypatch):
     """Every example prints what it says, and leaves nothing where it is run."""
     monkeypatch.chdir(tmp_path)

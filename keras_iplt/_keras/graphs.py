@@ -140,8 +140,8 @@ def is_symbolic(*tensors: Any) -> bool:
 
 @contextlib.contextmanager
 def restored_nodes(layer: keras.Operation | None) -> Iterator[None]:
-    """Forgets, at the end, the nodes that symbolic calls recorded on `layer` and inside it. Threads
-    take turns: each would forget what the other has just recorded."""
+    """Forgets, at the end, the nodes that symbolic calls recorded on `layer` and inside it.
+    Threads take turns: each would forget what the other has just recorded."""
     operations = list(layer._flatten_layers()) if isinstance(layer, keras.Layer) else []
     for inner in list(operations):
         operations += getattr(inner, "operations", [])

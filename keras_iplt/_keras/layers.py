@@ -77,8 +77,8 @@ class _Fixed(dict[int, Any]):
 
 @contextlib.contextmanager
 def shared_objects(replacements: Mapping[int, Any]) -> Iterator[None]:
-    """Lets configs that are written and read inside refer to some objects, by their ids, and gives
-    their replacements when they are read."""
+    """Lets configs that are written and read inside refer to some objects, by their ids.
+    Reading gives their replacements."""
     maps = {"config": _Fixed((key, {}) for key in replacements), "obj": _Fixed(replacements)}
     names = {f"shared_objects/id_to_{kind}_map": one for kind, one in maps.items()}
     before = {name: get_global_attribute(name) for name in names}
@@ -123,8 +123,8 @@ def lambda_output_shape(layer: keras.Layer) -> Any:
 
 
 def take_inputs_like(wrapper: keras.layers.Wrapper, layer: keras.Layer) -> None:
-    """Lets a wrapper convert its inputs as the layer in it does, and stand first in a Sequential
-    model where that one could."""
+    """Lets a wrapper convert its inputs as the layer in it does.
+    It stands first in a Sequential model, too, where that one could."""
     wrapper._convert_input_args = layer._convert_input_args
     wrapper._allow_non_tensor_positional_args = layer._allow_non_tensor_positional_args
     shape = getattr(layer, "_input_shape_arg", None)

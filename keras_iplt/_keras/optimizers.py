@@ -52,8 +52,8 @@ def build_optimizer(model: keras.Model) -> None:
 
 
 def built_alike(model: keras.Model) -> keras.optimizers.Optimizer | None:
-    """The optimizer of a model if it has its slots; else another one of the same settings that
-    has: to see what it would keep."""
+    """The optimizer of a model if it has its slots; else another one of its settings that has.
+    It shows what the first would keep."""
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or optimizer.built:
         return optimizer
@@ -66,8 +66,8 @@ def built_alike(model: keras.Model) -> keras.optimizers.Optimizer | None:
 def _slot_lists(
     optimizer: keras.optimizers.Optimizer,
 ) -> Iterator[tuple[str, list[keras.Variable | None]]]:
-    """`(attribute, slots)`: lists of as many variables as the optimizer trains, whatever they are
-    called, so that optimizers of others work too."""
+    """Pairs `(attribute, slots)`: lists of as many variables as the optimizer trains.
+    Whatever they are called, so that optimizers of others work too."""
     trained = getattr(optimizer, "_trainable_variables", [])
     for name, several in vars(optimizer).items():
         if (
@@ -89,9 +89,9 @@ _WEIGHTS_KEPT = {
 def slots(
     optimizer: keras.optimizers.Optimizer,
 ) -> Iterator[tuple[keras.Variable, keras.Variable, tuple[int, ...], bool]]:
-    """Tuples `(slot, variable, axes, weights)`: state that an optimizer keeps for a variable, which
-    axes of the variable it has, and whether it is made of weights (not of gradients). Inner
-    optimizers are asked on their own."""
+    """Tuples `(slot, variable, axes, weights)`: state that an optimizer keeps for a variable.
+    That is which axes of the variable it has, and whether it is made of weights (not of gradients).
+    Inner optimizers are asked on their own."""
     kinds = [kind.__name__ for kind in type(optimizer).__mro__]
     weights = set().union(*(_WEIGHTS_KEPT.get(kind, ()) for kind in kinds))
     for name, several in _slot_lists(optimizer):
@@ -118,8 +118,8 @@ _DRIVING = {
 def driving_slots(
     optimizer: keras.optimizers.Optimizer,
 ) -> list[tuple[keras.Variable, keras.Variable, tuple[int, ...]]]:
-    """Triples `(slot, variable, axes)` of the slots that go on moving a variable whose gradient is
-    zero: momentum, not the averages of squares that updates are divided by."""
+    """Triples `(slot, variable, axes)`: what goes on moving a variable whose gradient is zero.
+    That is momentum, not the averages of squares that updates are divided by."""
     driving = {
         id(slot) for name, slots in _slot_lists(optimizer) if name in _DRIVING for slot in slots
     }
@@ -160,8 +160,8 @@ def key_of(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> H
 
 
 def keyed_by_variable(optimizer: keras.optimizers.Optimizer) -> list[str]:
-    """Names of attributes that are dicts or sets keyed by variable; on TensorFlow the key changes
-    with the variable's value."""
+    """Names of attributes that are dicts or sets keyed by variable.
+    On TensorFlow the key changes with the variable's value."""
     return [name for name in _KEYED if getattr(optimizer, name, None)]
 
 
@@ -170,8 +170,9 @@ def lend_state(
     optimizer: keras.optimizers.Optimizer,
     variables: list[keras.Variable],
 ) -> Callable[[], None]:
-    """Lets an optimizer carry variables through its steps as if they were its own, which is how
-    they get into a training step on JAX. They are neither saved with it nor loaded.
+    """Lets an optimizer carry variables through its steps as if they were its own.
+
+    That is how they get into a training step on JAX. They are neither saved with it nor loaded.
 
     Args:
         outermost: the optimizer of the model.
@@ -214,8 +215,8 @@ def is_lent(variable: keras.Variable) -> bool:
 
 
 def _patched(thing: object, name: str, value: Any) -> Callable[[], None]:
-    """Sets an attribute past Keras, which would go on tracking variables in it; a function that
-    undoes it."""
+    """Sets an attribute past Keras, which would go on tracking variables in it.
+    Returns a function that undoes it."""
     missing = object()
     before = vars(thing).get(name, missing)
     object.__setattr__(thing, name, value)

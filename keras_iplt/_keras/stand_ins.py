@@ -72,8 +72,8 @@ class StandIns:
 
 @contextlib.contextmanager
 def calls_through(handler: Callable[[Call, keras.Layer, Any, Any], Any]) -> Iterator[None]:
-    """Lets `handler(call, layer, args, kwargs)` answer when this thread calls a layer; `call` is
-    what Keras would do. To be used by one thread at a time."""
+    """Lets `handler(call, layer, args, kwargs)` answer when this thread calls a layer.
+    `call` is what Keras would do. To be used by one thread at a time."""
     original, thread = keras.Layer.__call__, threading.get_ident()
 
     def call(self: keras.Layer, *args: Any, **kwargs: Any) -> Any:

@@ -32,14 +32,15 @@ _FUNCTIONS = ("train", "test", "predict")
 
 
 def functions(model: keras.Model) -> list[str]:
-    """Which compiled functions a model has: they hold on to the variables that they were traced
-    with."""
+    """Which compiled functions a model has.
+    They hold on to the variables that they were traced with."""
     return [kind for kind in _FUNCTIONS if getattr(model, f"{kind}_function", None) is not None]
 
 
 def remake_functions(model: keras.Model) -> None:
-    """Makes the compiled functions that a model has anew; they are traced when they are next
-    called. `fit` calls `make_train_function` only once, before the first epoch."""
+    """Makes the compiled functions that a model has anew.
+    They are traced when they are next called. `fit` calls `make_train_function` only once, before
+    the first epoch."""
     for kind in functions(model):
         getattr(model, f"make_{kind}_function")(force=True)
     for layer in model._flatten_layers():
@@ -55,8 +56,8 @@ def synchronize(model: keras.Model) -> None:
 
 
 def rescue_state() -> None:
-    """For an error in a step of `fit` on JAX, to be called before it is raised: `fit` has taken the
-    state out of the variables, and would put none back after its first step failed."""
+    """To be called before an error is raised in a step of `fit` on JAX: saves the state.
+    `fit` has taken it out of the variables, and would put none back after its first step failed."""
     if keras.backend.backend() != "jax":
         return
     kinds = [f"{kind}_variables" for kind in ("trainable", "non_trainable", "optimizer", "metrics")]
@@ -70,8 +71,8 @@ def rescue_state() -> None:
 
 @contextlib.contextmanager
 def state_kept(model: keras.Model) -> Iterator[None]:
-    """Around `evaluate`, which on JAX takes the state out of the variables, and puts none back
-    where it fails."""
+    """Around `evaluate`: where it fails, the model has its state again.
+    On JAX it takes the state out of the variables, and puts none back."""
     variables = [*model.variables, *model.metrics_variables]
     values = [variable._value for variable in variables]
     try:

@@ -1,5 +1,4 @@
-"""A search over models that survives being killed: the best model so far, and every step until
-then."""
+"""A search over models that survives being killed: its best model so far, and its steps."""
 
 from __future__ import annotations
 
@@ -50,8 +49,9 @@ class SearchBackup(KeptFile):
         self.release()
 
     def load(self, kind: Any) -> tuple[keras.Model | None, Any] | None:
-        """`(model, state)` as they were saved, the model None where it is still the first one; or
-        None if there is no backup.
+        """`(model, state)` as they were saved, or None if there is no backup.
+
+        The model is None where it is still the first one.
 
         Args:
             kind: the class of the state.

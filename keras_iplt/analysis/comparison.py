@@ -159,8 +159,8 @@ def _costly(x: Profile) -> list[LayerProfile]:
 
 
 def _by_name(ours: list[LayerProfile], theirs: list[LayerProfile]) -> dict[str, LayerProfile]:
-    """name -> counterpart: of the same path, or of the same last name where there is but one, as a
-    rewritten model may have lost the layers around it."""
+    """name -> counterpart: of the same path, or else of the same last name.
+    The latter where there is but one, as a rewritten model may have lost the layers around it."""
     found: dict[str, LayerProfile] = {}
     for key in (lambda row: row.name, lambda row: row.name.rpartition("/")[2]):
         taken = {row.name for row in found.values()}

@@ -67,8 +67,10 @@ Names: TypeAlias = Annotated[Iterable[str], Kind("names of layers", len)]
 
 @dataclasses.dataclass(frozen=True)
 class GuidedStep:
-    """One attempt: the layer, how many channels it was to keep of how many it had at first, the
-    metric after retraining, the model's parameters, and whether that was good enough."""
+    """One attempt at a layer.
+
+    How many channels it was to keep of how many it had at first, the metric after retraining, the
+    model's parameters, and whether that was good enough."""
 
     layer: str
     left: records.Count
@@ -117,8 +119,7 @@ class _State:
 
 
 class GuidedKeywords(TypedDict, total=False):
-    """The options of `prune_guided` that are not spelled out in its signature: its own, and some of
-    those of `fit`."""
+    """What `prune_guided` takes beside its signature: options of its own, and some of `fit`."""
 
     metric: str | None
     layers: Iterable[str] | None
@@ -288,8 +289,8 @@ class _Guided:
         self.state = _State(metric, value, order, [])
 
     def go_on(self, backup: SearchBackup, best: keras.Model | None, state: _State) -> None:
-        """Where another left off, having judged the whole model, too; or raises an error if that
-        was not this pruning."""
+        """Goes on where another left off, having judged the whole model, too.
+        Raises an error if that was not this pruning."""
         metric, value = self._judged_whole()
         with backup.reading():
             _check(best, state, self.sizes, metric, value)

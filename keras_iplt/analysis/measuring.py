@@ -112,8 +112,8 @@ def _is_worth_it(steps: Sequence[Any], seconds: float) -> bool:
 
 
 class _Sum:
-    """The loss and the metrics after one change, batch by batch. The state of the metrics is kept
-    here, as if they were the model's own."""
+    """The loss and the metrics after one change, batch by batch.
+    The state of the metrics is kept here, as if they were the model's own."""
 
     def __init__(
         self, model: keras.Model, variables: Sequence[keras.Variable], change: Sequence[Any]

@@ -201,8 +201,8 @@ def _layers(graph: Graph, calls: Iterable[Call], works: Collection[Work]) -> Ite
 
 
 def _rows(calls: Iterable[Call], costly: Container[str]) -> dict[str, Call]:
-    """path -> first call, for each layer, and for each operation that costs something outside of
-    any. Nested models are gone into; wrappers and attention stand for the layers inside them."""
+    """path -> first call, for each layer, and each operation outside of any that costs something.
+    Nested models are gone into; wrappers and attention stand for the layers inside them."""
     layers = {
         call.path
         for call in calls
@@ -238,8 +238,8 @@ def _not_yet(counted: set[int], weights: Iterable[keras.Variable]) -> int:
 
 
 def _is_uncounted(call: Call, working: Container[str]) -> bool:
-    """Whether an operation multiplies, but nobody said how often: a layer with weights that could
-    not be read, or a product of a form that no rule understands."""
+    """Whether an operation multiplies, but nobody said how often.
+    Its weights could not be read, or it is a product of a form that no rule understands."""
     operation = call.operation
     if type(operation).__name__ in _PRODUCTS:
         return call.path not in working

@@ -21,8 +21,9 @@ __all__ = ["Replay"]
 
 
 class Begun(NamedTuple):
-    """What does not depend on the variables: values by place, losses that layers added, and
-    whether a value carries a mask."""
+    """What does not depend on the variables.
+
+    Values by place, losses that layers added, and whether a value carries a mask."""
 
     values: dict[int, Any]
     losses: list[Any]
@@ -75,9 +76,10 @@ class Replay:
         return outputs, begun.losses + losses
 
     def compile(self, once: bool = True, again: bool = True) -> None:
-        """From now on, what is run once for each batch, or again and again, runs compiled. Not for
-        models whose layers add losses or masks there; does nothing on backends where compiling
-        takes longer than it saves."""
+        """From now on, what is run once for each batch, or again and again, runs compiled.
+
+        Not for models whose layers add losses or masks there; does nothing on backends where
+        compiling takes longer than it saves."""
         if keras.backend.backend() == "tensorflow":
             self._start = _compiled(self._begin) if once else self._start
             self._end = _compiled(self._finish) if again else self._end

@@ -60,8 +60,10 @@ class SearchKeywords(Keywords, total=False):
 
 @dataclasses.dataclass(frozen=True)
 class Tried:
-    """One model: the share that went, what it has left, the metric, whether that was good enough,
-    and the seconds that it took to make."""
+    """One model that was tried.
+
+    The share that went, what is left, the metric, whether that was good enough, and the seconds
+    that it took to make."""
 
     share: records.Part
     params: records.Count
@@ -270,8 +272,8 @@ class _Search:
         self.note(0.0, self.model, found[self.metric], 0.0)
 
     def go_on(self, best: keras.Model | None, state: _State) -> None:
-        """Where another left off, having judged the whole model, too; or raises an error if that
-        was not this search."""
+        """Goes on where another left off, having judged the whole model, too.
+        Raises an error if that was not this search."""
         (whole,), (first, *others) = self.tried, state.steps
         if (state.metric, first.share, first.params) != (self.metric, 0.0, whole.params):
             raise ValueError(f"expected to begin with {whole}, received: {first}")

@@ -66,8 +66,9 @@ class Sensitivity(Tables):
 
     @checked
     def drop(self, metric: str | None = None) -> np.ndarray:
-        """Array `(layers, ratios)`: how much worse than the whole model each is (or, where
-        negative, better)."""
+        """Array `(layers, ratios)`: how much worse than the whole model each is.
+
+        Negative numbers are better ones."""
         name = self._name(metric)
         worse = self.baseline[name] - self.values[name]
         return -worse if less_is_better(name) else worse
@@ -138,8 +139,7 @@ class Sensitivity(Tables):
 
     @classmethod
     def from_json(cls, text: str) -> "Sensitivity":
-        """A result from the text that `to_json` wrote, or from the file that was written while it
-        was measured."""
+        """A result from text: of `to_json`, or of the file that grew while it was measured."""
         with _reading():
             return cls.from_plain(json.loads(text))
 

@@ -54,8 +54,9 @@ def sensitivity(
     path: Path | None = None,
     verbose: Verbosity = 1,
 ) -> Sensitivity:
-    """Measures what each layer of a model can lose by itself: loss and metrics per layer and share
-    of its filters. The model is left as it is.
+    """Measures what each layer of a model can lose by itself.
+
+    Loss and metrics per layer and share of its filters. The model is left as it is.
 
     Args:
         model: a compiled Keras model: its loss and metrics are measured, as `evaluate` does.

@@ -80,8 +80,10 @@ class Backup(KeptFile):
         return state
 
     def restore(self, model: keras.Model) -> None:
-        """Gives the variables of a model, which has its structure again, the values loaded. What
-        does not fit is found out before anything is changed, the optimizer's slots included."""
+        """Gives the variables of a model, which has its structure again, the values loaded.
+
+        What does not fit is found out before anything is changed, the optimizer's slots included.
+        """
         values, self._values = self._values, []
         expected = variables_of(model, private.built_alike(model))
         if len(expected) != len(values) or not all(map(_fits, expected, values)):
@@ -96,8 +98,9 @@ class Backup(KeptFile):
 
 
 def variables_of(model: keras.Model, optimizer: Any = None) -> list[keras.Variable]:
-    """Everything that changes in training: the variables of the model and of its optimizer, or of
-    another one."""
+    """Everything that changes in training: the variables of a model and of its optimizer.
+
+    Another optimizer may be given."""
     optimizer = optimizer or getattr(model, "optimizer", None)
     inside = [] if optimizer is None else private.inner_optimizers(optimizer)
     own = (v for one in inside for v in one.variables if not private.is_lent(v))
@@ -107,8 +110,9 @@ def variables_of(model: keras.Model, optimizer: Any = None) -> list[keras.Variab
 
 
 def restorable(model: keras.Model) -> Callable[[], None]:
-    """A function that gives the variables of a model, which has its structure again, the values
-    that they have now."""
+    """What gives the variables of a model the values that they have now.
+
+    The model has to have its structure again."""
     values = [(variable, np.array(numbers_of(variable))) for variable in variables_of(model)]
 
     def put_back() -> None:

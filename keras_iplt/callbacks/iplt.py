@@ -40,9 +40,9 @@ class _State(State):
 
 
 class IPLTCallback(TimedCallback):
-    """Removes filters while a model trains: after every few epochs some more, early, so that most
-    of the training is spent on the small model (Li et al., "Incremental pruning based on less
-    training").
+    """Removes filters while a model trains, early, so that most of it is spent on the small model.
+
+    After every few epochs some more go (Li et al., "Incremental pruning based on less training").
 
     Args:
         target: the share of the filters that goes in the end, 0.7 unless a budget says how much is
@@ -169,8 +169,10 @@ class IPLTCallback(TimedCallback):
         super().on_epoch_end(epoch, logs)
 
     def finish(self) -> None:
-        """Carries out what waits. `fit` does so when it ends; after one that was interrupted,
-        call it before the model is saved."""
+        """Carries out what waits.
+
+        `fit` does so when it ends; after one that was interrupted, call it before the model is
+        saved."""
         progress = self.progress
         if progress is None:
             return
@@ -247,9 +249,9 @@ class IPLTCallback(TimedCallback):
         return min(self._end, self.soft_epochs or self._end)
 
     def _soften(self) -> None:
-        """At the end of an epoch, before it is measured, the least important filters are zeroed;
-        in the last soft epoch with all that belongs to them, so that what is measured is what
-        will be left."""
+        """At the end of an epoch, before it is measured, zeroes the least important filters.
+        In the last soft epoch with all that belongs to them, so that what is measured is what will
+        be left."""
         if self.mode != "soft" or self._softened or self._course.epochs >= self._soft_end:
             return
         self._softened = True

@@ -50,8 +50,9 @@ class Company:
         }
 
     def hide(self, names: Collection[str]) -> None:
-        """Keeps figures of ours out of Keras's progress bar, which shows any number as a mean with
-        four decimals."""
+        """Keeps figures of ours out of Keras's progress bar.
+
+        It shows any number as a mean with four decimals."""
         for bar in self._others:
             if isinstance(bar, keras.callbacks.ProgbarLogger):
                 bar.on_epoch_end = _without(names, bar.on_epoch_end)
@@ -67,8 +68,9 @@ class Company:
                 other.best = self._first_best[id(other)]
 
     def follow(self, smaller: Callable[[list[np.ndarray]], list[np.ndarray]]) -> None:
-        """When zeros go physically, the model being otherwise the same: best weights that wait to
-        be restored are of the same epochs.
+        """When zeros go physically: best weights that wait to be restored are of the same epochs.
+
+        The model is otherwise the same.
 
         Args:
             smaller: turns the list of the model's weights into that of the smaller model.

@@ -187,8 +187,9 @@ class Progress:
     # -- carrying out --
 
     def mask(self, plan: Plan) -> None:
-        """Sets to zero what a plan takes away, and the optimizer's momentum for it: with both at
-        zero, training leaves them there."""
+        """Sets to zero what a plan takes away, and the optimizer's momentum for it.
+
+        With both at zero, training leaves them there."""
         if self.compensate is not None:
             fitted = refitted(self.graph, plan.gone, self.compensate)
             for variable in self.model.variables:
@@ -213,8 +214,9 @@ class Progress:
         return kept_axes(variable, pieces, plan.gone)
 
     def drifting(self) -> list[keras.Variable]:
-        """Masked variables that training has moved away from zero: where the gradient of a
-        masked channel is not zero, as behind a sigmoid."""
+        """Masked variables that training has moved away from zero.
+
+        That happens where the gradient of a masked channel is not zero, as behind a sigmoid."""
         found = []
         for pieces in self.graph.by_variable.values():
             variable = pieces[0].variable
@@ -231,9 +233,10 @@ class Progress:
             variable.assign(zeroed(numbers_of(variable), self._kept(variable, self.masked)))
 
     def soften(self, plan: Plan) -> None:
-        """Zeroes the kernels of the filters that a plan takes away, and nothing else: gradients
-        still reach them, so that they may come back. (With its bias at zero too, a filter before
-        a ReLU never would.)"""
+        """Zeroes the kernels of the filters that a plan takes away, and nothing else.
+
+        Gradients still reach them, so that they may come back. (With its bias at zero too, a filter
+        before a ReLU never would.)"""
         for layer in {id(p.layer): p.layer for p in self.graph.producers}.values():
             for variable in layer.weights:
                 pieces = self.graph.by_variable.get(id(variable), ())
@@ -276,8 +279,9 @@ class Progress:
         return back
 
     def weights_left(self) -> Callable[[list[np.ndarray]], list[np.ndarray]]:
-        """A function that cuts a list of the weights of the model, as they are now, to what the
-        zeros leave of it."""
+        """A function that cuts a list of the model's weights to what the zeros leave of it.
+
+        The weights are as they are now."""
         plan, factors = self.masked, Rewriter(self.graph, self.masked.gone).factors()
         parts = [(self._kept(v, plan), factors.get(id(v), 1.0)) for v in self.model.weights]
 
@@ -288,8 +292,9 @@ class Progress:
         return left
 
     def look_again(self) -> None:
-        """Reads the model after it has become smaller, here or elsewhere. Its groups are those
-        from before, as a rule."""
+        """Reads the model after it has become smaller, here or elsewhere.
+
+        Its groups are those from before, as a rule."""
         self.graph = trace(self.model, approximate=self.options.approximate)
         sizes = [group.size for group in self.graph.groups]
         same = len(sizes) == len(self._sizes)

@@ -1,5 +1,7 @@
-"""What all callbacks share that prune by a schedule: when a step is due, who may hold it, what the
-logs say, and how a training goes on after it was killed.
+"""What all callbacks share that prune by a schedule.
+
+When a step is due, who may hold it, what the logs say, and how a training goes on after it was
+killed.
 
 A subclass says what a step is: it overrides the methods under "what a step is".
 """
@@ -115,13 +117,13 @@ class ScheduledCallback(keras.callbacks.Callback):
     # -- what a step is --
 
     def _begin(self) -> Any:
-        """A model is trained for the first time. Returns what knows how far its pruning has come;
-        raises whatever cannot work."""
+        """A model is trained for the first time.
+        Returns what knows how far its pruning has come; raises whatever cannot work."""
         raise NotImplementedError
 
     def _make_step(self, due: float) -> Callable[[], None] | None:
-        """The share `due` has to be gone. Returns a function that takes the step back, if the
-        guard goes back, else None."""
+        """Makes the step after which the share `due` is gone.
+        Returns a function that takes the step back, if the guard goes back, else None."""
         raise NotImplementedError
 
     def _figures(self) -> dict[str, float]:

@@ -49,8 +49,9 @@ class Lap:
 
 @dataclasses.dataclass(frozen=True)
 class Account:
-    """Seconds that pruning took, those that compiling what is left did, and those that quicker
-    batches saved (None where there was nothing to measure them by)."""
+    """Seconds: what pruning took, what compiling took, what quicker batches saved.
+
+    The last is None where there was nothing to measure it by."""
 
     pruning: float
     compiling: float

@@ -60,8 +60,9 @@ class Criterion(Configurable):
     def collect(
         self, graph: Graph, wanted: np.ndarray, data: Any
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Pairs `(ids, numbers)`: what is known about the channels marked in `wanted`, a mask
-        over all ids. An id may appear any number of times."""
+        """Pairs `(ids, numbers)`: what is known about the channels marked in `wanted`.
+
+        That is a mask over all ids. An id may appear any number of times."""
         for filters in filters_of(graph, wanted):
             whose = f"criterion {self.name!r} on layer {filters.path!r}"
             with blaming(whose, CriterionError):

@@ -50,8 +50,10 @@ class _FromGradients(Criterion):
 
 
 class Taylor(_FromGradients):
-    """How much the loss changes when a filter is set to zero, to first order: |Σ w · ∂L/∂w| over
-    the filter's weights and its bias, per batch, averaged over the batches of `data`.
+    """How much the loss changes when a filter is set to zero, to first order.
+
+    |Σ w · ∂L/∂w| over the filter's weights and its bias, per batch, averaged over the batches of
+    `data`.
 
     It is the criterion of Molchanov et al. (ICLR 2017, CVPR 2019), activation times gradient. The
     output z of a filter is linear in its weights and bias, so that Σ w · ∂z/∂w = z, and the chain
@@ -66,8 +68,9 @@ class Taylor(_FromGradients):
 
 
 class Gradient(_FromGradients):
-    """The l2 norm of the loss's gradient for a filter's kernel, averaged over the batches of
-    `data`. Filters with a small one have settled."""
+    """The l2 norm of the loss's gradient for a filter's kernel, averaged over batches of `data`.
+
+    Filters with a small one have settled."""
 
     def of_batch(
         self, filters: Filters, weights: dict[int, np.ndarray], slopes: dict[int, np.ndarray]
@@ -76,8 +79,9 @@ class Gradient(_FromGradients):
 
 
 class _FromActivations(Criterion):
-    """The mean of some number per activation, over data and positions, as the layers that consume
-    the channel see it: after batch norm, activation function and pooling."""
+    """The mean of some number per activation, over data and positions.
+    Activations are what the layers that consume the channel see: after batch norm, activation
+    function and pooling."""
 
     needs_data = True
     missing = (
@@ -114,8 +118,10 @@ class _FromActivations(Criterion):
 
 
 class APoZ(_FromActivations):
-    """The share of activations that are not zero: 1 − the average percentage of zeros (Hu et al.,
-    2016). Tells filters apart where a ReLU is between them and the next layer."""
+    """The share of activations that are not zero.
+
+    That is 1 − the average percentage of zeros (Hu et al., 2016). Tells filters apart where a ReLU
+    is between them and the next layer."""
 
     def of_values(self, values: np.ndarray) -> np.ndarray:
         return values != 0

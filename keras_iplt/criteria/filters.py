@@ -15,8 +15,10 @@ __all__ = ["Filters", "check_finite", "filters_of"]
 
 
 class Part(NamedTuple):
-    """A variable that holds weights of filters along one axis: those of the i-th filter at the
-    positions `columns[i]`, or at position i where `columns` is None."""
+    """A variable that holds weights of filters along one axis.
+
+    Those of the i-th filter are at the positions `columns[i]`, or at position i where `columns` is
+    None."""
 
     variable: keras.Variable
     axis: int
@@ -59,8 +61,9 @@ class Filters:
         return result.T
 
     def blocks(self, most: int = 1 << 18) -> Iterator[np.ndarray]:
-        """The weights a few at a time, as arrays with one *column* per filter and about `most`
-        numbers: large kernels are never copied whole, and what is done stays in the cache."""
+        """The weights a few at a time: arrays with a *column* per filter and about `most` numbers.
+
+        Large kernels are never copied whole, and what is done stays in the cache."""
         for part in self.parts:
             value = numbers_of(part.variable)
             for block in _blocks(value, part, most):
@@ -84,7 +87,8 @@ class Filters:
     def dot(
         self, a: Mapping[int, np.ndarray], b: Mapping[int, np.ndarray], biases: bool = True
     ) -> np.ndarray:
-        """The sum of a · b over the weights of each filter, and over its biases if asked for;
+        """The sum of a · b over the weights of each filter, and over its biases if asked for.
+
         `a` and `b` are arrays by id of variable."""
         total = np.zeros(len(self))
         for part in self.parts + (self.bias_parts if biases else []):
@@ -108,8 +112,7 @@ def _blocks(value: np.ndarray, part: Part, most: int = 1 << 18) -> Iterator[np.n
 
 
 def filters_of(graph: Graph, wanted: np.ndarray) -> list[Filters]:
-    """The `Filters` of all layers that create some of the channels marked in `wanted`, a mask
-    over all ids."""
+    """The `Filters` of layers that create some of the channels marked in a mask over all ids."""
     owner = np.full(len(graph.classes), -1)
     row = np.zeros(len(graph.classes), np.int64)
     for index, producer in enumerate(graph.producers):
@@ -145,8 +148,8 @@ def filters_of(graph: Graph, wanted: np.ndarray) -> list[Filters]:
 def _columns(
     piece: Slice, index: int, owner: np.ndarray, row: np.ndarray, graph: Graph
 ) -> np.ndarray | None:
-    """Per filter of a producer its positions in a slice, or None unless all filters of this
-    producer, and nothing else, stand there, each equally often."""
+    """Per filter of a producer its positions in a slice.
+    None unless all filters of this producer, and nothing else, stand there, each equally often."""
     count = len(graph.producers[index].ids)
     if index < 0 or len(piece.ids) % count or (owner[piece.ids] != index).any():
         return None

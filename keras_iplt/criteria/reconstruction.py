@@ -70,8 +70,9 @@ class _FromProducts(Criterion):
 
 
 class ThiNet(_FromProducts):
-    """Greedily, the channel without which the next layers' outputs change least, with what has gone
-    before (Luo et al., ICCV 2017). Wants `data`; labels are not looked at."""
+    """Greedily, the channel without which the next layers' outputs change least (ThiNet).
+
+    With what has gone before (Luo et al., ICCV 2017). Wants `data`; labels are not looked at."""
 
     def places(self, products: np.ndarray) -> np.ndarray:
         found = np.zeros(len(products), np.int64)
@@ -86,8 +87,9 @@ class ThiNet(_FromProducts):
 
 
 class Lasso(_FromProducts):
-    """How long a channel is held by the LASSO that tells the next layers' outputs from few channels
-    (channel pruning: He et al., ICCV 2017). Wants `data`; labels are not looked at."""
+    """How long the LASSO holds a channel that tells the next layers' outputs from few channels.
+
+    Channel pruning: He et al., ICCV 2017. Wants `data`; labels are not looked at."""
 
     def places(self, products: np.ndarray) -> np.ndarray:
         wanted = products.sum(axis=0)  # of each channel with all of y

@@ -72,8 +72,9 @@ class L1(Lp):
 
 
 class L2(Lp):
-    """The Euclidean norm of a filter (`mean`: the root of the mean square), Eq. 3 of the IPLT
-    paper. See `Lp`."""
+    """The Euclidean norm of a filter, Eq. 3 of the IPLT paper. See `Lp`.
+
+    `mean`: the root of the mean square."""
 
     @checked
     def __init__(self, mean: bool = False, reduce: str = "mean") -> None:
@@ -81,8 +82,9 @@ class L2(Lp):
 
 
 class GeometricMedian(Criterion):
-    """The sum of a filter's distances to all other filters of its layer: those near the geometric
-    median can be replaced by others (FPGM, He et al., CVPR 2019)."""
+    """The sum of a filter's distances to all other filters of its layer.
+
+    Those near the geometric median can be replaced by others (FPGM, He et al., CVPR 2019)."""
 
     sees_zeros = True
 
@@ -107,8 +109,10 @@ class GeometricMedian(Criterion):
 
 
 class LAMP(Criterion):
-    """A filter's squared norm over the sum of those of all filters of its layer that are at least
-    as large, itself included: layer-adaptive magnitude (Lee et al., ICLR 2021), of filters."""
+    """Layer-adaptive magnitude of filters (after that of weights by Lee et al., ICLR 2021).
+
+    A filter's squared norm over the sum of those of all filters of its layer that are at least as
+    large, itself included."""
 
     def score(self, filters: Filters) -> np.ndarray:
         squares = filters.power_sums(2)
@@ -119,8 +123,9 @@ class LAMP(Criterion):
 
 
 class Energy(Criterion):
-    """By how much a layer's squared weights shrink if a channel and all smaller ones go: minus the
-    logarithm of the share of them that is left.
+    """By how much a layer's squared weights shrink if a channel and all smaller ones go.
+
+    Minus the logarithm of the share of them that is left.
 
     It compares across layers: those with the smallest numbers of a network are the channels by
     which each layer loses the same share of its squares, whatever its size and scale; and however

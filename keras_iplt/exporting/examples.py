@@ -20,8 +20,9 @@ _LABELLED = 256  # examples, to compare how often a model and its file are right
 def examples(
     model: keras.Model, data: Any, most: int, needed: bool
 ) -> tuple[list[Arrays], np.ndarray | None]:
-    """Examples, as lists of arrays with a batch axis of 1, one per input; and their labels, or None
-    where these are none, or no single array.
+    """Examples, as lists of arrays with a batch axis of 1, one per input, and their labels.
+
+    The labels are None where there are none, or no single array.
 
     Args:
         model: the model that they are for.

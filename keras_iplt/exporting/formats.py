@@ -51,8 +51,9 @@ def write(
 
 
 def one_line(error: BaseException) -> str:
-    """What sort of error it is, and what it says: colours, line breaks and most of a novel left
-    out."""
+    """What sort of error it is, and what it says, in a line.
+
+    Colours, line breaks and most of a novel are left out."""
     text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
     return f"{type(error).__name__}: {text[:400]}"
 
@@ -61,9 +62,10 @@ def one_line(error: BaseException) -> str:
 
 
 def io_names(model: keras.Model) -> tuple[list[str], list[str]]:
-    """Names of inputs and of outputs as they stand in what is written: keys where the model has
-    a dict of them, else the names of input tensors and output layers; numbered where several would
-    be called the same."""
+    """Names of inputs and of outputs as they stand in what is written.
+
+    Keys where the model has a dict of them, else the names of input tensors and output layers;
+    numbered where several would be called the same."""
     function = private.known_function(model)
     inputs = _named(private.input_structure(function), [x.name for x in function.inputs])
     layers = [private.producer_of(x).name for x in keras.tree.flatten(function.outputs)]

@@ -46,8 +46,9 @@ def onnx_content(function: Any, batch_size: int | None) -> bytes:
 
 @contextlib.contextmanager
 def _inlined() -> Iterator[None]:
-    """What is traced here holds no function within the function. Keras compiles grouped
-    convolutions for the sake of TensorFlow on a CPU, and tf2onnx cannot look inside."""
+    """Within it, what is traced holds no function within the function.
+    Keras compiles grouped convolutions for the sake of TensorFlow on a CPU, and tf2onnx cannot look
+    inside."""
     import tensorflow as tf
 
     before = tf.config.functions_run_eagerly()

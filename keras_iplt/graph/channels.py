@@ -96,8 +96,9 @@ class Slice:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Producer:
-    """A layer that creates channels, one id per filter; `place` tells several sets of one layer
-    apart (the keys and values of attention, say)."""
+    """A layer that creates channels, one id per filter.
+
+    `place` tells several sets of one layer apart (the keys and values of attention, say)."""
 
     path: str
     layer: keras.Operation
@@ -108,8 +109,10 @@ class Producer:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Work:
-    """`factor` times the product of what is kept of each axis: multiply-adds of one call, or
-    bias additions where `adds`. `factor` is `None` where the number of positions is unknown."""
+    """`factor` times the product of what is kept of each axis.
+
+    That is multiply-adds of one call, or bias additions where `adds`. `factor` is `None` where the
+    number of positions is unknown."""
 
     path: str
     factor: int | None
@@ -154,8 +157,9 @@ class Call:
 
     @property
     def inside(self) -> keras.Function | None:
-        """The operations inside, if numbers can be sent through them: if no constant among them
-        depends on a length that is not known."""
+        """The operations inside, if numbers can be sent through them.
+
+        That is if no constant among them depends on a length that is not known."""
         return self.inner if getattr(self.inner, "lengths", None) is None else None
 
     @property
@@ -253,8 +257,7 @@ class Graph(Tables):
 
     @functools.cached_property
     def weights(self) -> list[keras.Variable]:
-        """Those of the model, but for those of models that it holds and never calls, as a
-        distiller's teacher."""
+        """Those of the model, but not of models that it never calls, as a distiller's teacher."""
         models = private.models_of(self.model)[1:]
         aside = {
             id(w) for each in models if id(each) not in self.by_operation for w in each.weights
@@ -265,8 +268,9 @@ class Graph(Tables):
 
     @functools.cached_property
     def idle(self) -> set[int]:
-        """ids of variables that no operation uses, in layers that their operations take the place
-        of: the smaller model is without them."""
+        """ids of variables that no operation uses: the smaller model is without them.
+
+        They are in layers that their operations take the place of."""
         calls = self.calls.values()
         flattened = [call for call in calls if call.carry == "flatten"]
         used = {

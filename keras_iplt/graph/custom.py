@@ -1,5 +1,6 @@
-"""Custom layers, tried on numbers: whether one made again computes the same, and what makes it
-smaller."""
+"""Custom layers, tried on numbers.
+
+Whether one made again computes the same, and what makes it smaller."""
 
 import itertools
 from collections.abc import Collection, Iterable
@@ -92,8 +93,9 @@ class Lesson(NamedTuple):
 
 
 def learn_to_recreate(flow: Flow, call: Call) -> Lesson:
-    """Tries a custom layer with a few channels fewer: of all kinds that it has, or else of those
-    that can go without the others."""
+    """Tries a custom layer with a few channels fewer.
+
+    Of all kinds that it has, or else of those that can go without the others."""
     try:
         config_of(call.operation)
     except Exception as error:  # code of others: whatever it raises
@@ -248,8 +250,9 @@ class _Trial:
 
 
 def tried_on(call: Call, shape: Shape) -> list[int]:
-    """The shape to try a custom layer on: of a small batch, and of lengths that it was read with
-    where they are not known."""
+    """The shape to try a custom layer on.
+
+    It is of a small batch, and of lengths that the layer was read with where they are not known."""
     lengths = None if call.inner is None else call.inner.lengths
     found = at_lengths(shape, (_BATCH, *(lengths[1:] if lengths else (_BATCH,))))
     return [n for n in found if n is not None]  # all of them
@@ -279,8 +282,8 @@ def _kinds(vectors: Iterable[np.ndarray], roots: np.ndarray, frozen: Collection[
 
 
 def _few_of_each(kinds: Iterable[Kind], count: int) -> np.ndarray:
-    """Chooses classes to go: one of the first kind, two of the next …, so that different lengths
-    stay different and a config entry can be told from its neighbour."""
+    """Chooses classes to go: one of the first kind, two of the next …
+    So different lengths stay different, and a config entry can be told from its neighbour."""
     chosen = np.zeros(count, bool)
     for few, kind in enumerate(kinds, 1):
         chosen[list(kind[: min(few, len(kind) - 1)])] = True

@@ -82,16 +82,18 @@ class Flow(abc.ABC):
     def place(
         self, ids: np.ndarray, axis: int, output: int = 0, masked: float | None = 0.0
     ) -> Channels:
-        """The output tensor whose channels along `axis` are `ids`, and what they hold once they are
-        masked (see `Channels`)."""
+        """The output tensor whose channels along `axis` are `ids`.
+
+        `masked` is what they hold once they are masked (see `Channels`)."""
         shape = self.shapes[output]
         lengths = [1] * len(shape)
         lengths[axis] = len(ids)
         return Channels(self.partition.find(ids).reshape(lengths), shape, masked)
 
     def tensor_of(self, variable: keras.Variable) -> Channels:
-        """A variable that operations take for a tensor: with what is known of its channels, or
-        with one entry per channel along its last axis."""
+        """A variable that operations take for a tensor.
+
+        With what is known of its channels, or with one entry per channel along its last axis."""
         rank = len(variable.shape)
         known = [axis for axis in range(rank) if (id(variable), axis) in self.slices]
         axis = known[-1] if known else rank - 1
@@ -135,8 +137,9 @@ class Flow(abc.ABC):
         self.minimums.append((np.asarray(ids), count))
 
     def frozen(self, x: Any, reason: str) -> Outputs:
-        """Freezes `x` (any structure of channels) and returns the output as a solid tensor, or
-        the outputs as a list of them."""
+        """Freezes `x`, any structure of channels, and returns the output as a solid tensor.
+
+        Several outputs are a list of them."""
         for one in channels_in(x):
             self.freeze(one, reason)
         return self.solid_outputs()

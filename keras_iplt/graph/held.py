@@ -1,5 +1,7 @@
-"""Models that a subclassed model holds: those that tell what it takes, and those that see its
-layers from outside of its `call`, as what `keras.distillation.Distiller` extracts features with."""
+"""Models that a subclassed model holds.
+
+Those that tell what it takes, and those that see its layers from outside of its `call`, as what
+`keras.distillation.Distiller` extracts features with."""
 
 from typing import Any
 
@@ -14,15 +16,17 @@ __all__ = ["freeze_seen", "inputs_of", "wraps_models"]
 
 
 def wraps_models(model: keras.Model) -> bool:
-    """Whether a subclassed model that has not been called has nothing left to build, and the models
-    that it holds say what it takes."""
+    """Whether a subclassed model, not called yet, takes what the models that it holds say.
+
+    There is nothing left in it to build then."""
     inside = private.all_layers(model)[1:]
     return all(layer.built for layer in inside) and inputs_of(model) is not None
 
 
 def inputs_of(model: keras.Model) -> Any:
-    """What the first model that a model holds takes, as symbolic tensors; None unless the others
-    take as many of the same shapes."""
+    """What the first model that a model holds takes, as symbolic tensors.
+
+    None unless the others take as many of the same shapes."""
     held = [layer for layer in private.sublayers(model) if is_graph_model(layer)]
     found = [private.input_structure(private.known_function(each)) for each in held]
     kinds = {tuple((t.shape, t.dtype) for t in keras.tree.flatten(each)) for each in found}
@@ -30,8 +34,9 @@ def inputs_of(model: keras.Model) -> Any:
 
 
 def freeze_seen(flow: Flow, model: keras.Model) -> None:
-    """What models see that a subclassed model holds and does not call stays: it is used where
-    nobody can follow, in the computation of a loss, say."""
+    """What models see that a subclassed model holds and does not call stays.
+
+    It is used where nobody can follow, in the computation of a loss, say."""
     if is_graph_model(model):
         return
     called = {id(call.operation) for call in flow.calls.values()}

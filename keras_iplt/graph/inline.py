@@ -176,8 +176,8 @@ class _Code:
 
 
 class _Given:
-    """What code reads beside its arguments, as symbols: variables, and what layers are called on
-    without any tensor."""
+    """What code reads beside its arguments, as symbols.
+    Variables, and what layers are called on without any tensor."""
 
     def __init__(self) -> None:
         self._stand_ins = private.StandIns(self._symbol)
@@ -227,8 +227,9 @@ class _Given:
 
 
 def _is_left_out(layer: keras.Layer, name: str) -> bool:
-    """Whether a layer takes None for an argument that is left out. It may compute the shapes of its
-    outputs by a method that knows nothing of it (a `cache`, added by a subclass)."""
+    """Whether a layer takes None for an argument that is left out.
+    It may compute the shapes of its outputs by a method that knows nothing of it (a `cache`, added
+    by a subclass)."""
     parameter = inspect.signature(layer.call).parameters.get(name)
     return parameter is not None and parameter.default is None
 
@@ -285,8 +286,9 @@ def _alike(one: Recording, other: Recording) -> bool:
 
 
 def _freed(one: Recording, other: Recording) -> dict[int, dict[str, Any]] | None:
-    """Which operations to change, by id(node), so that no constant of a recording depends on the
-    lengths by which it differs from another; None if that cannot be.
+    """Which operations to change, by id(node), so that no constant depends on lengths.
+
+    Those are the lengths by which the recording differs from another; None if that cannot be.
 
     A reshape to `(batch, length, -1)` becomes one to `(-1, length, channels)`.
     """

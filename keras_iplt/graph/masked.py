@@ -48,8 +48,9 @@ class Operand(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came out: one number or None where it is not known, and whether it is a number wherever
-    it would be one for a channel that stays."""
+    """What came out: one number, or None where it is not known.
+
+    And whether it is a number wherever it would be one for a channel that stays."""
 
     number: float | None
     finite: bool
@@ -112,8 +113,9 @@ def _carried_out(function: Callable[..., Any], rows: np.ndarray) -> np.ndarray |
 
 
 def constant_through(function: Callable[..., Any], rank: int, number: float | None) -> float | None:
-    """What comes out of an operation over positions that all hold `number`: one number, whatever
-    there are many of them, or None."""
+    """What comes out of an operation over positions that all hold `number`.
+
+    One number, however many positions there are, or None."""
     if number is None:
         return None
     found = set()

@@ -54,8 +54,9 @@ def groups_of(graph: Graph, key: Selector) -> list[int]:
 
 
 def by_layer(graph: Graph, prunable: Collection[int]) -> dict[str, list[int]]:
-    """The path of a layer -> the groups that it stands for in `per_layer`, until all groups have
-    a layer."""
+    """The path of a layer -> the groups that it stands for in `per_layer`.
+
+    Until all groups have a layer."""
     found: dict[str, list[int]] = {}
     for index in prunable:
         if not any(index in indices for indices in found.values()):
@@ -86,8 +87,10 @@ def _known(graph: Graph, key: Selector) -> set[str]:
 
 
 def names_for(graph: Graph, keys: Iterable[Selector]) -> list[str]:
-    """What selectors mean in a model: names stay as they are, all else becomes the paths of layers
-    with channels that may be pruned, in the order of the graph."""
+    """What selectors mean in a model.
+
+    Names stay as they are, all else becomes the paths of layers with channels that may be pruned,
+    in the order of the graph."""
     found: dict[str, None] = {}
     for key in keys:
         paths = paths_of(graph, key)
@@ -103,8 +106,9 @@ def names_for(graph: Graph, keys: Iterable[Selector]) -> list[str]:
 def shares_by_name(
     graph: Graph, per_layer: Mapping[Selector, float], prunable: Collection[int]
 ) -> dict[str, float]:
-    """The same with names, as `names_for` finds them. What has a share by its own name does not get
-    another by a pattern, a class or a function."""
+    """The same with names, as `names_for` finds them.
+
+    What has a share by its own name does not get another by a pattern, a class or a function."""
     found: dict[str, float] = {}
     named: set[int] = set()  # groups
     for key in sorted(per_layer, key=is_name, reverse=True):

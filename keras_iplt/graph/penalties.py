@@ -13,8 +13,9 @@ __all__ = ["freeze_penalised"]
 
 
 def freeze_penalised(flow: Flow) -> None:
-    """Freezes channels that a regulariser or constraint of others cannot do without: found out by
-    calling it on fewer of them."""
+    """Freezes channels that a regulariser or constraint of others cannot do without.
+
+    Found out by calling it on fewer of them."""
     flow.path = ""
     for piece in flow.slices.values():
         for kind in ("regularizer", "constraint"):

@@ -38,8 +38,9 @@ def same_constants(a: Any, b: Any) -> bool:
 
 
 def resolved(arguments: Any, shape: Sequence[int | None]) -> Any:
-    """Arguments in which a key of slices for a tensor of this shape is written in one of the many
-    ways there are to say the same: `:`, `0:4`, `:4`, `-4:` of four."""
+    """Arguments in which a key of slices is written in one of the many ways to say the same.
+
+    `:`, `0:4`, `:4`, `-4:` of four are."""
     args, kwargs = arguments
     key = args[1] if len(args) > 1 else kwargs.get("key")
     if not isinstance(key, tuple) or not any(isinstance(part, slice) for part in key):
@@ -58,8 +59,10 @@ def resolved(arguments: Any, shape: Sequence[int | None]) -> Any:
 
 
 def plain_differences(before: object, after: object) -> Iterator[tuple[str, Any]]:
-    """Pairs `(attribute, value)` of what two objects of one class hold otherwise: numbers, arrays
-    and structures of these. Names, layers, variables and functions are not looked at."""
+    """Pairs `(attribute, value)` of what two objects of one class hold otherwise.
+
+    Numbers, arrays and structures of these. Names, layers, variables and functions are not looked
+    at."""
     for name, value in vars(after).items():
         old = vars(before).get(name)
         if _is_plain(value) and _is_plain(old) and not same(old, value):

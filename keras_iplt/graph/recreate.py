@@ -20,8 +20,9 @@ def is_custom(layer: keras.Layer) -> bool:
 
 
 def config_of(layer: keras.Layer) -> dict[str, Any]:
-    """A layer's config, without the warning that a lambda in it is unsafe in a file: no file is
-    written here."""
+    """A layer's config, without the warning that a lambda in it is unsafe in a file.
+
+    No file is written here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*includes a `lambda`", UserWarning)
         try:
@@ -70,8 +71,9 @@ def recreate(
 
 
 def _goes_along(layer: keras.Layer, name: str) -> bool:
-    """Whether what an entry of the config says goes along as it is: functions, whose code is not in
-    it, and regularisers and constraints of others, which need not be registered."""
+    """Whether what an entry of the config says goes along as it is.
+    Functions do, whose code is not in it, and regularisers and constraints of others, which need
+    not be registered."""
     value = getattr(layer, name, None)
     return isinstance(value, types.FunctionType) or (
         name.endswith(("_regularizer", "_constraint"))

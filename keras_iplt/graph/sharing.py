@@ -12,8 +12,9 @@ __all__ = ["shared_layers"]
 
 
 def shared_layers(graph: Graph) -> dict[int, keras.Layer]:
-    """Layers inside others that are used elsewhere, too, by id: an embedding that the last layer
-    of a language model was given, say."""
+    """Layers inside others that are used elsewhere, too, by id.
+
+    An embedding that the last layer of a language model was given, say."""
     holders = {id(layer): layer for layer in _made(graph, graph.function)}
     inside = [
         one

@@ -74,8 +74,8 @@ def _read_inlined(flow: Flow, record: Call, specs: Arguments, inlined: Recording
 
 
 def _has_idle_weights(inlined: Recording, wanted: list[bool]) -> bool:
-    """Whether layers inside serve outputs only that nothing uses: they would not be there if the
-    operations took the place of the code."""
+    """Whether layers inside serve outputs only that nothing uses.
+    They would not be there if the operations took the place of the code."""
     if all(wanted):
         return False
     used = needed(inlined, wanted)
@@ -127,8 +127,8 @@ def _is_transparent(inlined: keras.Function) -> bool:
 
 
 def _reads_its_width(record: Call, inlined: keras.Function) -> bool:
-    """Whether a layer does something else on fewer channels: all, half, or all but one of them
-    gone."""
+    """Whether a layer does something else on fewer channels.
+    All, half, or all but one of them gone."""
     inputs = (record.args, record.kwargs)
     widths = [x.ids.shape[axis] for x in channels_in(inputs) for axis in x.varying]
     for share in {1 / max(widths), 0.5, 1 - 1 / max(widths)} if widths else ():
@@ -149,8 +149,9 @@ def _reads_its_width(record: Call, inlined: keras.Function) -> bool:
 
 
 def settle(flow: Flow) -> None:
-    """Freezes what custom layers cannot be recreated for: found out by trying it on each of them
-    with a few channels fewer."""
+    """Freezes what custom layers cannot be recreated for.
+
+    Found out by trying it on each of them with a few channels fewer."""
     for call in list(flow.calls.values()):
         if call.carry == "recreate":
             flow.path = ""

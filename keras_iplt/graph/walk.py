@@ -39,8 +39,8 @@ _DELEGATES: dict[type, bool] = {}  # class -> answer
 
 
 def _delegates(model: keras.Model) -> bool:
-    """Whether a class that overrides `__call__` (KerasHub's tasks do) only passes it on: what
-    comes out of a symbolic call then comes from the model itself."""
+    """Whether a class that overrides `__call__` (KerasHub's tasks do) only passes it on.
+    What comes out of a symbolic call then comes from the model itself."""
     kind = type(model)
     if kind not in _DELEGATES:
         function = private.known_function(model)
@@ -108,8 +108,9 @@ def output_spec(operation: keras.Operation, args: tuple[Any, ...], kwargs: dict[
 
 
 def accepted(operation: keras.Operation, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments without `training` if `call` does not take it: Keras lets layers be called
-    with it all the same."""
+    """Keyword arguments without `training` if `call` does not take it.
+
+    Keras lets layers be called with it all the same."""
     if accepts(operation.call, "training"):
         return kwargs
     return {k: v for k, v in kwargs.items() if k != "training"}

@@ -62,8 +62,9 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LatencyTable:
-    """What a model and its layers take in TFLite's interpreter, measured on this machine, and what
-    they will take with fewer channels: `of` and `round_to` of `keras_iplt.plan` take it.
+    """How long a model and its layers take in TFLite, measured here, and with fewer channels.
+
+    `of` and `round_to` of `keras_iplt.plan` take it.
 
     Attributes:
         model: its name.
@@ -113,8 +114,9 @@ class LatencyTable:
         return measured * (self.layers / alone if alone else 0) + rest / max(1, self.elements)
 
     def multiple(self, graph: Graph, group: Group) -> int:
-        """What the width of a group is best rounded to: the blocks that a processor computes, as
-        far as the group has several."""
+        """What the width of a group is best rounded to.
+
+        The blocks that a processor computes, as far as the group has several."""
         paths = {producer.path for producer in group.producers}
         kinds = {entry.kind for entry in self.entries if entry is not None and entry.path in paths}
         step = max((self.stairs[kind].step for kind in kinds), default=1)

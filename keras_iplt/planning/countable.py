@@ -20,8 +20,7 @@ def countable(
     convolutions_only: bool,
     only: Iterable[Selector] | None = None,
 ) -> dict[int, np.ndarray]:
-    """group index -> how many filters that count go with each channel, for the groups that may
-    lose any."""
+    """group index -> how many filters that count go with each channel, if it may lose any."""
     filters = {g.index: _filters_of(graph, g, convolutions_only) for g in graph.groups}
     if only is not None:
         wanted = {index for key in only for index in groups_of(graph, key)}

@@ -278,8 +278,9 @@ def amount(
     shared: list[Candidate],
     past: Past | None = None,
 ) -> tuple[float, Callable[[], float]]:
-    """What `ratio` is a share of: how much there was at first, and a function that tells how much
-    is left of what has not been taken."""
+    """What `ratio` is a share of: how much there was, and what tells how much is left.
+
+    That is a function: less what has been taken by then."""
     if of == FILTERS:
         before = sum(c.filters_before for c in shared)
         now = sum(int(c.filters.sum()) for c in shared)

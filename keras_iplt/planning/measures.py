@@ -96,8 +96,9 @@ def register_measure(name: str, make: Callable[[Graph], Any]) -> None:
 
 
 def register_rounding(name: str, make: Callable[[Graph], Any]) -> None:
-    """Lets `round_to` take a name: `make(graph)` returns the `Rounding`. An object that is the
-    measure asked for as well is made once."""
+    """Lets `round_to` take a name: `make(graph)` returns the `Rounding`.
+
+    An object that is the measure asked for as well is made once."""
     _ROUNDINGS[name] = make
 
 

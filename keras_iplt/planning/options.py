@@ -131,8 +131,9 @@ class PlanOptions:
         return dataclasses.replace(self, **changes)
 
     def countable(self, graph: Graph) -> dict[int, np.ndarray]:
-        """group index -> how many filters that count go with each channel, for the groups that may
-        lose any."""
+        """group index -> how many filters that count go with each channel.
+
+        Of the groups that may lose any."""
         return countable(graph, self.ignore, self.convolutions_only, self.only)
 
     def meant(self, graph: Graph) -> PlanOptions:

@@ -103,8 +103,9 @@ class Plan(Tables):
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """A plan from the text that `to_json` wrote; carry it out on any model of the same
-        architecture."""
+        """A plan from the text that `to_json` wrote.
+
+        Carry it out on any model of the same architecture."""
         try:
             content = json.loads(text, parse_constant=_no_number)
             if content["format"] != _FORMAT:

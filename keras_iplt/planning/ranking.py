@@ -181,8 +181,8 @@ class Queue:
         return found[best] if best in found else exact()
 
     def _give_back(self, count: int, fits: Callable[[], bool]) -> None:
-        """What the last channel took too much is given back in smaller steps: one to each group,
-        the last that lost one first, as long as one fits."""
+        """What the last channel took too much is given back in smaller steps.
+        One to each group, the last that lost one first, as long as one fits."""
         order = dict.fromkeys(self.owner[:count][::-1].tolist())
         while any([self._gave(self.candidates[place], fits) for place in order]):
             pass

@@ -114,8 +114,9 @@ def legend(axes: Axes, handles: Sequence[Any], names: Sequence[str], **how: Any)
 
 
 def dodge(wanted: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
-    """Positions for labels, as close as possible to where they are wanted, at least `gap` apart
-    and between `low` and `high` if there is room.
+    """Positions for labels, as close as possible to where they are wanted, `gap` apart.
+
+    Between `low` and `high` if there is room.
 
     >>> dodge([0.5, 0.5, 0.9], 0.1, 0, 1).round(2).tolist()
     [0.45, 0.55, 0.9]

@@ -82,8 +82,9 @@ def norms(
     data: Data | None = None,
     layers: Layers | None = None,
 ) -> Figure:
-    """The filters of each layer, ranked by how important they are: flat curves are layers whose
-    filters matter alike, steep ones those with filters to spare.
+    """The filters of each layer, ranked by how important they are.
+
+    Flat curves are layers whose filters matter alike, steep ones those with filters to spare.
 
     Channels that must go together have one curve, under the name of the first layer that creates
     them. Scores are divided by the largest of their curve.

@@ -150,8 +150,8 @@ def _staying(
 
 
 def _matched(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Which columns of `old` became those of `new`: as pruning keeps their order, the choice in
-    this order whose directions agree best."""
+    """Which columns of `old` became those of `new`.
+    As pruning keeps their order: the choice in this order whose directions agree best."""
     old, new = (x / np.maximum(np.linalg.norm(x, axis=0), 1e-12) for x in (old, new))
     alike = old.T @ new
     n, m = alike.shape

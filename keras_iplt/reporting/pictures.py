@@ -39,8 +39,8 @@ def picture(
 
 
 def _drawn(draw: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> str:
-    """The plot as a `data:` address. It looks the same whatever matplotlib's settings are, and
-    the same run gives the same bytes."""
+    """The plot as a `data:` address.
+    It looks the same whatever matplotlib's settings are, and the same run gives the same bytes."""
     matplotlib = required("matplotlib", "plots", "reports need")
     buffer = io.BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():

@@ -70,8 +70,9 @@ class Linear(abc.ABC):
 
     @property
     def output_axis(self) -> int | None:
-        """The axis along which its outputs stand, with all positions along the others; None if
-        there is no such axis."""
+        """The axis along which its outputs stand, with all positions along the others.
+
+        None if there is no such axis."""
         return channel_axis(self.layer)
 
     def of_ones(self, kernel: np.ndarray) -> np.ndarray:
@@ -261,8 +262,9 @@ class Separable(Dense):
 
 
 class Einsum(Linear):
-    """Labels of the input that the kernel has too are summed over (features) or kept (groups);
-    its own labels are outputs; all others of the input are positions."""
+    """Labels of the input that the kernel has too are summed over (features) or kept (groups).
+
+    Its own labels are outputs; all others of the input are positions."""
 
     def __init__(self, layer: keras.Layer, kernel: keras.Variable) -> None:
         super().__init__(layer, kernel)

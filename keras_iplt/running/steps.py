@@ -183,8 +183,9 @@ def filled(structure: Any, values: Mapping[int, Any]) -> Any:
 
 
 def last_uses(steps: Sequence[Step], kept: Container[int]) -> dict[int, list[int]]:
-    """index of a step -> the places that nobody needs after it, so that memory holds no more than
-    it has to."""
+    """index of a step -> the places that nobody needs after it.
+
+    So memory holds no more than it has to."""
     last: dict[int, int] = {}
     for index, step in enumerate(steps):
         last.update(dict.fromkeys((*step.inputs, *step.outputs), index))

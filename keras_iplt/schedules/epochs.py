@@ -180,8 +180,9 @@ class Polynomial(Schedule):
 
 @keras.saving.register_keras_serializable("keras_iplt")
 class Exponential(Schedule):
-    """The same share of what is left, every time: what is left decays geometrically, from 1 at
-    `begin` to `1 - target` at `end`.
+    """The same share of what is left, every time.
+
+    What is left decays geometrically, from 1 at `begin` to `1 - target` at `end`.
 
         1 - (1 - target) ** ((epoch - begin) / (end - begin))
 

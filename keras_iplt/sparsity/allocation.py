@@ -78,9 +78,10 @@ class Fixed(Uniform):
 
 
 class Depth(Allocation):
-    """Zuo et al.'s Prune_depth: one threshold for the whole network, found by bisection, so that
-    the sparsity of each layer follows from how large its weights are (as a rule, deeper layers
-    have smaller ones).
+    """Zuo et al.'s Prune_depth: one threshold for the whole network, found by bisection.
+
+    The sparsity of each layer follows from how large its weights are (as a rule, deeper layers have
+    smaller ones).
 
     Args:
         normalize: whether the magnitudes of each layer are first stretched to [0, 1] (Eq. 2; the
@@ -115,9 +116,10 @@ class Depth(Allocation):
 
 
 class Param(Allocation):
-    """Zuo et al.'s Prune_param: all layers alike, until the loss says that it hurts; then the
-    smallest layer that is still being pruned stays as sparse as it is, and the others take over
-    what it no longer reaches.
+    """Zuo et al.'s Prune_param: all layers alike, until the loss says that it hurts.
+
+    Then the smallest layer that is still being pruned stays as sparse as it is, and the others take
+    over what it no longer reaches.
 
     After every step and the training that follows, the mean loss of that training is compared: a
     layer is frozen if it exceeds `eta`, or if it rose by more than `zeta` since the phase before.
@@ -193,8 +195,10 @@ class Param(Allocation):
 
 
 class ERK(Allocation):
-    """Erdős–Rényi kernels: the density of a layer is proportional to the sum of its kernel's sides
-    over their product, so that small layers stay denser; no density exceeds 1."""
+    """Erdős–Rényi kernels: small layers stay denser.
+
+    The density of a layer is proportional to the sum of its kernel's sides over their product; no
+    density exceeds 1."""
 
     def zeros(self, pool: list[Prunable], sparsity: float, gone: list[int]) -> list[int]:
         left = sum(one.size for one in pool) - _total(pool, sparsity)
@@ -246,8 +250,9 @@ _BY_NAME = {
 
 @checked
 def get(allocation: str | Allocation) -> Allocation:
-    """The allocation that a name stands for: "uniform", "fixed", "param", "depth", "erk" or
-    "uniform_plus"; or the `Allocation` as it is.
+    """The allocation that a name stands for; an `Allocation` as it is.
+
+    Names are "uniform", "fixed", "param", "depth", "erk" and "uniform_plus".
 
     >>> get("depth")
     Depth(normalize=False, epsilon=0.0001)
@@ -270,8 +275,8 @@ def _total(pool: list[Prunable], sparsity: float) -> int:
 
 
 def _spread(shares: Sequence[float], pool: list[Prunable], total: int) -> list[int]:
-    """Whole numbers as close to shares of sizes as they can be, with this sum, one weight of each
-    variable left: rounded down, and one more where most was cut off."""
+    """Whole numbers as close to shares of sizes as they can be, with this sum.
+    One weight of each variable is left. Rounded down, and one more where most was cut off."""
     exact = [share * one.size for share, one in zip(shares, pool, strict=True)]
     counts = [min(one.size - 1, math.floor(x + 1e-9)) for x, one in zip(exact, pool, strict=True)]
     order = sorted(range(len(pool)), key=lambda i: counts[i] - exact[i])
@@ -286,8 +291,8 @@ def _spread(shares: Sequence[float], pool: list[Prunable], total: int) -> list[i
 
 
 def _share_under(most: Sequence[float], sizes: Sequence[int], total: int) -> float | None:
-    """The share of all variables, none beyond its most, that makes up a total; None if there is
-    none."""
+    """The share of all variables, none beyond its most, that makes up a total.
+    None if there is none."""
     low, high = 0.0, 1.0
     if sum(m * n for m, n in zip(most, sizes, strict=True)) < total:
         return None

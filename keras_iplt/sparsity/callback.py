@@ -47,8 +47,10 @@ class _State(State):
 
 
 class SparsityCallback(ScheduledCallback):
-    """Sets single weights to zero while a model trains, after every few epochs some more, and holds
-    them there (Sarkar et al., "An incremental pruning strategy for fast training of CNN models").
+    """Sets single weights to zero while a model trains, step by step, and holds them there.
+
+    After every few epochs some more go (Sarkar et al., "An incremental pruning strategy for fast
+    training of CNN models").
 
     The model stays as it is: no layer is wrapped, no variable added. Zeros are held inside the
     compiled training step, so that the weights are sparse after every batch and in every
@@ -238,8 +240,10 @@ class SparsityCallback(ScheduledCallback):
         return way_back
 
     def finish(self) -> None:
-        """Leaves the model with its zeros and nothing else. `fit` does so when it ends; after one
-        that was interrupted, call it before the model is trained without this callback."""
+        """Leaves the model with its zeros and nothing else.
+
+        `fit` does so when it ends; after one that was interrupted, call it before the model is
+        trained without this callback."""
         if self.progress is not None:
             private.synchronize(self.model)
             self.progress.hold.put_back()

@@ -22,8 +22,9 @@ __all__ = ["Hold", "mask_variable"]
 
 
 def mask_variable(variable: keras.Variable, name: str = "mask") -> keras.Variable:
-    """A mask of ones for a variable. Make it in the scope that the model's variables were made
-    in (`keras_private.variable_scope`)."""
+    """A mask of ones for a variable.
+
+    Make it in the scope that the model's variables were made in (`_keras.variable_scope`)."""
     return keras.Variable(np.ones(variable.shape, bool), trainable=False, dtype="bool", name=name)
 
 
@@ -102,8 +103,9 @@ class Hold:
         self.model.train_function = None  # traced with the masks in it
 
     def set(self, index: int, mask: Any) -> None:
-        """Gives one variable another mask, and zeroes it accordingly. In the middle of an epoch
-        on JAX, `keras_private.synchronize` first.
+        """Gives one variable another mask, and zeroes it accordingly.
+
+        In the middle of an epoch on JAX, `_keras.synchronize` first.
 
         Args:
             index: place of the variable in `pairs`.
@@ -121,8 +123,9 @@ class Hold:
                 carried.assign(numbers_of(own).astype(bool))
 
     def put_back(self) -> None:
-        """Zeroes what has come to life in another way than by an update: averaged weights, say,
-        that an optimizer puts in place when training ends."""
+        """Zeroes what has come to life in another way than by an update.
+
+        Averaged weights, say, that an optimizer puts in place when training ends."""
         for variable, own in self.pairs:
             self._zero(variable, own)
 

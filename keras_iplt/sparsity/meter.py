@@ -12,8 +12,10 @@ __all__ = ["LossMeter"]
 
 
 class LossMeter:
-    """The mean loss of the batches since some moment, from the metric in which Keras adds up the
-    loss of an epoch: it is read at the ends of phases and epochs only.
+    """The mean loss of the batches since some moment.
+
+    It is from the metric in which Keras adds up the loss of an epoch, which is read at the ends of
+    phases and epochs only.
 
     Args:
         model: a compiled model.

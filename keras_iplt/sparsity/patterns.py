@@ -59,8 +59,9 @@ class Weights(Pattern):
 
 
 class WeightsPerFilter(Pattern):
-    """Single weights ranked inside each filter: every filter loses as many, to within one (Sarkar
-    et al., first reading).
+    """Single weights ranked inside each filter.
+
+    Every filter loses as many, to within one (Sarkar et al., first reading).
 
     >>> WeightsPerFilter().mask(np.array([[1.0, 8.0], [3.0, 9.0]]), zeros=2)
     array([[False, False],
@@ -81,8 +82,9 @@ class WeightsPerFilter(Pattern):
 
 
 class WholeFilters(Pattern):
-    """Whole filters, those with the smallest l2 norm, emptied in place (Sarkar et al., second
-    reading). One filter of each layer stays.
+    """Whole filters, those with the smallest l2 norm, emptied in place.
+
+    One filter of each layer stays (Sarkar et al., second reading).
 
     >>> WholeFilters().mask(np.array([[1.0, 8.0], [3.0, 9.0]]), zeros=2)
     array([[False,  True],
@@ -99,8 +101,9 @@ class WholeFilters(Pattern):
 
 
 class Blocks(Pattern):
-    """Blocks of matrices, as kernels of processors like them. Smaller blocks at the edges count
-    as blocks.
+    """Blocks of matrices, as kernels of processors like them.
+
+    Smaller blocks at the edges count as blocks.
 
     Args:
         block_size: `(height, width)`.
@@ -122,8 +125,9 @@ class Blocks(Pattern):
 
 
 class MbyN(Pattern):
-    """`m` zeros in every `n` consecutive inputs of dense layers and two-dimensional convolutions,
-    such as the 2 of 4 that some hardware multiplies faster.
+    """`m` zeros in every `n` consecutive inputs, such as the 2 of 4 that some hardware is made for.
+
+    Of dense layers and two-dimensional convolutions.
 
     Args:
         m, n: whole numbers, m less than n.
@@ -155,8 +159,9 @@ _BY_NAME = {
 
 @checked
 def get(pattern: str | Pattern) -> Pattern:
-    """The pattern that a name stands for: "weights", "weights_per_filter" or "filters"; or the
-    `Pattern` as it is.
+    """The pattern that a name stands for; a `Pattern` as it is.
+
+    Names are "weights", "weights_per_filter" and "filters".
 
     >>> get("filters")
     WholeFilters()

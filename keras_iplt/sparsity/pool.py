@@ -84,8 +84,9 @@ def pool_of(
     ignore: Layers = (),
     convolutions_only: bool = False,
 ) -> list[Prunable]:
-    """The weights that are pruned: kernels and embeddings, not biases, norms and depthwise
-    kernels; of custom layers those that `get_prunable_weights` names.
+    """The weights that are pruned: kernels and embeddings, not biases, norms and depthwise kernels.
+
+    Of custom layers those that `get_prunable_weights` names.
 
     Args:
         model: any built model.

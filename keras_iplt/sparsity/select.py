@@ -20,8 +20,9 @@ def threshold(magnitudes: np.ndarray, keep: int) -> Any:
 
 
 def largest(magnitudes: np.ndarray, keep: int) -> np.ndarray:
-    """A mask, True for exactly the `keep` largest numbers of an array. Among equals those that
-    come first stay.
+    """A mask, True for exactly the `keep` largest numbers of an array.
+
+    Among equals those that come first stay.
 
     >>> largest(np.array([[3.0, 1.0], [1.0, 2.0]]), keep=3)
     array([[ True,  True],
@@ -87,8 +88,9 @@ def bisected(
 
 
 def blocks(magnitudes: np.ndarray, block: tuple[int, int], pooling: str) -> np.ndarray:
-    """Magnitudes of the blocks of a matrix: of each its mean or largest number; blocks at the end
-    may be smaller than the others.
+    """Magnitudes of the blocks of a matrix: of each its mean or largest number.
+
+    Blocks at the end may be smaller than the others.
 
     Args:
         magnitudes: a matrix.
@@ -113,8 +115,9 @@ def unblocked(mask: np.ndarray, block: tuple[int, int], shape: tuple[int, ...]) 
 
 
 def m_by_n(magnitudes: np.ndarray, m: int, n: int) -> np.ndarray:
-    """A mask that is False for the `m` smallest of every `n` consecutive numbers of each row; of a
-    group at the end that is shorter, for what exceeds n - m.
+    """A mask that is False for the `m` smallest of every `n` consecutive numbers of each row.
+
+    In a group at the end that is shorter, for what exceeds n - m.
 
     >>> m_by_n(np.array([[1.0, 4.0, 3.0, 2.0, 5.0]]), 2, 4)
     array([[False,  True,  True, False,  True]])

@@ -71,8 +71,9 @@ T = TypeVar("T")
 
 
 def checked(thing: T) -> T:
-    """A function that refuses arguments of another kind than its annotations say, by name, before
-    it begins. Of a dataclass, all that makes one."""
+    """A function that refuses arguments of other kinds than its annotations say, before it begins.
+
+    They are called by name. Of a dataclass, all that makes one."""
     if isinstance(thing, type):
         setattr(thing, "__init__", checked(getattr(thing, "__init__")))  # noqa: B009, B010
         return thing
@@ -143,8 +144,9 @@ def several(given: Any) -> list[Any]:
 
 
 def take_options(kind: type[T], given: dict[str, Any]) -> T:
-    """An object of a dataclass from those of some keywords that it has entries for, which then are
-    no longer among them."""
+    """An object of a dataclass from those of some keywords that it has entries for.
+
+    These are no longer among the keywords then."""
     names = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
     return kind(**{name: given.pop(name) for name in names if name in given})
 

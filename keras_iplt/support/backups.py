@@ -31,8 +31,9 @@ class KeptFile:
         self._warned = False
 
     def begin(self, size: int = 0, lock: bool = True) -> None:
-        """Finds out before long work what cannot work: makes the directory, locks the file, and
-        writes something beside it.
+        """Finds out before long work what cannot work.
+
+        Makes the directory, locks the file, and writes something beside it.
 
         Args:
             size: how many bytes to try to write.
@@ -67,8 +68,9 @@ class KeptFile:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """What is written inside (by `put`) may fail, as it does on a full disk: what was there
-        before stays, one warning says so, and the work goes on."""
+        """What is written inside (by `put`) may fail, as it does on a full disk.
+
+        What was there before stays, one warning says so, and the work goes on."""
         try:
             yield
         except OSError as error:

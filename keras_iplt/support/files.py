@@ -105,8 +105,9 @@ def put_in_place(partial: pathlib.Path, path: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """A path to write a file to, which takes the place of `path` when all is written, and is gone
-    if anything goes wrong, an interruption included."""
+    """A path to write a file to, which takes the place of `path` when all is written.
+
+    It is gone if anything goes wrong, an interruption included."""
     path = file_at(path)
     with beside(path) as partial:
         yield partial

@@ -44,8 +44,9 @@ class InUseError(Exception):
 
 
 class Lock:
-    """A file that is locked until `release`, or until nobody has this object any more. Made by
-    `Lock.take`."""
+    """A file that is locked until `release`, or until nobody has this object any more.
+
+    Made by `Lock.take`."""
 
     def __init__(self, path: pathlib.Path, file: int) -> None:
         self.path, self._process = path, os.getpid()
@@ -53,8 +54,10 @@ class Lock:
 
     @classmethod
     def take(cls, path: pathlib.Path) -> Lock:
-        """Locks a file, which is made if it is not there; raises an `InUseError` if another
-        process has it. A disk that knows no locks is warned about."""
+        """Locks a file, which is made if it is not there.
+
+        Raises an `InUseError` if another process has it. A disk that knows no locks is warned
+        about."""
         key = os.getpid(), os.path.realpath(path)
         if key in _held:
             return _held[key]

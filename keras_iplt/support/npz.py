@@ -59,8 +59,9 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
 
 @contextlib.contextmanager
 def opened_npz(path: pathlib.Path, expected: str) -> Iterator[Arrays]:
-    """The arrays of an .npz file by name; nothing pickled is read, and what is wrong is a
-    `DataError`.
+    """The arrays of an .npz file by name.
+
+    Nothing pickled is read, and what is wrong is a `DataError`.
 
     Args:
         path: a `pathlib.Path`.

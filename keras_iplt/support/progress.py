@@ -57,8 +57,9 @@ def told(items: Iterable[_Item], unit: str) -> Iterator[_Item]:
 
 @contextlib.contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Within it, something takes its time that has no parts to count: a line says so, after the
-    same two seconds.
+    """Within it, something takes its time that has no parts to count: a line says so.
+
+    After the same two seconds.
 
     Args:
         what: is done.

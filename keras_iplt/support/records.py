@@ -109,8 +109,9 @@ def parse(kind: Any, text: str) -> Any:
 
 
 def read_json(kind: Any, path: pathlib.Path) -> Any:
-    """What a file holds, as an object of a type; or a `ValueError`, or an `OSError`. A pipe is not
-    waited for."""
+    """What a file holds, as an object of a type; or a `ValueError`, or an `OSError`.
+
+    A pipe is not waited for."""
     if not path.is_file():
         raise ValueError("it is a directory, a device or a pipe")
     return parse(kind, path.read_text(encoding="utf-8"))

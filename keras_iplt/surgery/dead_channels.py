@@ -14,14 +14,16 @@ __all__ = ["plan_without", "removable", "silent_channels", "unused_channels", "z
 
 
 def zero_channels(graph: Graph) -> np.ndarray:
-    """A mask over classes: every slice of every variable is zero. Without them the outputs are the
-    same."""
+    """A mask over classes: every slice of every variable is zero.
+
+    Without them the outputs are the same."""
     return ~_alive(graph, ("input", "output", "follow"))
 
 
 def unused_channels(graph: Graph) -> np.ndarray:
-    """A mask over classes: all weights by which later layers multiply the channels are zero, and
-    nothing else reads them. Without them the outputs are the same, whatever the channels are."""
+    """A mask over classes: later layers multiply the channels by zeros; nothing else reads them.
+
+    Without them the outputs are the same, whatever the channels are."""
     read = np.zeros(len(graph.classes), bool)
     for piece in graph.slices:
         if piece.role == "input":
@@ -30,9 +32,9 @@ def unused_channels(graph: Graph) -> np.ndarray:
 
 
 def silent_channels(graph: Graph) -> np.ndarray:
-    """A mask over classes: all weights of the filters that create the channels are zero, so that
-    the channels are constant. Without them the outputs are the same only once the constants are
-    made up for."""
+    """A mask over classes: all weights of the filters are zero, so that the channels are constant.
+
+    Without them the outputs are the same only once the constants are made up for."""
     created = np.zeros(len(graph.classes), bool)
     for producer in graph.producers:
         created[graph.classes[producer.ids]] = True
@@ -59,9 +61,9 @@ _NORMS = ("LayerNormalization", "Normalize", "RMSNormalization", "UnitNormalizat
 
 
 def _acting(graph: Graph) -> np.ndarray:
-    """A mask over classes: the channels act on others without being multiplied with weights: by a
-    norm, where an operation takes them in (a sum, a product of two tensors) and no kernel of its
-    own stands between, or inside an operation (queries and keys)."""
+    """A mask over classes: the channels act on others without being multiplied with weights.
+    By a norm, where an operation takes them in (a sum, a product of two tensors) and no kernel of
+    its own stands between, or inside an operation (queries and keys)."""
     acting = np.zeros(len(graph.classes), bool)
     for call in graph.calls.values():
         taken, given = _ids((call.args, call.kwargs)), _ids(call.outputs)

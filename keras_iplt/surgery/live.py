@@ -60,8 +60,8 @@ class Live:
                 self._look_at_inputs(call)
 
     def _functions(self) -> Iterable[keras.Function]:
-        """The graphs that live: those recorded while reading a layer or a subclassed model are
-        not among them."""
+        """The graphs that live.
+        Those recorded while reading a layer or a subclassed model are not among them."""
         calls = self.graph.calls.values()
         nested = [call.operation for call in calls if call.carry == "model"]
         models = [m for m in (self.graph.model, *nested) if is_graph_model(m)]
@@ -76,8 +76,9 @@ class Live:
         return self._rewriter.factors()
 
     def states(self) -> Iterator[tuple[keras.Variable, Kept]]:
-        """Pairs `(variable, what stays per axis)`: what stateful recurrent layers remember from one
-        batch to the next. A layer does not count that among its variables."""
+        """Pairs `(variable, what stays per axis)`: what stateful recurrent layers remember.
+
+        A layer does not count that among its variables."""
         for call, *_ in self.graph.by_operation.values():
             for variable in private.remembered(call.operation):
                 rank = len(variable.shape)
@@ -92,8 +93,9 @@ class Live:
         return tuple(n if k is None else len(k) for n, k in zip(shape, kept, strict=True))
 
     def expected(self, node: Any) -> Resized:
-        """`(changes, args, kwargs)`: what the config and the arguments of an operation of
-        `keras.ops` have to be without the channels that go."""
+        """`(changes, args, kwargs)`: what an operation of `keras.ops` has to be then.
+
+        That is its config, and its arguments, without the channels that go."""
         args, kwargs = private.arguments(node)
         rule = rule_for(node.operation)
         if rule is None or rule.resize is None:
@@ -131,8 +133,8 @@ class Live:
         return bool(inside) and called and not private.own_variables(layer)
 
     def _look_at_twins(self, call: Call, changes: dict[str, Any]) -> None:
-        """Finds out which attributes follow from a config: the layer is made with the old one and
-        with the new one."""
+        """Finds out which attributes follow from a config.
+        The layer is made with the old one and with the new one."""
         before = self._twin(call, {}, np.zeros_like(self.gone))
         try:
             after = self._twin(call, changes, self.gone)

@@ -319,8 +319,9 @@ class Rewriter:
                 new.finalize_state()  # preprocessing layers compute constants from their weights
 
     def carry_flags(self) -> None:
-        """Gives every new layer and variable the old one's `trainable`. A model's flag sets that
-        of all its layers, so outer ones come first."""
+        """Gives every new layer and variable the old one's `trainable`.
+
+        A model's flag sets that of all its layers, so outer ones come first."""
         for old, new in [*reversed(self._models), *self._pairs]:
             if new.trainable != old.trainable:
                 new.trainable = old.trainable

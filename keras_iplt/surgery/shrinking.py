@@ -73,8 +73,9 @@ def shrunk(
     also: Also = (),
     compensate: Compensate = None,
 ) -> Callable[[], None]:
-    """As `shrink`; returns a function that makes the model as it was before, values included
-    where a shape changed, or a weight was fitted anew."""
+    """As `shrink`; returns a function that makes the model as it was before.
+
+    Values included, where a shape changed or a weight was fitted anew."""
     named = [model, *several(also)]
     for one in named:
         private.synchronize(one)
@@ -107,8 +108,9 @@ def shrunk(
 
 
 def rehearse(model: keras.Model, plan: Plan, also: Also = ()) -> None:
-    """Raises the errors that `shrink` would raise. The model stays as it is, and so does what it
-    has compiled."""
+    """Raises the errors that `shrink` would raise.
+
+    The model stays as it is, and so does what it has compiled."""
     plan = bound(plan, model)
     journal = Journal()
     with _all_or_nothing(model, journal.undo):
@@ -134,8 +136,8 @@ def _carry_out(
 
 @contextlib.contextmanager
 def _all_or_nothing(model: keras.Model, undo: Callable[[], None]) -> Iterator[None]:
-    """Whatever is raised inside, also the user's Ctrl-C and warnings that are errors: it is undone
-    first."""
+    """Whatever is raised inside, what was done is undone first.
+    Also for the user's Ctrl-C, and warnings that are errors."""
     try:
         yield
     except BaseException as error:
@@ -264,8 +266,8 @@ def _refresh(models: list[keras.Model]) -> None:
 
 
 def _follow(live: Live, other: keras.Model, journal: Journal) -> None:
-    """Brings the shapes recorded in another model over the same layers up to date, in models that
-    are nested in it first."""
+    """Brings the shapes recorded in another model over the same layers up to date.
+    First in models that are nested in it."""
     known = {id(node) for node in live.nodes}
     for inner in reversed(private.models_of(other)):
         if not is_graph_model(inner):

@@ -13,8 +13,9 @@ _MOST_NUMBERS = 1_000_000  # in a tensor that an operation is tried on
 
 
 def works_on_zeros(node: Any) -> bool:
-    """Raises what the operation of a node raises on zeros of the recorded shapes; nothing that it
-    assigns stays.
+    """Raises what the operation of a node raises on zeros of the recorded shapes.
+
+    Nothing that it assigns stays.
 
     Returns:
         Whether it puts out tensors of the recorded shapes, or is too large to be tried.

@@ -56,8 +56,9 @@ def masks(
     ranked: Sequence[Filters],
     dead: Sequence[np.ndarray],
 ) -> list[tuple[keras.Variable, Any]]:
-    """`(variable, ones and zeros to multiply it with)` for all that is to be zero: dead filters,
-    and everything that belongs to channels of which no filter is alive."""
+    """`(variable, ones and zeros to multiply it with)` for all that is to be zero.
+
+    Dead filters, and everything that belongs to channels of which no filter is alive."""
     # (id(variable), axis) -> (variable, mask)
     lost: dict[tuple[int, int], tuple[keras.Variable, np.ndarray]] = {}
 

@@ -60,8 +60,8 @@ def run(options: argparse.Namespace) -> Answer:
 
 
 def _goes_on(path: pathlib.Path) -> bool:
-    """Whether a file holds an analysis, of which `keras_iplt.sensitivity` tells whether it is this
-    one."""
+    """Whether a file holds an analysis.
+    `keras_iplt.sensitivity` tells whether it is this one."""
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST:
             return False

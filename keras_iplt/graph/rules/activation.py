@@ -77,8 +77,9 @@ def tried(
     key: Hashable,
     tensors: Sequence[Channels],
 ) -> float | None:
-    """What a masked channel holds after a function of single numbers; `tensors` are frozen where
-    it would not be a number.
+    """What a masked channel holds after a function of single numbers.
+
+    `tensors` are frozen where it would not be a number.
 
     Args:
         function: of as many tensors as there are operands.
@@ -157,8 +158,9 @@ def prelu(flow: Flow, layer: keras.Layer, x: Channels) -> Channels:
 def follow_parameter(
     flow: Flow, variable: keras.Variable, x: Channels, first_axis: int | None = None
 ) -> bool:
-    """Records `variable` as one entry per channel of `x`, its last axes aligned with those of `x`
-    (or its first with `first_axis`).
+    """Records `variable` as one entry per channel of `x`, their last axes aligned.
+
+    With `first_axis` its last is aligned with the first of `x`.
 
     Returns:
         Whether it has one entry per channel, so that it is masked with them.

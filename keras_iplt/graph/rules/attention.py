@@ -33,8 +33,10 @@ def multi_head(
     return_attention_scores: bool = False,
     **__: Any,
 ) -> Outputs:
-    """Softmax compares positions, not channels, so heads may get narrower. Scores are divided by
-    sqrt(key_dim): the query projection makes good for what is divided by less."""
+    """Softmax compares positions, not channels, so heads may get narrower.
+
+    Scores are divided by sqrt(key_dim): the query projection makes good for what is divided by
+    less."""
     return _attend(flow, layer, query, value, key, return_attention_scores)
 
 

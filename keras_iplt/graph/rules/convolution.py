@@ -164,8 +164,7 @@ def transposed_operation(
 def _computed_kernel(
     flow: Flow, operation: keras.Operation, x: Channels, *kernels: Any, shape: Shape | None = None
 ) -> Outputs:
-    """Nothing can go, but it costs as many multiply-adds per position as the kernels have
-    numbers."""
+    """Nothing can go; it costs as many multiply-adds per position as the kernels have numbers."""
     positions = flow.positions(shape or flow.shapes[0], channel_axis(operation))
     numbers = sum(math.prod(k.shape if hasattr(k, "shape") else np.shape(k)) for k in kernels)
     flow.work(None if positions is None else positions * numbers)

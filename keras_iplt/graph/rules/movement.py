@@ -30,8 +30,10 @@ def moved(flow: Flow, ids: np.ndarray, masked: float | None = 0.0, output: int =
 
 
 def reshape(flow: Flow, x: Channels, shape: Shape) -> Channels:
-    """Row-major reshape. Axes are matched from the right into the smallest groups of equal
-    product; a group along which ids do not change stays collapsed."""
+    """Row-major reshape.
+
+    Axes are matched from the right into the smallest groups of equal product; a group along which
+    ids do not change stays collapsed."""
     source, target = list(x.shape), list(shape)
     ids = x.ids
     # Pairs of an axis and the length of ids along it.

@@ -91,8 +91,10 @@ def _resize_rms(layer: keras.Layer, after: After) -> dict[str, Any]:
 
 @layer_rule("RMSNormalization", resize=_resize_rms)
 def rms_norm(flow: Flow, layer: keras.Layer, x: Channels) -> Outputs:
-    """Exact when masked channels are zero: with C' of C channels left, the mean square grows by
-    C / C', which epsilon and scale make good."""
+    """Exact when masked channels are zero.
+
+    With C' of C channels left, the mean square grows by C / C', which epsilon and scale make good.
+    """
     axes = _axes(layer, x)
     if axes != list(range(len(x.shape) - len(axes), len(x.shape))):
         return flow.frozen(x, "its scale does not lie along the axes that are normalised")

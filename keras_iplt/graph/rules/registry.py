@@ -173,8 +173,9 @@ def register_rule(
 
 @checked
 def rule_for(operation: keras.Operation) -> Rule | None:
-    """The rule for an operation, or None. A class that computes otherwise than the registered
-    class it derives from has none."""
+    """The rule for an operation, or None.
+
+    A class that computes otherwise than the registered class it derives from has none."""
     if not isinstance(operation, keras.Layer):
         if private.is_keras_operation(operation):
             return _OPERATIONS.get(type(operation).__name__)

@@ -128,8 +128,9 @@ def unstack(
 def pad(
     flow: Flow, x: Channels, widths: Sequence[tuple[int, int]], number: float | None
 ) -> Channels:
-    """Pads by `widths` (before, after) per axis with `number` (None: with what is there). New
-    positions along an axis of channels are channels of their own (constants), that go when
+    """Pads by `widths` (before, after) per axis with `number` (None: with what is there).
+
+    New positions along an axis of channels are channels of their own (constants), that go when
     something they are combined with goes."""
     ids = x.ids
     for axis, widths_here in enumerate(widths):

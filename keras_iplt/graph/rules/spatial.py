@@ -49,8 +49,8 @@ def spatial(flow: Flow, layer: keras.Layer, x: Channels) -> Channels:
 
 
 def _how(operation: keras.Operation) -> tuple[bool, float]:
-    """`(averages, fill)` of an operation, see `per_channel`. What happens in training alone, as in
-    random flips, does not count."""
+    """`(averages, fill)` of an operation, see `per_channel`.
+    What happens in training alone, as in random flips, does not count."""
     name = type(operation).__name__
     return "Max" not in name, getattr(operation, "fill_value", 0) or 0
 
@@ -80,8 +80,10 @@ def reduce_axes(
     masked: float | None,
     exact: bool = False,
 ) -> Channels:
-    """A reduction over `axes`. Channels along them are frozen, unless masked zeros do not change
-    the result (`exact`). Along others, `masked` is what becomes of a channel that is masked."""
+    """A reduction over `axes`.
+
+    Channels along them are frozen, unless masked zeros do not change the result (`exact`). Along
+    others, `masked` is what becomes of a channel that is masked."""
     rank = len(x.shape)
     some = range(rank) if axes is None else axes if isinstance(axes, (tuple, list)) else [axes]
     over = tuple(axis % rank for axis in some)

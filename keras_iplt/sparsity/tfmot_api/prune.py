@@ -31,8 +31,9 @@ def prune_low_magnitude(
     sparsity_m_by_n: MbyN | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Wraps a layer, or the layers of a model, so that their smallest weights become zero while
-    they train. Train with `UpdatePruningStep` among the callbacks.
+    """Wraps a layer, or those of a model: their smallest weights become zero while they train.
+
+    Train with `UpdatePruningStep` among the callbacks.
 
     Args:
         to_prune: a Functional or Sequential model, a layer, or a list of layers. It stays as it is;

@@ -54,9 +54,10 @@ _ATTENTION = (layers.MultiHeadAttention, layers.GroupQueryAttention)
 
 
 class PruneRegistry:
-    """Keras's own layers and their weights. Only these very classes: a class derived from one of
-    them may use its weights in any way, so that it has to name them itself, with a method
-    `get_prunable_weights`.
+    """Keras's own layers and their weights.
+
+    Only these very classes: a class derived from one of them may use its weights in any way, so
+    that it has to name them itself, with a method `get_prunable_weights`.
 
     Example:
 
@@ -74,8 +75,9 @@ class PruneRegistry:
 
     @classmethod
     def supports(cls, layer: keras.Layer) -> bool:
-        """Whether this is a layer of Keras whose weights are known here, and so are those of the
-        layers or cells in it."""
+        """Whether this is a layer of Keras whose weights are known here.
+
+        And so are those of the layers or cells in it."""
         inner = cls._inside(layer)
         if inner is not None:
             return all(map(cls._known, inner))

@@ -102,8 +102,9 @@ class UpdatePruningStep(keras.callbacks.Callback):
         self.release()
 
     def release(self) -> None:
-        """Lets go of the model: nothing is held any more, and a training without this callback is
-        refused again."""
+        """Lets go of the model.
+
+        Nothing is held any more, and a training without this callback is refused again."""
         if self._hold is not None:
             private.synchronize(self._trained)
             self._write_step()
@@ -115,8 +116,8 @@ class UpdatePruningStep(keras.callbacks.Callback):
                 self._trained.train_function = None  # traced with a driver
 
     def _begin(self) -> None:
-        """Begins to hold, at the first batch; at the second, where TensorFlow builds the model in
-        the course of the first."""
+        """Begins to hold, at the first batch.
+        At the second, where TensorFlow builds the model in the course of the first."""
         for layer in self.prunable_layers:
             layer.driver = self
         built = all(layer.built for layer in self.prunable_layers)
@@ -140,8 +141,8 @@ class UpdatePruningStep(keras.callbacks.Callback):
         return min(steps, known - batch) if known else steps
 
     def _due(self, steps: Iterable[int]) -> dict[int, Any]:
-        """The sparsity, by id, of layers whose masks are made anew at one of these steps: that of
-        the last one that is."""
+        """The sparsity, by id, of layers whose masks are made anew at one of these steps.
+        It is that of the last such step."""
         due = {}
         for step in steps:
             self._asked = step
@@ -167,8 +168,9 @@ class UpdatePruningStep(keras.callbacks.Callback):
             place += len(triples)
 
     def _end_epoch(self) -> None:
-        """Takes back what was counted and not trained. Where nobody knows how long the data are,
-        one execution more is announced (not on PyTorch), and the one before may find too few."""
+        """Takes back what was counted and not trained.
+        Where nobody knows how long the data are, one execution more is announced (not on PyTorch),
+        and the one before may find too few."""
         if self.params and self.params.get("steps") is None and self._taken_last:
             if keras.backend.backend() != "torch" and not self._trained.stop_training:
                 self.step -= self._taken_last
@@ -184,8 +186,9 @@ class UpdatePruningStep(keras.callbacks.Callback):
 
 
 class PruningSummaries(keras.callbacks.TensorBoard):
-    """Writes for TensorBoard how sparse each mask is and where its threshold lies, at the start of
-    every epoch, beside what `keras.callbacks.TensorBoard` writes. Needs TensorFlow.
+    """Writes for TensorBoard how sparse each mask is and where its threshold lies.
+
+    At the start of every epoch, beside what `keras.callbacks.TensorBoard` writes. Needs TensorFlow.
 
     Args:
         log_dir: a directory.

@@ -92,8 +92,8 @@ class PruneForLatencyOnXNNPack(PruningPolicy):
 
 
 class _Flow:
-    """What comes before and after each layer and operation: models in the model are looked into,
-    wrappers are looked through."""
+    """What comes before and after each layer and operation.
+    Models in the model are looked into, wrappers are looked through."""
 
     def __init__(self, model: keras.Model) -> None:
         self._before: dict[int, dict[int, keras.Operation]] = {}
@@ -136,8 +136,8 @@ def _first(
     stops: Callable[[keras.Operation], bool],
     onward: Callable[[keras.Operation], list[keras.Operation]],
 ) -> list[keras.Operation]:
-    """The first operations on every way from those given that are what is looked for; none at all
-    if there is a way without one."""
+    """The first operations on every way from those given that are what is looked for.
+    None at all if there is a way without one."""
     found, seen, ahead = [], set(), list(operations)
     while ahead:
         one = ahead.pop()

@@ -50,8 +50,8 @@ class PruningSchedule(abc.ABC):
     def _should_prune_in_step(
         self, step: Any, begin_step: int, end_step: int, frequency: int
     ) -> Any:
-        """Whether `step` is one of begin_step, begin_step + frequency … up to end_step (-1: without
-        end)."""
+        """Whether `step` is one of begin_step, begin_step + frequency … up to end_step.
+        -1 is without end."""
         begun = step >= begin_step
         over = False if end_step < 0 else step > end_step
         turn = (step - begin_step) % frequency == 0
@@ -197,8 +197,9 @@ class PolynomialDecay(PruningSchedule):
 
 
 def get(schedule: Any) -> Any:
-    """The schedule, if it is one in training steps. tfmot's own become those of the same name here,
-    which need no TensorFlow to be called."""
+    """The schedule, if it is one in training steps.
+
+    tfmot's own become those of the same name here, which need no TensorFlow to be called."""
     kind = type(schedule)
     if kind.__module__.startswith("tensorflow_model_optimization") and kind.__name__ in _OURS:
         return _OURS[kind.__name__].from_config(schedule.get_config()["config"])

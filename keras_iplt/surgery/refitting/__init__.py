@@ -107,8 +107,8 @@ _ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
 
 
 def _distances(program: Program, relay: Relay) -> tuple[float, ...]:
-    """How far the outputs of all versions but the first are from those of the first, on average
-    over the outputs, as shares of their squares."""
+    """How far the outputs of all versions but the first are from those of the first.
+    On average over the outputs, as shares of their squares."""
     found = np.zeros(2)
     sums: dict[int, np.ndarray] = {}
     for versions in relay.batches():

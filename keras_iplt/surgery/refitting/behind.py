@@ -30,8 +30,9 @@ class Meeting(NamedTuple):
     scale: np.ndarray
 
     def lacking(self, whole: Any, pruned: Any) -> np.ndarray:
-        """What the layer has to put out in addition, so that the sum is what it is in the whole
-        model although the other summand is not: (examples, positions, channels)."""
+        """What the layer has to put out in addition: (examples, positions, channels).
+
+        The sum is then what it is in the whole model, although the other summand is not."""
         missing = numbers_of(whole) - numbers_of(pruned)
         clear = np.abs(self.scale) >= _LEAST_SCALE
         missing = np.where(clear, missing / np.where(clear, self.scale, 1), 0)
@@ -55,8 +56,9 @@ class Behind:
         return self._uses[id(step.operation)] == 1
 
     def absorber(self, step: Step, layer: Linear) -> tuple[keras.Variable, float] | None:
-        """`(variable, sign)`: what takes up a constant, the layer's own bias or the moving mean
-        of the batch norm right behind it; None if nothing does."""
+        """`(variable, sign)`: what takes up a constant; None if nothing does.
+
+        That is the layer's own bias, or the moving mean of the batch norm right behind it."""
         if layer.has_bias:
             return layer.layer.bias, 1.0
         norm = self._next(step)
@@ -71,8 +73,9 @@ class Behind:
         return (mean, -1.0) if fits and tuple(mean.shape) == (layer.outputs,) else None
 
     def meeting(self, step: Step, layer: Linear, known: Container[int]) -> Meeting | None:
-        """Where the layer's output is added to a tensor that is known by then, with nothing but
-        batch norm between; None if it is not."""
+        """Where the layer's output is added to a tensor that is known by then; None if it is not.
+
+        Nothing but a batch norm stands between."""
         if not _is_plain(layer.layer) or layer.output_axis != -1:
             return None
         scale = np.ones(layer.outputs)

@@ -1,5 +1,6 @@
-"""Layer by layer: each is fitted, on the inputs that the pruned model gives it, to what it put out
-in the whole model.
+"""Layer by layer, each is fitted to what it put out in the whole model.
+
+Its inputs are those that the pruned model gives it.
 
 What a layer could not make good, the next one sees in its inputs and makes good in its turn.
 """
@@ -129,8 +130,8 @@ class Fit:
             self._put(weights, now, change)
 
     def _channel_map(self, graph: Graph, gone: np.ndarray) -> tuple[ChannelMap, int] | None:
-        """Where to start from if there are too few samples for a fit by themselves, and the axis of
-        channels."""
+        """Where to start from if there are too few samples for a fit by themselves.
+        And the axis of channels."""
         for piece in graph.by_variable.get(id(self.layer.kernel), ()):
             if piece.role == "input" and gone[piece.ids].any() and self._alone:
                 axis = self.layer.input_axis(piece.axis)
