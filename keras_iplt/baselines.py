@@ -132,26 +132,27 @@ def iplt_soft(
     on.
 
     After every epoch the smallest filters of each layer are set to zero and go on learning, as many
-    as the current ratio says. Those that are smallest when the last ratio is due go for good.
+    as the current ratio says. Those that are smallest `every` epochs after the last ratio became
+    due go for good.
 
     Args:
         ratios: shares of the filters that do not decrease.
         every: after how many epochs the next one is due (the paper's k).
         criterion, scope: which filters: the smallest of each layer, by default.
         **options: every other argument of `keras_iplt.IPLTCallback`; `soft_epochs` to go on for
-            longer before the model becomes smaller.
+            longer, or not as long, before the model becomes smaller.
 
     Returns:
         An `IPLTCallback`.
 
-    Example: the first zeros after 5 epochs, and after 15 the model is smaller.
+    Example: the first zeros after 5 epochs, and after 20 the model is smaller.
 
     >>> callback = iplt_soft([0.1, 0.2, 0.3], every=5)
     >>> callback.schedule, callback.soft_epochs
-    (Ratios(ratios=[0.1, 0.2, 0.3], every=5), 15)
+    (Ratios(ratios=[0.1, 0.2, 0.3], every=5), 20)
     """
     schedule = schedules.Ratios(ratios, every)
-    softly = {"soft_epochs": schedule.last_epoch, **options, "mode": "soft"}
+    softly = {"soft_epochs": (len(schedule.ratios) + 1) * every, **options, "mode": "soft"}
     return _callback(schedule, criterion, scope, softly)
 
 

@@ -1,6 +1,7 @@
 """What the recipe for the IPLT paper runs, and what it counts."""
 
 import collections
+import math
 import types
 
 import keras
@@ -114,3 +115,37 @@ def test_runs_of_a_table(tmp_path):
     assert pruned["pruning"] == {"target": 0.6, "every": 2, "step": 0.1, "min_channels": 1}
     assert {run["seed"] for run in (dense, tuned, pruned)} == {1}
     assert {run["network"] for run in asked.values()} == {"x"}
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_choices_end_at_about_the_same_epoch(k, tmp_path):
+    """But for the k that is to be compared; what cannot be halved is not."""
+    from keras_iplt_recipes.common.page import Page
+    from keras_iplt_recipes.iplt import choices, parser
+
+    options = parser().parsed(["--tables", "choices", "--mnist-k", k, "--out", tmp_path])
+    asked = {}
+
+    class Asked:
+        study = types.SimpleNamespace(folder=tmp_path)
+
+        def run(self, cases):
+            asked.update(cases)
+            result = {"accuracy": 90.0, "fpr": 70.0, "ppr": 80.0, "macs_gone": 50.0, "cpu": 1.0}
+            return {name: [result, result] for name in cases}
+
+    grid = Asked()
+    page = Page("t", grid.study, "c")
+    choices.choices(options, grid, page)
+    pruning = {name: case.settings["pruning"] for name, case in asked.items()}
+    last = {
+        name: math.ceil(p["target"] / p["step"] - 1e-9) * p["every"] for name, p in pruning.items()
+    }
+    assert ("k halved" in last) == (k == 2)
+    assert last.pop("k halved", 7) == 7
+    assert all(abs(epochs - 7 * k) <= k for epochs in last.values()), last
+    assert len(asked) == len({case.name for case in asked.values()})
+    said = "\n".join(page._parts)
+    assert said.count("holds.") == sum(
+        one in asked and other in asked for one, other in choices.CLAIMS.values()
+    )

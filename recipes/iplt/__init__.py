@@ -10,6 +10,8 @@ epochs). Table 2: VGG-16 on CIFAR-10, the same with 5 epochs and 60 and 70 %, an
 shares of "Pruning filters for efficient ConvNets". Table 3: soft filter pruning of ResNet-110 by
 10, 20 and 30 % of each layer, against its IPLT form, which prunes in the first dozens of epochs
 only; in the layout of that paper (streams keep their width) and coupled (streams shrink too).
+"choices": what the paper says in words of 10 % a step, of k and of ranking all layers together, on
+the network of Table 1.
 
 The paper tells neither the CNN of Table 1 nor learning rates: the network is `zoo.mnist_cnn`, the
 rates are cosines from 0.05 (see the options). In Table 1 hidden units count as filters, as only so
@@ -26,6 +28,8 @@ from ..common.command import RecipeParser, failing_in_a_line, positive, share
 
 __all__ = ["main"]
 
+PARTS = ("1", "2", "3", "choices")
+
 
 def main(arguments: Sequence[Any] | None = None, prog: str | None = None) -> dict[str, Any]:
     """Does what a command says; help is given, and mistakes are found, without Keras."""
@@ -40,7 +44,7 @@ def parser(prog: str | None = None) -> RecipeParser:
     """What the command takes: in full, and with --quick."""
     parser = RecipeParser("iplt", __doc__, prog, seeds=(3, 1), batch=(128, 16))
     add = parser.option
-    add("--tables", int, [1, 2, 3], None, "which (all)", nargs="+", choices=(1, 2, 3))
+    add("--tables", None, [*PARTS], None, "which (all)", nargs="+", choices=PARTS)
     add("--step", share, 0.1, 0.35, "IPLT's step (0.1)")
     parser.data("mnist", "the data of Table 1", "mnist", ("digits", 160, 100))
     parser.data("cifar", "the data of Tables 2 and 3", "cifar10", ("digits", 32, 50))
@@ -66,5 +70,7 @@ def parser(prog: str | None = None) -> RecipeParser:
     add("--resnet-depth", positive, 110, 8, "of a new one (110)")
     add("--resnet-epochs", positive, 200, 2, None)
     add("--resnet-k", positive, 5, 1, "epochs between two ratios of the IPLT form")
+    add("--resnet-soft", positive, 30, 2, "epochs after which the IPLT form no longer prunes, and "
+        "what is left is trained (30)")  # fmt: skip
     add("--resnet-rate", float, 0.1, None, "learning rate at first (0.1)")
     return parser

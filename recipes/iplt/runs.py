@@ -16,7 +16,7 @@ from ..common.spread import Runs
 from ..common.study import Place
 from ..common.training import Workbench, at_workbench, cosine, percent
 
-__all__ = ["HALVED", "LAYERS", "Found", "against_pmt", "cifar", "train"]
+__all__ = ["HALVED", "LAYERS", "Found", "against_pmt", "cifar", "mnist", "train"]
 
 LAYERS = [  # of VGG-16
     f"block{b}_conv{i}" for b, size in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, size + 1)
@@ -80,6 +80,16 @@ def callbacks(
         "IPLT, soft": iplt.baselines.iplt_soft,
     }
     return [make[method](**pruning, backup_dir=place.backup, verbose=0)]
+
+
+def mnist(options: argparse.Namespace) -> dict[str, Any]:
+    """The data, network and epochs of Table 1."""
+    shape = {"filters": options.mnist_filters, "units": options.mnist_units}
+    shape["initializer"] = options.initializer
+    return {
+        **data_settings(options, "mnist"), "size": None, "scaling": "scale", "augment": None,
+        "network": "mnist_cnn", "shape": shape, "epochs": options.mnist_epochs,
+    }  # fmt: skip
 
 
 def cifar(options: argparse.Namespace) -> dict[str, Any]:

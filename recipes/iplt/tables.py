@@ -7,14 +7,14 @@ from typing import Any
 import keras_iplt as iplt
 
 from ..common.claims import NOISE, NOT_WORSE, holds
-from ..common.command import data_settings
 from ..common.grid import Grid
 from ..common.page import Page
 from ..common.published import Table, published
 from ..common.spread import Runs, Spread, accuracy_at, quotient, spread
 from ..common.training import check_data
 from ..zoo.vgg import VGG16
-from .runs import Found, against_pmt, cifar
+from .choices import choices
+from .runs import Found, against_pmt, cifar, mnist
 from .soft_pruning import table_3
 
 PUBLISHED = published("iplt")
@@ -23,26 +23,21 @@ ON_TIMES = "Times are those of training, tracing and pruning included, over the 
 
 
 def reproduce(options: argparse.Namespace) -> dict[str, Any]:
-    """Runs what is wanted of the three tables, and writes the page."""
-    sources = {1: options.mnist, 2: options.cifar, 3: options.cifar}
-    check_data([sources[n] for n in options.tables], options.data_dir, options.download)
+    """Runs what is wanted of the three tables and of the choices, and writes the page."""
+    sources = {"1": options.mnist, "2": options.cifar, "3": options.cifar, "choices": options.mnist}
+    check_data([sources[name] for name in options.tables], options.data_dir, options.download)
     grid = Grid(options)
     page = Page("Incremental pruning based on less training", grid.study, options.command)
-    for number in options.tables:
-        (table_1, table_2, table_3)[number - 1](options, grid, page)
+    parts = {"1": table_1, "2": table_2, "3": table_3, "choices": choices}
+    for name in options.tables:
+        parts[name](options, grid, page)
     return page.write()
 
 
 def table_1(options: argparse.Namespace, grid: Grid, page: Page) -> None:
     """A plain CNN on MNIST."""
-    shape = {"filters": options.mnist_filters, "units": options.mnist_units}
-    shape["initializer"] = options.initializer
-    setting = {
-        **data_settings(options, "mnist"), "size": None, "scaling": "scale", "augment": None,
-        "network": "mnist_cnn", "shape": shape, "epochs": options.mnist_epochs,
-    }  # fmt: skip
     found = against_pmt(
-        grid, "table1", setting, options.mnist_tuning, options.ratios_1,
+        grid, "table1", mnist(options), options.mnist_tuning, options.ratios_1,
         {"convolutions_only": False, "min_channels": 1},
         {"every": options.mnist_k, "step": options.step},
     )  # fmt: skip
