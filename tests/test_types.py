@@ -1,9 +1,9 @@
 """What a type checker says of calls from a user's side."""
 
-import importlib.util
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -139,29 +139,39 @@ iplt.register_rule("Dense")
 iplt.IPLTCallback(stepp=0.1)
 iplt.IPLTCallback(every="5")
 iplt.SparsityCallback(verbose="no")
+iplt.SparsityCallback(also=model)
 iplt.prunee(model)
 """
 
 
-def test_wrong_calls_are_found_before_they_run(tmp_path):
+# What each is run by, and what it says of a line.
+CHECKERS = {
+    # Keras has no types of its own.
+    "mypy": (["--ignore-missing-imports", "--cache-dir=cache"], r"^page\.py:(\d+): error: "),
+    "pyright": (["--pythonpath", sys.executable], r"page\.py:(\d+):\d+ - error: "),
+}
+
+
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_wrong_calls_are_found_before_they_run(tmp_path, checker):
     """Each of them, at its line; and nothing in calls that are right."""
-    if importlib.util.find_spec("mypy") is None:
-        pytest.skip("mypy is not installed: pip install 'keras-iplt[dev]'")
+    command = shutil.which(checker)
+    if command is None:
+        pytest.skip(f"{checker} is not installed: pip install {checker}")
     page = tmp_path / "page.py"
     page.write_text(RIGHT + WRONG)
     first = RIGHT.count("\n") + 1
+    options, said = CHECKERS[checker]
     done = subprocess.run(
-        # Keras has no types of its own.
-        [sys.executable, "-m", "mypy", "--ignore-missing-imports", "--cache-dir=cache", page.name],
+        [command, *options, page.name],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(HOUSE.parent), "MYPYPATH": ""},
         capture_output=True,
         text=True,
     )
-    assert not done.stderr, done.stderr
-    errors = re.findall(r"^page\.py:(\d+): error: .*$", done.stdout, re.MULTILINE)
+    errors = re.findall(said, done.stdout, re.MULTILINE)
     lines = (RIGHT + WRONG).splitlines()
     unexpected = {int(line) for line in errors if int(line) <= first}
     assert not unexpected, done.stdout
     missed = [lines[i - 1] for i in range(first + 1, len(lines) + 1) if str(i) not in errors]
-    assert not missed, "\n".join(["no error in:", *missed, done.stdout])
+    assert not missed, "\n".join(["no error in:", *missed, done.stdout, done.stderr])
