@@ -24,6 +24,8 @@ import sys
 import tempfile
 import time
 
+from markdown_tables import table
+
 NETWORKS = {"VGG16": 32, "MobileNet": 224, "ResNet50": 224, "InceptionV3": 299}
 KINDS = ("tflite float32", "tflite float16", "tflite dynamic", "tflite int8", "onnx", "saved_model",
          "keras")  # fmt: skip
@@ -87,8 +89,7 @@ def report(found):
     """A table in Markdown."""
     head = ["network", "written as", "export, s", "MB", "MB after gzip", "outputs differ by"]
     head += ["latency, ms", "half the filters: MB", "differ by", "latency, ms", "of whole"]
-    print("| " + " | ".join(head) + " |")
-    print("|---" * len(head) + "|")
+    rows = []
     for name in NETWORKS:
         for kind in KINDS:
             whole, half = (found.get(f"{name} {kind}{tag}") for tag in ("", " pruned"))
@@ -99,7 +100,8 @@ def report(found):
                 cells += [_cells(half)[i] for i in (1, 3, 4)]
                 if "error" not in whole:
                     cells.append(f"{half['latency'] / whole['latency']:.2f}")
-            print("| " + " | ".join(cells + [""] * (len(head) - len(cells))) + " |")
+            rows.append(cells + [""] * (len(head) - len(cells)))
+    table(head, rows)
     for runtime in sorted({row["runtime"] for row in found.values() if "runtime" in row}):
         print(f"\nRan in {runtime}.", end="")
     print()

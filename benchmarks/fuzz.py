@@ -32,24 +32,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 
 import keras
 import numpy as np
-from support.law import check_law, random_inputs, random_plan
+from support.law import check_law, double_precision, random_inputs, random_plan
 from support.random_graphs import build, load, sample
 
 from keras_iplt.graph.trace import trace
 
 PROGRESS = 100  # graphs between two lines
-
-
-@contextlib.contextmanager
-def precision(floatx):
-    before = keras.config.floatx()
-    keras.config.set_floatx(floatx)
-    keras.config.set_dtype_policy(floatx)
-    try:
-        yield
-    finally:
-        keras.config.set_floatx(before)
-        keras.config.set_dtype_policy(before)
 
 
 def check(recipe):
@@ -78,7 +66,7 @@ def outcome(recipe):
     except Exception as error:
         found = "".join(traceback.format_exception(error))
     if "masked and rewritten differ" in found and keras.backend.backend() != "jax":
-        with contextlib.suppress(Exception), precision("float64"):
+        with contextlib.suppress(Exception), double_precision():
             return check(recipe), "rounding"
     return None, found if runs(recipe) else "keras"
 

@@ -20,6 +20,7 @@ import time
 
 import keras
 import numpy as np
+from markdown_tables import table
 
 import keras_iplt as iplt
 from keras_iplt.exporting import tflite_runtime, timed
@@ -76,15 +77,6 @@ def measure(name, options):
         }
 
 
-def markdown(rows):
-    names = [*rows[0]]
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    for row in rows:
-        cells = [x if isinstance(x, str) else f"{x:.3g}" for x in row.values()]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -95,7 +87,9 @@ def main():
     parser.add_argument("--json", type=pathlib.Path, help="a file for the figures")
     options = parser.parse_args()
     rows = [row for name in options.only for row in measure(name, options)]
-    print("\n" + markdown(rows))
+    print()
+    cells = [row.values() for row in rows]
+    table([*rows[0]], cells, lambda x: x if isinstance(x, str) else f"{x:.3g}")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 

@@ -29,6 +29,7 @@ import time
 os.environ.update(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3")
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+import markdown_tables
 import numpy as np
 
 WAYS = {"tfmot": ("wrapper",), "keras_iplt": ("wrapper", "callback")}
@@ -220,11 +221,7 @@ def spread(values):
 
 
 def table(head, rows):
-    """Prints a Markdown table."""
-    print("| " + " | ".join(head) + " |")
-    print("|---" * len(head) + "|")
-    for row in rows:
-        print("| " + " | ".join(x if isinstance(x, str) else f"{x:.2f}" for x in row) + " |")
+    markdown_tables.table(head, rows, lambda x: x if isinstance(x, str) else f"{x:.2f}")
 
 
 def main():

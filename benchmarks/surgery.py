@@ -43,6 +43,8 @@ import subprocess
 import sys
 import time
 
+import markdown_tables
+
 NETWORKS = ("ResNet50", "VGG16", "MobileNet", "InceptionV3")
 HERE = pathlib.Path(__file__).resolve().parent
 ONE_THREAD = {
@@ -276,11 +278,7 @@ def ratio(a, b):
 
 
 def table(head, rows):
-    """Prints a Markdown table."""
-    print("| " + " | ".join(head) + " |")
-    print("|---" * len(head) + "|")
-    for row in rows:
-        print("| " + " | ".join(map(shown, row)) + " |")
+    markdown_tables.table(head, rows, shown)
 
 
 def shown(value):

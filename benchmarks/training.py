@@ -36,6 +36,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+import markdown_tables
 import numpy as np
 
 VGG16 = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)
@@ -330,11 +331,7 @@ def measure_tfmot(options):
 
 
 def table(head, rows):
-    """Prints a Markdown table."""
-    print("| " + " | ".join(head) + " |")
-    print("|---" * len(head) + "|")
-    for row in rows:
-        print("| " + " | ".join(map(shown, row)) + " |")
+    markdown_tables.table(head, rows, shown)
 
 
 def shown(value):

@@ -5,7 +5,6 @@ other graphs, set `RANDOM_GRAPHS_SEED` to a number, and `RANDOM_GRAPHS` to how m
 faster with `benchmarks/fuzz.py`.
 """
 
-import contextlib
 import functools
 import json
 import os
@@ -16,7 +15,15 @@ import keras
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from support.law import TOLERANCE, check_law, difference, random_inputs, random_plan, randomize
+from support.law import (
+    TOLERANCE,
+    check_law,
+    difference,
+    double_precision,
+    random_inputs,
+    random_plan,
+    randomize,
+)
 from support.random_graphs import build, load, recipes, sample
 
 import keras_iplt as iplt
@@ -67,18 +74,6 @@ def numbers(model):
 
 def outputs(model, inputs):
     return keras.tree.flatten(model(inputs[0] if len(inputs) == 1 else inputs, training=False))
-
-
-@contextlib.contextmanager
-def double_precision():
-    policy, floatx = keras.config.dtype_policy(), keras.config.floatx()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    try:
-        yield
-    finally:
-        keras.config.set_floatx(floatx)
-        keras.config.set_dtype_policy(policy)
 
 
 def checked_law(recipe):

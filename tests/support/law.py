@@ -1,5 +1,7 @@
 """The law that everything rests on: masked equals rewritten. Used by many tests."""
 
+import contextlib
+
 import keras
 import numpy as np
 
@@ -37,6 +39,19 @@ def randomize(model, seed=0):
     for layer in model._flatten_layers():
         if hasattr(layer, "finalize_state") and layer.weights:
             layer.finalize_state()
+
+
+@contextlib.contextmanager
+def double_precision():
+    """Within it, models are made in float64, which tells errors from how numbers are rounded."""
+    policy, floatx = keras.config.dtype_policy(), keras.config.floatx()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
 
 
 def random_plan(graph, seed=0, most=0.7):
