@@ -20,11 +20,12 @@ X = RANDOM.normal(size=(64, 6)).astype("float32")
 Y = (X[:, 0] > 0).astype("int64")
 
 
-def network():
+def network(dropout=0.0):
     keras.utils.set_random_seed(1)
     i = keras.Input((6,))
     x = layers.Dense(16, "relu", name="wide")(i)
     x = layers.Dense(8, "relu", name="narrow")(x)
+    x = layers.Dropout(dropout, seed=1)(x) if dropout else x
     model = keras.Model(i, layers.Dense(2, name="head")(x))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
@@ -186,8 +187,8 @@ def killed_after(count, monkeypatch):
     monkeypatch.setattr(guided, "_trained", interrupted)
 
 
-def pruned(**options):
-    model = network()
+def pruned(dropout=0.0, **options):
+    model = network(dropout)
     model.fit(X, Y, epochs=20, shuffle=False, verbose=0)
     fit = {"epochs": 1, "batch_size": 16, "shuffle": False, "verbose": 0}
     return iplt.prune_guided(model, (X, Y), (X, Y), step=0.3, tolerance=0.02, **fit, **options)
@@ -195,16 +196,17 @@ def pruned(**options):
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4])
 def test_a_pruning_that_was_killed_goes_on(count, monkeypatch, tmp_path):
-    """To the same steps and the same weights, none of them done twice."""
-    whole = pruned(layers=["wide", "narrow"])
+    """To the same steps and the same weights, none of them done twice; random numbers go on, too,
+    which Keras keeps in no file."""
+    whole = pruned(dropout=0.2, layers=["wide", "narrow"])
     assert [step.kept for step in whole.steps].count(False) and len(whole.steps) > 4
     with monkeypatch.context() as patch:
         killed_after(count, patch)
         with pytest.raises(Killed):
-            pruned(layers=["wide", "narrow"], backup_dir=tmp_path)
+            pruned(dropout=0.2, layers=["wide", "narrow"], backup_dir=tmp_path)
     with monkeypatch.context() as patch:
         killed_after(len(whole.steps) - count, patch)  # one more would be one too many
-        resumed = pruned(layers=["wide", "narrow"], backup_dir=tmp_path)
+        resumed = pruned(dropout=0.2, layers=["wide", "narrow"], backup_dir=tmp_path)
     assert resumed.steps == whole.steps and resumed.value == whole.value
     for one, other in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -263,6 +265,7 @@ FORGED = [
     ("state.steps", []), ("state.steps.0.left", 0), ("state.steps.0.left", 99),
     ("state.steps.0.size", 17), ("state.steps.0.layer", "head"), ("state.steps.1.params", 7),
     ("state.steps.1.kept", False), ("state.steps.1.kept", 1), ("state.steps.0.value", []),
+    ("random", 3), ("random", [[1, 2]]),
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import resource
 import stat
 import tempfile
 import time
+import tracemalloc
 import zipfile
 
 import h5py
@@ -664,6 +665,28 @@ def test_examples(tmp_path, names):
     assert load_examples(tmp_path / "b.npz").data.shape == (4, 6)
 
 
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+def test_no_more_is_read_than_is_taken(tmp_path, write):
+    """However large the file; its labels are counted all the same. What is stored by columns has
+    to be read as a whole, and is the same then."""
+    x = np.arange(1 << 22, dtype=np.float32).reshape(1 << 20, 4)
+    write(tmp_path / "a.npz", x=x, y=np.arange(len(x)))
+    tracemalloc.start()
+    try:
+        found = load_examples(tmp_path / "a.npz", take=3)
+        assert tracemalloc.get_traced_memory()[1] < x.nbytes / 4
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found.x, x[:3])
+    assert found.y.tolist() == [0, 1, 2] and found.x.flags.writeable
+    assert load_examples(tmp_path / "a.npz", take=len(x) + 1).x.shape == x.shape
+    write(tmp_path / "b.npz", x=np.asfortranarray(x[:9]))
+    np.testing.assert_array_equal(load_examples(tmp_path / "b.npz", take=3).x, x[:3])
+    write(tmp_path / "c.npz", x=x[:9], y=np.arange(8))
+    with pytest.raises(iplt.errors.DataError, match="received: 9 in 'x', 8 in 'y'"):
+        load_examples(tmp_path / "c.npz", take=3)
+
+
 class Evil:
     def __reduce__(self):
         return os.mkdir, ("evil",)
@@ -675,6 +698,7 @@ BAD_DATA = {
     "pickle": (dict(x=np.array([Evil()], object)), "cannot be read"),
     "text": (dict(x=np.array(["a"])), "expected an array of numbers"),
     "scalar": (dict(x=3), "one row per example"),
+    "a number of labels": (dict(x=X, y=3), "received: 4 in 'x', 0 in 'y'"),
     "lengths": (dict(x=X, y=np.arange(3)), "received: 4 in 'x', 3 in 'y'"),
     "empty": (dict(x=X[:0]), "'x' is empty"),
 }

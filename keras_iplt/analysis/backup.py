@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 import keras
 
+from keras_iplt.graph.slices import numbers_of
 from keras_iplt.support.backups import KeptFile
-from keras_iplt.support.records import matching, read, read_json
+from keras_iplt.support.records import Count, matching, read, read_json
 
 __all__ = ["SearchBackup", "check_again"]
 
@@ -74,6 +75,10 @@ class SearchBackup(KeptFile):
                 self._model = keras.models.load_model(file)
                 if not self._model.compiled:
                     raise ValueError(f"the model in {file} is not compiled")
+                kept = read(list[list[Count]] | None, note.get("random"), "random")
+                if kept is not None:  # notes from before have none
+                    for variable, numbers in zip(_random(self._model), kept, strict=True):
+                        variable.assign(numbers)
         return self._model, state
 
     def _take_over(self) -> None:
@@ -99,7 +104,9 @@ class SearchBackup(KeptFile):
                 new = f"{self.path.stem}{len(state.steps)}.keras"
                 with self.put(self.path.with_name(new)) as partial:
                     model.save(partial)
-            note = {"format": _FORMAT, "made for": self._made_for, "model": new}
+            numbers = [] if model is None else [numbers_of(v).tolist() for v in _random(model)]
+            made_for = self._made_for
+            note = {"format": _FORMAT, "made for": made_for, "model": new, "random": numbers}
             with self.put() as partial:
                 text = json.dumps({**note, "state": dataclasses.asdict(state)})
                 partial.write_text(text, encoding="utf-8")
@@ -113,6 +120,12 @@ class SearchBackup(KeptFile):
         super().delete()
         if self._file is not None:
             self.path.with_name(self._file).unlink(missing_ok=True)
+
+
+def _random(model: keras.Model) -> list[keras.Variable]:
+    """The states of random numbers (of dropout, say), which a .keras file is without."""
+    weights = {id(weight) for weight in model.weights}
+    return [v for v in model.variables if id(v) not in weights]
 
 
 def check_again(what: str, now: float, then: float) -> None:

@@ -36,25 +36,44 @@ class Arrays:
         self.files = [*self._entries]
 
     def __getitem__(self, name: str) -> np.ndarray:
+        return self.read(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """That of an array, which is not read."""
+        with self._archive.open(self._entries[name]) as file:
+            return _header(file)[0]
+
+    def read(self, name: str, rows: int | None = None) -> np.ndarray:
+        """An array, or no more of the file than its first rows.
+
+        Args:
+            name: of the array.
+            rows: how many; None for all.
+        """
         info = self._entries[name]
         with self._archive.open(info) as file:
-            shape, dtype = _header(file)
+            shape, by_columns, dtype = _header(file)
             size = math.prod(shape) * dtype.itemsize
             if size > info.file_size:
                 raise ValueError(f"array {name!r} says that it has {size:,} bytes, and has not")
+            if shape and not by_columns and rows is not None and rows < shape[0]:
+                shape = (rows, *shape[1:])
+                content = bytearray(file.read(math.prod(shape) * dtype.itemsize))
+                return np.frombuffer(content, dtype).reshape(shape)
         with self._archive.open(info) as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
+            whole = np.lib.format.read_array(file, allow_pickle=False)
+        return whole[:rows] if shape else whole
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of an array: what is going to be asked for."""
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type of an array: what is going to be asked for."""
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
         raise ValueError(f"an array in version {version} of the format")
-    shape, _, dtype = _HEADERS[version](file)
+    shape, by_columns, dtype = _HEADERS[version](file)
     if dtype.hasobject:
         raise ValueError("an array of Python objects, which are pickled")
-    return shape, dtype
+    return shape, by_columns, dtype
 
 
 @contextlib.contextmanager

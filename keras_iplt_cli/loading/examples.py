@@ -54,8 +54,12 @@ def load_examples(path: str | os.PathLike[str], take: int | None = None) -> Exam
         if pair is None:
             raise DataError(f"{path}: {expected}; received: {', '.join(file.files) or 'none'}")
         names = tuple(name for name in pair if name in file.files)
-        x, *rest = (file[name] for name in names)
-    return _checked(path, x, rest[0] if rest else None, names, take)
+        lengths = {name: (file.shape(name) or (0,))[0] for name in names}
+        if len({*lengths.values()}) > 1:
+            found = ", ".join(f"{length} in {name!r}" for name, length in lengths.items())
+            raise DataError(f"{path}: expected as many labels as examples, received: {found}")
+        x, *rest = (file.read(name, take) for name in names)
+    return _checked(path, x, rest[0] if rest else None, names)
 
 
 def _checked(
@@ -63,7 +67,6 @@ def _checked(
     x: np.ndarray,
     y: np.ndarray | None,
     names: tuple[str, ...],
-    take: int | None,
 ) -> Examples:
     for name, array in zip(names, (x,) if y is None else (x, y), strict=True):
         if array.ndim == 0 or array.dtype.kind not in "biuf":
@@ -71,11 +74,6 @@ def _checked(
                 f"{path}: {name!r}: expected an array of numbers, one row per example; received: "
                 f"shape {array.shape}, {array.dtype}"
             )
-    if y is not None and len(x) != len(y):
-        raise DataError(
-            f"{path}: expected as many labels as examples, received: {len(x)} in {names[0]!r}, "
-            f"{len(y)} in {names[1]!r}"
-        )
     if not len(x):
         raise DataError(f"{path}: {names[0]!r} is empty")
-    return Examples(x[:take], None if y is None else y[:take], names)
+    return Examples(x, y, names)
