@@ -112,6 +112,18 @@ def test_the_paper_s_steps_fit_its_epochs():
     assert tables.reached(shares) == 18
 
 
+def test_ten_percent_of_what_is_left():
+    """Eq. 1 read literally: less at each step, and far from 90 % within the paper's epochs."""
+    told = runs.pruning(options(share_of="left"), "weights_per_filter")
+    schedule = iplt.schedules.get(told["target"], told["step"], told["every"])
+    shares = [schedule(epoch) for epoch in range(options().epochs + 1)]
+    assert shares[::2][:4] == pytest.approx([0, 0.1, 0.19, 0.271])
+    assert shares[-1] == pytest.approx(1 - 0.9**10)
+    assert "10 % of the weights that were left" in tables.setting(
+        options(share_of="left"), "mnist", "pruned"
+    )
+
+
 # -- one run --
 
 

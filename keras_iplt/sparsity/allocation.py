@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_iplt.errors import NothingToPruneError, OptionError
+from keras_iplt.errors import OptionError
 from keras_iplt.sparsity.pool import Prunable
 from keras_iplt.sparsity.select import bisected
 from keras_iplt.support import records
 from keras_iplt.support.arguments import NotNegative, Share, checked
 from keras_iplt.support.configurable import Configurable
+from keras_iplt.support.text import warn
 
 __all__ = ["ERK", "Allocation", "Depth", "Fixed", "Param", "Uniform", "UniformPlus", "get"]
 
@@ -46,7 +47,8 @@ class Allocation(Configurable):
             gone: how many of each are zero already; never fewer are asked for later.
 
         Returns:
-            A list of integers, whose sum is `round(sparsity * number of weights)`.
+            A list of integers, whose sum is `round(sparsity * number of weights)`: less where the
+            rule allows no more.
         """
         raise NotImplementedError(f"{type(self).__name__} must override zeros()")
 
@@ -119,7 +121,8 @@ class Param(Allocation):
     """Zuo et al.'s Prune_param: all layers alike, until the loss says that it hurts.
 
     Then the smallest layer that is still being pruned stays as sparse as it is, and the others take
-    over what it no longer reaches.
+    over what it no longer reaches. Where none can, pruning ends at the sparsity that it has come
+    to, with a warning.
 
     After every step and the training that follows, the mean loss of that training is compared: a
     layer is frozen if it exceeds `eta`, or if it rose by more than `zeta` since the phase before.
@@ -148,6 +151,7 @@ class Param(Allocation):
         self.record: float | None = None
         self._unpruned = 0.0
         self._hurt = False
+        self._ended = False  # and it was said
 
     def look(self, loss: float, gone: list[int]) -> None:
         before, self.record = self.record, loss
@@ -162,21 +166,27 @@ class Param(Allocation):
             self._freeze_smallest(pool)
         total, kept = _total(pool, sparsity), sum(gone[i] for i in self.frozen)
         still = [i for i in range(len(pool)) if i not in self.frozen]
-        room = sum(pool[i].size - 1 for i in still)
-        if total - kept > room:
-            raise NothingToPruneError(
-                f"Prune_param: expected layers that can still take {total - kept:,} zeros for a "
-                f"sparsity of {sparsity:.1%}, received: {len(still)} of {len(pool)} layers, with "
-                f"{room:,} weights, that are not frozen. Raise zeta={self.zeta} or eta={self.eta}, "
-                "train longer between steps, or ask for less"
-            )
         counts = list(gone)
-        if still:
+        if total - kept > sum(pool[i].size - 1 for i in still):
+            self._tell_of_the_end(pool, sparsity, gone)
+        elif still:
             share = (total - kept) / sum(pool[i].size for i in still)
             own = [pool[i] for i in still]
             for i, count in zip(still, _spread([share] * len(own), own, total - kept), strict=True):
                 counts[i] = count
         return counts
+
+    def _tell_of_the_end(self, pool: list[Prunable], sparsity: float, gone: list[int]) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        warn(
+            f"Prune_param ends at a sparsity of {sum(gone) / sum(one.size for one in pool):.1%} "
+            f"where {sparsity:.1%} are due: {len(self.frozen)} of {len(pool)} layers are frozen, "
+            f"and the others cannot take over. To go further, raise zeta={self.zeta} or "
+            f"eta={self.eta}, or train longer between steps",
+            stacklevel=5,
+        )
 
     def _freeze_smallest(self, pool: list[Prunable]) -> None:
         self._hurt = False

@@ -1,7 +1,7 @@
 """Which weights of a model are pruned, in the order in which data flows through them."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -15,7 +15,7 @@ from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity.tfmot_api.prune_registry import prunable_weights
 from keras_iplt.support.arguments import checked
 
-__all__ = ["PoolOptions", "Prunable", "pool_of"]
+__all__ = ["PoolOptions", "Prunable", "bias_of", "pool_of"]
 
 _TRANSPOSED = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 _CONVOLUTIONS = tuple(
@@ -76,6 +76,14 @@ class Prunable:
         if not np.isfinite(magnitudes.sum(dtype=np.float64)):
             check_finite(value, self.variable, self.path)
         return magnitudes
+
+
+def bias_of(one: Prunable, pool: Iterable[Prunable]) -> keras.Variable | None:
+    """The bias of a layer whose one kernel this is, if it has a number for each filter."""
+    bias = getattr(one.layer, "bias", None)
+    if not isinstance(bias, keras.Variable) or sum(other.layer is one.layer for other in pool) > 1:
+        return None
+    return bias if tuple(bias.shape) == (one.variable.shape[one.filter_axis],) else None
 
 
 def pool_of(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_iplt import _keras as private
-from keras_iplt.errors import NothingToPruneError, OptionError
+from keras_iplt.errors import OptionError
 from keras_iplt.graph.selectors import Layers
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity import allocation as allocations
@@ -20,7 +19,7 @@ from keras_iplt.sparsity import patterns
 from keras_iplt.sparsity.allocation import Allocation
 from keras_iplt.sparsity.hold import Hold, mask_variable
 from keras_iplt.sparsity.patterns import Pattern
-from keras_iplt.sparsity.pool import PoolOptions, pool_of
+from keras_iplt.sparsity.pool import PoolOptions, bias_of, pool_of
 from keras_iplt.sparsity.table import Sparsity, of_pool
 from keras_iplt.support.arguments import Share, blaming, checked, said
 
@@ -111,6 +110,9 @@ class HeldState:
 class HeldProgress(WeightProgress):
     """The same while the model is trained: zeros are held.
 
+    The bias of a filter goes with the last of its weights: an optimizer would walk away with it,
+    since nothing but rounding moves it where a batch norm follows.
+
     Attributes:
         masked: the masks, to be read and set.
         costs: what whole filters cost that are gone, for `WayBack`; none are here.
@@ -123,11 +125,16 @@ class HeldProgress(WeightProgress):
     ) -> None:
         super().__init__(model, allocation, pattern, which)
         with private.variable_scope(model):
-            pairs = [(one.variable, mask_variable(one.variable)) for one in self.pool]
-        self.hold = Hold(model, pairs)
+            held = [one.variable for one in self.pool]
+            self._biases: dict[int, int] = {}  # the place of a kernel -> that of its bias
+            for i, one in enumerate(self.pool):
+                if (bias := bias_of(one, self.pool)) is not None:
+                    self._biases[i] = len(held)
+                    held.append(bias)
+            self.hold = Hold(model, [(variable, mask_variable(variable)) for variable in held])
         for i, mask in enumerate(self.masks):
             if not mask.all():
-                self.hold.set(i, mask)
+                self._hold(i, mask)
 
     @property
     def masked(self) -> Any:
@@ -137,8 +144,14 @@ class HeldProgress(WeightProgress):
     def masked(self, masks: Sequence[np.ndarray]) -> None:
         for i, mask in enumerate(masks):
             if mask is not self.masks[i]:
-                self.hold.set(i, mask)
+                self._hold(i, mask)
         self.masks = list(masks)
+
+    def _hold(self, place: int, mask: np.ndarray) -> None:
+        self.hold.set(place, mask)
+        if place in self._biases:
+            filters = np.moveaxis(mask, self.pool[place].filter_axis, 0)
+            self.hold.set(self._biases[place], filters.reshape(len(filters), -1).any(axis=1))
 
     def look_again(self) -> None:
         """Another training of the model begins."""
@@ -167,8 +180,7 @@ class HeldProgress(WeightProgress):
             masks.append(np.unpackbits(bits, count=own.size).reshape(own.shape).astype(bool))
         self.masked = masks
         self.allocation.set_state(state.allocation)
-        with contextlib.suppress(NothingToPruneError):  # said again when it comes to that
-            self.allocation.zeros(self.pool, self.share, self.gone)  # it can go on, or raises
+        self.allocation.zeros(self.pool, self.share, self.gone)  # it can go on, or raises
         self.allocation.set_state(state.allocation)
 
 

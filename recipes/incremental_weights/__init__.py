@@ -20,6 +20,10 @@ weights (Fig. 5, and "removing the filter weights rather than removing the entir
 L2-values are discarded"), here in all layers but the last, since an emptied unit of that is a class
 that is never found. Adam starts at 0.001 with a decay of 1e-5 a batch, as told.
 
+Eq. 1 adds "10% of N_j" to a pruning rate, with N_j "the number of parameters of j-th iterations":
+the text's 10 % to 90 % is of all parameters, and of those that are left (--share-of left) it would
+be 10, 19, 27.1 %, and no more than 65 % within 20 epochs.
+
 Not told, and chosen here: batches of 128; L2 of 1e-4 and dropout of 0.2 for the LeNets, 5e-4 and
 0.3 for VGG-Lite; pixels in [0, 1]; no augmentation, as none is among the techniques that the paper
 names; the LeNet-5 of Caffe, as in the papers it compares with (--lenet-5). VGG-Lite is a
@@ -65,6 +69,8 @@ def parser(prog: str | None = None) -> RecipeParser:
     add("--k", positive, 2, 1, "epochs between two steps of pruning (2)")
     add("--target", share, 0.9, None, "the share of the weights that goes (0.9)")
     add("--step", share, 0.1, 0.9, "what goes at a time (0.1)")
+    add("--share-of", None, "all", None, "what --step is a share of: all weights, "
+        "or, as Eq. 1 can be read, those that are left", choices=("all", "left"))  # fmt: skip
     add("--l2", float, None, None, "factor of the penalty on kernels, of all networks")
     add("--dropout", float, None, None, "rate, of all networks")
     add("--lenet-5", None, "caffe", None, "which one (caffe)", choices=("caffe", "1998"))

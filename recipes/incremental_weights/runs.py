@@ -118,7 +118,10 @@ def pruning(options: argparse.Namespace, method: str) -> dict[str, Any] | None:
     """What the callback is told."""
     if method == "unpruned":
         return None
+    target, steps = options.target, options.epochs // options.k
+    if options.share_of == "left":  # Eq. 1, read literally
+        target = [min(target, 1 - (1 - options.step) ** step) for step in range(1, steps + 1)]
     return {
-        "target": options.target, "step": options.step, "every": options.k, "pattern": method,
+        "target": target, "step": options.step, "every": options.k, "pattern": method,
         "ignore": ["head"] if method == "filters" else [],
     }  # fmt: skip

@@ -54,9 +54,10 @@ def accuracies(options: argparse.Namespace, page: Page, found: Found, number: in
 
 def setting(options: argparse.Namespace, data: str, kind: str) -> str:
     """What was done to whom."""
+    left = " that were left" if options.share_of == "left" else ""
     steps = (
-        f" After every {options.k} of them another {100 * options.step:g} % of the weights went, "
-        f"to {100 * options.target:g} %."
+        f" After every {options.k} of them another {100 * options.step:g} % of the weights{left} "
+        f"went, to {100 * options.target:g} %" + (" at most." if left else ".")
     )
     networks = [network for network in TRAINED[data] if not options.only or network in options.only]
     return (
