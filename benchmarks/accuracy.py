@@ -12,14 +12,16 @@ mean and deviation and whose outputs are logits; and `mobilenet_v1_0.25.weights.
 
 The two ResNets are cut at once to half of their FLOPs and then trained for a budget: none, 100
 batches of 128 images, 2 epochs or 10 of 16,000 images. The others are trained once, with
-`IPLTCallback`: to half of their FLOPs (`half`), or as the callback does by itself (`bare`), which
-leaves as many FLOPs as the way makes it. What stands in one column has seen as many batches.
+`IPLTCallback`: to half of their FLOPs (`half`), as the callback does by itself (`bare`), or to 70 %
+of their filters (`0.3`), which leave as many FLOPs as the way makes it. What stands in one column
+has seen as many batches.
 
 Beside the ways to choose: `dense`, from which nothing is taken and which is trained the same; and
 `scratch`, a network of the shape that `energy` leaves, trained from new weights for as long as the
 whole training (the ResNets: for the budget, at five times the rate). Of the ResNets, `WAY+refit`
 fits the weights that stay anew, to 1,024 images without labels, and `WAY+distilled` or
-`WAY+refit+distilled` learn from the whole network, too, by `keras.distillation.Distiller`.
+`WAY+refit+distilled` learn from the whole network, too, by `keras.distillation.Distiller`. Of the
+others, `WAY+recalibrate` measures batch norms again when training ends.
 
 Each run is a line of `--results` with all that it depends on; none is repeated while it is there.
 """
@@ -50,7 +52,11 @@ from recipes.zoo.vgg import VGG16
 BATCH, TESTS = 128, 4000  # images at a time, and to test with
 SEEN = 1024  # images that data-driven criteria and refits look at
 BUDGETS = {"none": 0, "100-batches": 100, "2-epochs": 250, "10-epochs": 1250}  # batches
-TRAININGS = {"half": dict(target=0.5, of="flops"), "bare": {}}  # options of the callback
+TRAININGS = {  # options of the callback
+    "half": dict(target=0.5, of="flops"),
+    "bare": {},
+    "0.3": dict(target=0.3),
+}
 
 
 # -- ways to choose --
@@ -74,6 +80,7 @@ class Fisher(criteria.Taylor):
 WAYS = {
     "scratch": lambda seed: criteria.Energy(),  # what it leaves is trained from new weights
     "energy": lambda seed: criteria.Energy(),
+    "energy_both": lambda seed: criteria.Energy(both_ends=True),
     "l2": lambda seed: criteria.L2(),
     "l2_sum": lambda seed: criteria.L2(reduce="sum"),
     "l2_layer": lambda seed: criteria.L2(),
@@ -97,6 +104,8 @@ def chosen(way, seed, x, y):
         options["data"] = [(x[i : i + 32], y[i : i + 32]) for i in range(0, SEEN, 32)]
     if "refit" in more:
         options["compensate"] = x[:SEEN]
+    if "recalibrate" in more:
+        options["recalibrate"] = x
     return options
 
 
@@ -324,7 +333,7 @@ def table(options):
 
 
 def main():
-    more = ("", "+refit", "+distilled", "+refit+distilled")
+    more = ("", "+refit", "+distilled", "+refit+distilled", "+recalibrate")
     ways = ["dense", *(way + one for one in more for way in WAYS)]
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("what", choices=("run", "table"))

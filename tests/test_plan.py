@@ -270,6 +270,39 @@ def test_filters_of_one_channel_count_as_one_by_energy():
     assert found.argmax() == most
 
 
+@pytest.mark.any_backend
+def test_energy_of_both_ends_counts_what_is_read_of_a_channel():
+    """A layer that is called twice reads, and loses, once."""
+    image = keras.Input((6, 6, 2))
+    shared, norm = layers.Conv2D(4, 3, padding="same", name="shared"), layers.BatchNormalization()
+    x = norm(layers.Conv2D(4, 3, padding="same", name="first")(image))
+    x = layers.Flatten()(layers.Conv2D(3, 3, name="last")(layers.Add()([shared(shared(x)), x])))
+    model = keras.Model(image, layers.Dense(2, name="head")(x))
+    randomize(model, 0)
+    graph = iplt.trace(model)
+    squares = {
+        layer.name: keras.ops.convert_to_numpy(layer.kernel).astype("float64") ** 2
+        for layer in model.layers
+        if hasattr(layer, "kernel")
+    }
+
+    def cost(kernel, axis):
+        """Of each position along an axis."""
+        sums = np.moveaxis(kernel, axis, 0).reshape(kernel.shape[axis], -1).sum(axis=1)
+        lost = np.array([sums[sums <= each].sum() for each in sums])
+        return -np.log(np.maximum(1 - lost / sums.sum(), 1e-9))
+
+    stream = cost(squares["first"], 3) + cost(squares["shared"], 3)
+    stream += cost(squares["shared"], 2) + cost(squares["last"], 2)
+    flat = squares["head"].reshape(16, 3, 2)
+    expected = {"first": stream, "last": cost(squares["last"], 3) + cost(flat, 1)}
+    values = iplt.criteria.scores(graph, iplt.criteria.Energy(both_ends=True))
+    for group in graph.groups:
+        costs = expected.pop(group.producers[0].path)
+        np.testing.assert_allclose(values[group.classes], costs, rtol=1e-4)
+    assert not expected
+
+
 def test_layers_with_shares_of_their_own_are_all_that_is_pruned():
     """Unless a ratio for the others is given too."""
     model = convolutions(8, 8, 8)

@@ -11,7 +11,7 @@ from keras_iplt.errors import WeightsError
 from keras_iplt.graph.channels import Graph, Slice
 from keras_iplt.graph.slices import numbers_of
 
-__all__ = ["Filters", "check_finite", "filters_of"]
+__all__ = ["Filters", "check_finite", "filters_of", "readers_of"]
 
 
 class Part(NamedTuple):
@@ -143,6 +143,18 @@ def filters_of(graph: Graph, wanted: np.ndarray) -> list[Filters]:
         ]
         found.append(Filters(producer.path, producer.ids, own, biases))
     return found + strangers
+
+
+def readers_of(graph: Graph, wanted: np.ndarray) -> list[Filters]:
+    """The weights by which layers read the channels marked in `wanted`.
+
+    All weights for one position of an input are as a filter here.
+    """
+    return [
+        Filters(piece.path, piece.ids, [Part(piece.variable, piece.axis, None)])
+        for piece in graph.slices
+        if piece.role == "input" and wanted[piece.ids].any()
+    ]
 
 
 def _columns(

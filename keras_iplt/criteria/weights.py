@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_iplt.criteria.base import Criterion
-from keras_iplt.criteria.filters import Filters, check_finite, filters_of
+from keras_iplt.criteria.filters import Filters, check_finite, filters_of, readers_of
 from keras_iplt.errors import CriterionError
 from keras_iplt.graph.channels import SOLID, Graph
 from keras_iplt.graph.slices import numbers_of
@@ -131,18 +131,25 @@ class Energy(Criterion):
     which each layer loses the same share of its squares, whatever its size and scale; and however
     much goes, no layer is emptied. The layers of coupled channels add up, so that a residual stream
     costs what all its layers lose, and so do the steps of a training.
+
+    Args:
+        both_ends: to the filters that make a channel come the weights by which the layers behind
+            read it, with their own shares.
+        reduce: see `Criterion`.
     """
 
     adds_up = True
 
     @checked
-    def __init__(self, reduce: str = "sum") -> None:
+    def __init__(self, both_ends: bool = False, reduce: str = "sum") -> None:
         super().__init__(reduce)
+        self.both_ends = both_ends
 
     def collect(
         self, graph: Graph, wanted: np.ndarray, data: Any
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for filters in filters_of(graph, wanted):
+        readers = readers_of(graph, wanted) if self.both_ends else []
+        for filters in (*filters_of(graph, wanted), *readers):
             free = graph.classes[filters.ids] != SOLID
             classes, place = np.unique(graph.classes[filters.ids[free]], return_inverse=True)
             squares = np.bincount(place, filters.power_sums(2)[free])
