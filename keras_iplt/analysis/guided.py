@@ -45,7 +45,7 @@ from keras_iplt.support.arguments import (
 from keras_iplt.support.backups import KeptFile
 from keras_iplt.support.files import file_at
 from keras_iplt.support.fingerprints import fingerprint, of_data
-from keras_iplt.support.metrics import less_is_better, watched
+from keras_iplt.support.metrics import watched, worsened
 from keras_iplt.support.progress import silent
 from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import printable
@@ -337,9 +337,7 @@ class _Guided:
         smaller = rewrite(self.model, chosen, self.options.compensate)
         _trained(smaller, self.train, self.epochs, self.fit_options)
         value = _evaluated(smaller, self.validation)[state.metric]
-        lost = value - state.baseline
-        worse = lost if less_is_better(state.metric) else -lost
-        kept = worse <= self.tolerance + 1e-9
+        kept = worsened(state.metric, value, state.baseline) <= self.tolerance + 1e-9
         left -= sum(map(len, chosen.removed))
         step = GuidedStep(name, left, size, value, smaller.count_params(), kept)
         state.steps.append(step)

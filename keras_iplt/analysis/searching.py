@@ -35,7 +35,7 @@ from keras_iplt.support.arguments import (
     take_options,
 )  # fmt: skip
 from keras_iplt.support.fingerprints import fingerprint, of_data
-from keras_iplt.support.metrics import less_is_better, watched
+from keras_iplt.support.metrics import less_is_better, watched, worsened
 from keras_iplt.support.progress import silent
 from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import printable
@@ -374,9 +374,7 @@ class _Search:
 
     def is_good(self, value: float) -> bool:
         """Whether a metric is good enough."""
-        first = self.tried[0].value
-        worse = value - first if less_is_better(self.metric) else first - value
-        return worse <= self.within + 1e-9
+        return worsened(self.metric, value, self.tried[0].value) <= self.within + 1e-9
 
     def state(self) -> _State:
         """What `go_on` needs beside the model."""

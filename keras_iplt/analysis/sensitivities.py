@@ -14,7 +14,7 @@ from keras_iplt.errors import OptionError
 from keras_iplt.support.arguments import NotNegative, checked
 from keras_iplt.support.backups import KeptFile
 from keras_iplt.support.files import file_at
-from keras_iplt.support.metrics import less_is_better, watched
+from keras_iplt.support.metrics import watched, worsened
 from keras_iplt.support.records import Count, read, read_json
 from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import MALFORMED, printable
@@ -70,8 +70,7 @@ class Sensitivity(Tables):
 
         Negative numbers are better ones."""
         name = self._name(metric)
-        worse = self.baseline[name] - self.values[name]
-        return -worse if less_is_better(name) else worse
+        return worsened(name, self.values[name], self.baseline[name])
 
     @checked
     def per_layer(self, drop: NotNegative = 0.01, metric: str | None = None) -> dict[str, float]:
