@@ -7,19 +7,13 @@ from typing import Annotated, Any
 
 import keras
 
-from keras_iplt.analysis.profiles import (
-    LayerProfile,
-    Profile,
-    mebibytes,
-    profile,
-    thousands,
-)
+from keras_iplt.analysis.profiles import LayerProfile, Profile, profile
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Graph
 from keras_iplt.support.arguments import Kind, checked
-from keras_iplt.support.tables import Table, Tables
+from keras_iplt.support.tables import Table, Tables, mebibytes, percent, thousands
 
-__all__ = ["Comparison", "LayerComparison", "compare", "percent", "share_gone"]
+__all__ = ["Comparison", "LayerComparison", "compare", "share_gone"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,10 +198,6 @@ def share_gone(before: float | None, after: float | None) -> float | None:
     if before is None or after is None:
         return None
     return 1 - after / before if before else 0.0
-
-
-def percent(share: float | None) -> str:
-    return "unknown" if share is None else f"{share:.1%}"
 
 
 def _change(pair: LayerComparison, column: str) -> str:

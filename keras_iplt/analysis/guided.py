@@ -17,7 +17,6 @@ import keras
 from keras_iplt.analysis.backup import SearchBackup, check_again
 from keras_iplt.analysis.fitting import evaluated as _evaluated
 from keras_iplt.analysis.fitting import trained as _trained
-from keras_iplt.analysis.profiles import thousands
 from keras_iplt.analysis.sensitivities import Sensitivity
 from keras_iplt.analysis.zeroing import sensitivity as analyse
 from keras_iplt.criteria import get as get_criterion
@@ -47,7 +46,7 @@ from keras_iplt.support.files import file_at
 from keras_iplt.support.fingerprints import fingerprint, of_data
 from keras_iplt.support.metrics import watched, worsened
 from keras_iplt.support.progress import silent
-from keras_iplt.support.tables import Table, Tables
+from keras_iplt.support.tables import Table, Tables, thousands
 from keras_iplt.support.text import printable
 from keras_iplt.surgery.refitting import Compensate
 from keras_iplt.surgery.rewriting import rewrite

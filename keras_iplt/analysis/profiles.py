@@ -22,10 +22,10 @@ from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.trace import Tracer, trace
 from keras_iplt.support.arguments import checked
-from keras_iplt.support.tables import Table, Tables
+from keras_iplt.support.tables import Table, Tables, mebibytes, thousands
 from keras_iplt.support.text import printable
 
-__all__ = ["LayerProfile", "Profile", "mebibytes", "profile", "thousands"]
+__all__ = ["LayerProfile", "Profile", "profile"]
 
 _MODEL = "model"  # `Call.carry` of a nested model
 _PRODUCTS = {  # what costs multiply-adds, whatever its operands are
@@ -324,19 +324,6 @@ def _fits(shape: Any, known: Shape) -> bool:
     return all(
         isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in sizes
     )
-
-
-# -- printing --------------------------------------------------------------------------------------
-
-
-def thousands(count: int | None) -> str:
-    """12345 -> "12,345", None -> "unknown"."""
-    return "unknown" if count is None else f"{count:,}"
-
-
-def mebibytes(size: float) -> str:
-    """Bytes in MiB, which is what papers print as "MB" of a weight file."""
-    return f"{size / 2**20:.2f}"
 
 
 def _readable(shapes: Sequence[Shape]) -> Any:

@@ -12,7 +12,7 @@ import keras
 
 from keras_iplt.analysis.backup import SearchBackup, check_again
 from keras_iplt.analysis.fitting import evaluated, trained
-from keras_iplt.analysis.profiles import profile, thousands
+from keras_iplt.analysis.profiles import profile
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.slices import numbers_of
@@ -37,7 +37,7 @@ from keras_iplt.support.arguments import (
 from keras_iplt.support.fingerprints import fingerprint, of_data
 from keras_iplt.support.metrics import less_is_better, watched, worsened
 from keras_iplt.support.progress import silent
-from keras_iplt.support.tables import Table, Tables
+from keras_iplt.support.tables import Table, Tables, thousands
 from keras_iplt.support.text import printable
 from keras_iplt.surgery.refitting import Compensate
 from keras_iplt.surgery.rewriting import rewrite

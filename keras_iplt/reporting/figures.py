@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from keras_iplt.analysis.comparison import Comparison, percent, share_gone
-from keras_iplt.analysis.profiles import LayerProfile, Profile, mebibytes, thousands
+from keras_iplt.analysis.comparison import Comparison, share_gone
+from keras_iplt.analysis.profiles import LayerProfile, Profile
 from keras_iplt.errors import OptionError
 from keras_iplt.exporting.exporter import Export
 from keras_iplt.reporting.page import add, add_row, gauge, table
+from keras_iplt.support.tables import mebibytes, percent, thousands
 
 __all__ = ["add_exports", "add_headline", "add_layers", "checked_metrics"]
 

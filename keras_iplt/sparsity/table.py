@@ -7,12 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_iplt.analysis.profiles import thousands
 from keras_iplt.graph.selectors import Layers
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity.pool import Prunable, pool_of
 from keras_iplt.support.arguments import checked
-from keras_iplt.support.tables import Table, Tables
+from keras_iplt.support.tables import Table, Tables, thousands
 
 __all__ = ["LayerSparsity", "Sparsity", "measure"]
 

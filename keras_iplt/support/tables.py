@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from keras_iplt.support.text import printable
 
-__all__ = ["Table", "Tables", "aligned"]
+__all__ = ["Table", "Tables", "aligned", "mebibytes", "percent", "thousands"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,3 +65,21 @@ def aligned(rows: Sequence[Sequence[str]], left: int) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+# -- numbers in them -------------------------------------------------------------------------------
+
+
+def thousands(count: int | None) -> str:
+    """12345 -> "12,345", None -> "unknown"."""
+    return "unknown" if count is None else f"{count:,}"
+
+
+def percent(share: float | None) -> str:
+    """0.125 -> "12.5%", None -> "unknown"."""
+    return "unknown" if share is None else f"{share:.1%}"
+
+
+def mebibytes(size: float) -> str:
+    """Bytes in MiB, which is what papers print as "MB" of a weight file."""
+    return f"{size / 2**20:.2f}"
