@@ -59,8 +59,9 @@ def check(recipe):
 
 
 def outcome(recipe):
-    """`(result, problem)`: the problem is "rounding", "keras" (which cannot run the graph itself,
-    as it takes a shape to be another than it is) or the text of a failure, else None."""
+    """`(result, problem)`: "rounding", "keras", or the text of a failure, else None.
+
+    "keras": it cannot run the graph itself, as it takes a shape to be another than it is."""
     try:
         return check(recipe), None
     except Exception as error:

@@ -120,8 +120,7 @@ def clone(model):
 
 
 def measure(jobs_of, name):
-    """CPU seconds of each job, and how far they raised the peak of memory relative to the
-    weights."""
+    """CPU seconds of each job, and how far they raised the peak of memory, in weights."""
     import numpy as np
 
     model = network(name)
@@ -148,8 +147,9 @@ def peak():
 
 
 def restart_peak():
-    """Gives freed memory back and makes Linux count the peak anew; returns what is in use now, or
-    None on other systems."""
+    """Gives freed memory back and makes Linux count the peak anew.
+
+    Returns what is in use now, or None on other systems."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
         pathlib.Path("/proc/self/clear_refs").write_text("5")

@@ -23,8 +23,9 @@ def listed(page):
 
 
 def with_rules():
-    """The public names of the layers, and the operations, that have a rule: without those that
-    tests and examples registered."""
+    """The public names of the layers, and the operations, that have a rule.
+
+    Without those that tests and examples registered."""
     layers, operations = supported()
     public = {
         getattr(getattr(keras.layers, name), "__name__", ""): name for name in dir(keras.layers)
