@@ -274,7 +274,7 @@ def test_first_lines_of_docstrings_stand_alone():
     """Each is a sentence, so that who reads no more than it has read something whole."""
     broken = [
         f"{path.name}: {first}"
-        for path in [*modules(), *COMMAND.rglob("*.py")]
+        for path in [*modules(), *COMMAND.rglob("*.py"), *RECIPES.rglob("*.py")]
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
         and (first := (ast.get_docstring(node) or ".").partition("\n")[0])

@@ -26,8 +26,7 @@ class AveragePrecision:
 
     @property
     def at_half(self) -> float:
-        """The mean over classes where an overlap of 0.5 counts as found: Pascal VOC's, and Zuo
-        et al.'s."""
+        """The mean over classes where an overlap of 0.5 is enough: Pascal VOC's, Zuo et al.'s."""
         return float(np.nanmean(self.table[:, 0])) if self._any else 0.0
 
     @property
