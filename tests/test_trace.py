@@ -60,7 +60,7 @@ def test_a_residual_stream_is_one_group_of_all_its_producers():
     [
         ("plain", "head", "output of the model"),
         ("one_channel_gate", "conv2d_2", "broadcast"),
-        ("spatial_attention", "conv2d", "mean"),
+        ("spatial_attention", "conv2d", "max compares"),
         ("attention_on_sigmoid", "dense", "masked channel is not zero"),
         ("layer_norm_and_rms_norm", "dense", "layer normalisation"),
         ("mixer", "dense", "along another axis"),

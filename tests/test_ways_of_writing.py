@@ -9,17 +9,20 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from support.law import check_law, difference, random_plan, randomize
+from support.random_graphs import RootMeanSquare
 
 import keras_iplt as iplt
 from keras_iplt.graph.costs import parameters
+from keras_iplt.surgery import rewriter
 
 pytestmark = pytest.mark.any_backend
 
 WRITTEN = {}
 # Those that run in every check; the others in the longer one.
 SHORT = {
-    "heads_by_shape", "embedding_of_a_range_of_unknown_length", "variables_before_tensors",
-    "tied_weights", "kernel_regulariser_of_a_size", "an_output_that_nobody_uses",
+    "heads_by_shape", "embedding_of_a_range_of_unknown_length", "one_more_than_scale",
+    "variables_before_tensors", "tied_weights", "kernel_regulariser_of_a_size",
+    "an_output_that_nobody_uses",
 }  # fmt: skip
 
 
@@ -134,6 +137,90 @@ def embedding_of_a_range():
 @written
 def embedding_of_a_range_of_unknown_length():
     return embedded(None, 30)
+
+
+# -- means over channels ---------------------------------------------------------------------------
+
+
+def normalised(way, epsilon=0.01):
+    """A residual stream of dense layers behind normalisation."""
+    tokens = keras.Input((5, 4))
+    x = layers.Dense(8)(tokens)
+    for _ in range(2):
+        inner = layers.Dense(6, activation="relu")(RootMeanSquare(way, epsilon)(x))
+        x = x + layers.Dense(8)(inner)
+    return keras.Model(tokens, layers.Dense(2)(RootMeanSquare(way, epsilon)(x)))
+
+
+@written
+def no_scale():
+    return normalised(0)
+
+
+@written
+def scale_behind():
+    return normalised(1)
+
+
+@written
+def one_more_than_scale():
+    return normalised(2)
+
+
+@written
+def scale_of_the_reciprocal():
+    return normalised(3)
+
+
+@written
+def less_than_scale_in_float32():
+    return normalised(4)
+
+
+@written
+def scale_before():
+    return normalised(5)
+
+
+@pytest.mark.parametrize("way", range(6))
+def test_streams_behind_means_are_pruned_whole(way):
+    """Every filter of a residual stream with normalisation by hand may go."""
+    graph = iplt.trace(normalised(way))
+    assert sum(group.filters.sum() for group in graph.groups) == 3 * 8 + 2 * 6
+
+
+def test_an_epsilon_that_does_not_change_is_found_out(monkeypatch):
+    """The law does not hold if numbers stay that means are compared with."""
+    tokens = keras.Input((5, 4))
+    x = layers.Dense(8)(tokens)
+    y = x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + 0.5)
+    model = keras.Model(tokens, layers.Dense(2)(y))
+    assert check_law(model)[0] < 1e-5
+    monkeypatch.setattr(rewriter, "multiplied", lambda call, args, kwargs, gone: (args, kwargs))
+    with pytest.raises(AssertionError, match="differ by"):
+        check_law(model)
+
+
+class OnItsOwn(layers.Layer):
+    """A mean of squares that is put out, which nothing makes good for."""
+
+    def call(self, x):
+        return ops.mean(ops.square(x), axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("way", ["put out", "a variable", "another mean"])
+def test_means_that_nothing_makes_good_for(way):
+    """They freeze their channels, and say so."""
+    x = keras.Input((4,))
+    y = layers.Dense(6, name="before")(x)
+    mean = OnItsOwn()(y)
+    if way == "a variable":  # that is used without the mean, too
+        dense = layers.Dense(1)
+        outputs = [dense(mean), dense(x[:, :1])]
+    else:
+        outputs = mean if way == "put out" else ops.exp(mean)
+    frozen = iplt.trace(keras.Model(x, outputs)).frozen
+    assert "average" in next(f.reason for f in frozen if f.operation == "before")
 
 
 # -- weights ---------------------------------------------------------------------------------------

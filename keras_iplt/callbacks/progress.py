@@ -13,7 +13,7 @@ import numpy as np
 from keras_iplt import _keras as private
 from keras_iplt.criteria.base import AnyCriterion, Criterion
 from keras_iplt.errors import DataError, OptionError
-from keras_iplt.graph.channels import Graph
+from keras_iplt.graph.channels import Affine, Graph
 from keras_iplt.graph.costs import flops, parameters
 from keras_iplt.graph.slices import kept_axes, numbers_of, take, zeroed
 from keras_iplt.graph.trace import trace
@@ -283,11 +283,11 @@ class Progress:
 
         The weights are as they are now."""
         plan, factors = self.masked, Rewriter(self.graph, self.masked.gone).factors()
-        parts = [(self._kept(v, plan), factors.get(id(v), 1.0)) for v in self.model.weights]
+        parts = [(self._kept(v, plan), factors.get(id(v), Affine())) for v in self.model.weights]
 
         def left(values: list[np.ndarray]) -> list[np.ndarray]:
             pairs = zip(values, parts, strict=True)
-            return [take(value, kept) * factor for value, (kept, factor) in pairs]
+            return [change.of(take(value, kept)) for value, (kept, change) in pairs]
 
         return left
 

@@ -16,7 +16,7 @@ parameter counts and smaller weights all follow from that, with no knowledge of 
 import dataclasses
 import functools
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -27,10 +27,12 @@ from keras_iplt.support.text import printable
 
 __all__ = [
     "SOLID",
+    "Affine",
     "Arguments",
     "Call",
     "Channels",
     "Frozen",
+    "Gain",
     "Graph",
     "Group",
     "Outputs",
@@ -46,7 +48,37 @@ SOLID = 0  # the id of what always stays: inputs, constants
 
 Shape = tuple[int | None, ...]  # None where a length is not known
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # args and kwargs of a call
-Recipe = dict[str, tuple[int, int]]  # config entry -> (index of weight, axis) that it follows
+
+
+class Gain(NamedTuple):
+    """What a number is multiplied by in the smaller model: (all / kept of `ids`) ** `power`.
+
+    A mean over channels is, some of which were zero."""
+
+    ids: np.ndarray
+    power: float
+
+    def factor(self, gone: np.ndarray) -> float:
+        """The number itself, for a mask over all ids of what goes."""
+        left = np.count_nonzero(~gone[self.ids])
+        return float((len(self.ids) / left) ** self.power)
+
+
+class Affine(NamedTuple):
+    """What becomes of values: `times` as much, `plus` a number."""
+
+    times: float = 1.0
+    plus: float = 0.0
+
+    def of(self, value: np.ndarray) -> np.ndarray:
+        """The values that come out, in the same dtype."""
+        if self == Affine():
+            return value
+        return (value * self.times + self.plus).astype(value.dtype)
+
+
+# config entry -> what it follows: (index of weight, axis), or a mean that it is compared with
+Recipe = dict[str, "tuple[int, int] | Gain"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,11 +91,15 @@ class Channels:
         shape: the tensor's shape, `None` where unknown.
         masked: the number that a channel holds here once it is masked, whatever the input: 0 where
             it is created, 0.5 behind a sigmoid. None where it is not one known number.
+        gain: what all numbers are multiplied by in the smaller model, or None.
+        source: `(variable, number)` where the tensor is a variable plus a number.
     """
 
     ids: np.ndarray
     shape: Shape
     masked: float | None = 0.0
+    gain: Gain | None = None
+    source: tuple[keras.Variable, float] | None = None
 
     @property
     def zero(self) -> bool:
@@ -122,12 +158,19 @@ class Work:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rescale:
-    """`variable` is multiplied by (kept / all of `ids`) ** `power` when channels go physically:
-    for layers that divide by a number of channels (attention, RMS normalisation)."""
+    """`variable` + `offset` is multiplied by (kept / all of `ids`) ** `power` as channels go.
+
+    For layers that divide by a number of channels (attention, RMS normalisation)."""
 
     variable: keras.Variable
     ids: np.ndarray
     power: float
+    offset: float = 0.0
+
+    def change(self, gone: np.ndarray) -> Affine:
+        """What becomes of the values, for a mask over all ids of what goes."""
+        times = Gain(self.ids, -self.power).factor(gone)
+        return Affine(times, self.offset * (times - 1))
 
 
 @dataclasses.dataclass(eq=False)
@@ -142,6 +185,7 @@ class Call:
         carry: how `rewrite` makes the operation anew: by its "rule", as a "model", "keep" (the
             config as it is), "flatten" (the operations in `inner` take its place) or "recreate"
             (the config entries in `recipe` follow the weights).
+        scaled: numbers among the arguments, by place or name, that the smaller model multiplies.
     """
 
     operation: keras.Operation
@@ -154,6 +198,7 @@ class Call:
     carry: str = "rule"
     inner: keras.Function | None = None
     recipe: Recipe | None = None
+    scaled: dict[int | str, Gain] = dataclasses.field(default_factory=dict)
 
     @property
     def inside(self) -> keras.Function | None:

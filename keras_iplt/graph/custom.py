@@ -3,20 +3,31 @@
 Whether one made again computes the same, and what makes it smaller."""
 
 import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
+from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
-from keras_iplt.graph.channels import SOLID, Arguments, Call, Channels, Recipe, Shape, Slice
+from keras_iplt.graph.channels import (
+    SOLID,
+    Affine,
+    Arguments,
+    Call,
+    Channels,
+    Gain,
+    Recipe,
+    Shape,
+    Slice,
+)
 from keras_iplt.graph.flow import Flow
 from keras_iplt.graph.inline import at_lengths
 from keras_iplt.graph.recreate import config_of, recreate
 from keras_iplt.graph.slices import kept_along, kept_axes, kept_lengths, numbers_of, take, zeroed
 
-__all__ = ["check_round_trip", "learn_to_recreate"]
+__all__ = ["check_round_trip", "followed_by", "learn_to_recreate"]
 
 _MOST_NUMBERS = 4_000_000  # in a tensor that a layer is tried on
 _MOST_TRIES = 64
@@ -82,7 +93,7 @@ class Lesson(NamedTuple):
     """How a custom layer is made smaller.
 
     Attributes:
-        recipe: which entries of the config follow which `(index of weight, axis)`.
+        recipe: which entries of the config follow what.
         stuck: ids of the channels that cannot go.
         problem: the sentence that says why.
     """
@@ -140,6 +151,8 @@ class _Trial:
         vectors += [x.ids.ravel() for x in tensors if isinstance(x, Channels)]
         self.kinds = kinds or _kinds(vectors, roots, _frozen_roots(flow, roots))
         self.gone = _few_of_each(self.kinds, len(roots))[roots]
+        self.changes = {id(r.variable): r.change(self.gone) for r in flow.rescales}
+        self.scaled = list(_numbers_inside(flow, call))
         self.kept = [kept_axes(w, pieces.get(id(w), []), self.gone) for w in self.weights]
 
     def outcome(self) -> tuple[Recipe | None, str]:
@@ -174,10 +187,16 @@ class _Trial:
         }
         options = []
         for key, value in config_of(self.layer).items():
+            where = list[Any]()
             if isinstance(value, int) and not isinstance(value, bool):
                 where = [place for place, length in changing.items() if length == value]
-                if where:
-                    options.append([(key, None), *((key, place) for place in where)])
+            elif isinstance(value, float):  # an epsilon that a mean is compared with
+                where = [
+                    gain for number, gain in self.scaled if np.isclose(number, value, 1e-6, 0)
+                ][:1]
+            if where:
+                none = [(key, None)] if isinstance(value, int) else []
+                options.append([*none, *((key, place) for place in where)])
         choices = itertools.islice(itertools.product(*options), _MOST_TRIES)
         return [{key: place for key, place in choice if place} for choice in choices]
 
@@ -187,7 +206,7 @@ class _Trial:
             tuple(n if k is None else len(k) for n, k in zip(w.shape, kept, strict=True))
             for w, kept in zip(self.weights, self.kept, strict=True)
         ]
-        changes = {key: shapes[i][axis] for key, (i, axis) in recipe.items()}
+        changes = followed_by(self.layer, recipe, shapes, self.gone)
         return self._made(changes, self.gone, shapes)
 
     def _made(
@@ -209,13 +228,14 @@ class _Trial:
         if big is None:
             return False
         random = np.random.default_rng(0)
-        for weight, less, kept in zip(big.weights, small.weights, self.kept, strict=True):
+        several = zip(big.weights, small.weights, self.weights, self.kept, strict=True)
+        for weight, less, own, kept in several:
             value = numbers_of(weight)
             if np.issubdtype(value.dtype, np.floating):
                 value = random.uniform(0.5, 1.5, value.shape).astype(value.dtype)
             value = zeroed(value, kept)
             weight.assign(value)
-            less.assign(take(value, kept))
+            less.assign(self.changes.get(id(own), Affine()).of(take(value, kept)))
         state = random.bit_generator.state
         results = []
         for layer, removed in ((big, whole), (small, self.gone)):
@@ -229,7 +249,7 @@ class _Trial:
         outputs = [x for x in keras.tree.flatten(self.outputs) if isinstance(x, Channels)]
         for x, big_y, small_y in zip(outputs, *results, strict=True):
             kept = tuple(kept_along(x, axis, self.gone) for axis in range(len(x.shape)))
-            big_y = take(big_y, kept)
+            big_y = take(big_y, kept) * _gain(x, self.gone)
             if big_y.shape != small_y.shape or not np.allclose(big_y, small_y, 1e-4, 1e-5):
                 return False
         return True
@@ -244,9 +264,38 @@ class _Trial:
             kept = tuple(kept_along(x, axis, self.gone) for axis in range(len(x.shape)))
             value = zeroed(value, kept) if x.zero else value
             kept = tuple(kept_along(x, axis, removed) for axis in range(len(x.shape)))
+            value *= _gain(x, removed)
             return keras.ops.convert_to_tensor(take(value, kept), dtype=spec.dtype)
 
         return keras.tree.map_structure(number, self.specs, (self.args, self.kwargs))
+
+
+def followed_by(
+    layer: keras.Layer, recipe: Recipe, shapes: Sequence[Sequence[int]], gone: np.ndarray
+) -> dict[str, Any]:
+    """What a recipe makes of a layer's config, for the shapes of weights that are left."""
+    config = config_of(layer) if recipe else {}
+    return {
+        key: config[key] * follows.factor(gone)
+        if isinstance(follows, Gain)
+        else shapes[follows[0]][follows[1]]
+        for key, follows in recipe.items()
+    }
+
+
+def _gain(x: Channels, gone: np.ndarray) -> float:
+    return 1.0 if x.gain is None else x.gain.factor(gone)
+
+
+def _numbers_inside(flow: Flow, call: Call) -> Iterator[tuple[float, Gain]]:
+    """The numbers in a layer's code that change with what goes, and how."""
+    for node in private.nodes(call.inner) if call.inner is not None else ():
+        inside = flow.calls[id(node)]
+        arguments: dict[int | str, Any] = dict(enumerate(inside.args))
+        arguments.update(inside.kwargs)
+        for key, gain in inside.scaled.items():
+            yield float(np.ravel(keras.ops.convert_to_numpy(arguments[key]))[0]), gain
+        yield from _numbers_inside(flow, inside)
 
 
 def tried_on(call: Call, shape: Shape) -> list[int]:

@@ -51,6 +51,7 @@ class Flow(abc.ABC):
         self.producers: list[Producer] = []
         self.works: list[Work] = []
         self.rescales: list[Rescale] = []
+        self.uses: list[Any] = []  # of variables by operations, see `gains`
         self.spread_out: list[tuple[keras.Variable, int]] = []  # used as tensors, and their axis
         self.minimums: list[tuple[np.ndarray, int]] = []  # (ids, how many of them have to stay)
         # Rows for layers that create channels in a way not understood.
@@ -226,10 +227,12 @@ class Flow(abc.ABC):
         """Counts `factor` × the lengths of `axes` multiply-adds (or bias additions)."""
         self.works.append(Work(self.path, factor, tuple(axes), adds))
 
-    def rescale(self, variable: keras.Variable | None, ids: np.ndarray, power: float) -> None:
-        """`variable` changes by (kept / all) ** `power` when some of `ids` go."""
+    def rescale(
+        self, variable: keras.Variable | None, ids: np.ndarray, power: float, offset: float = 0.0
+    ) -> None:
+        """`variable` + `offset` changes by (kept / all) ** `power` when some of `ids` go."""
         if variable is not None:
-            self.rescales.append(Rescale(variable, np.asarray(ids), power))
+            self.rescales.append(Rescale(variable, np.asarray(ids), power, offset))
 
     def positions(self, shape: Shape, *channel_axes: int) -> int | None:
         """How many positions a tensor has per example, leaving out the given axes."""

@@ -11,6 +11,7 @@ from keras_iplt.errors import ModelError
 from keras_iplt.graph.assemble import assembled, make_rectangular
 from keras_iplt.graph.channels import Arguments, Call, Channels, Graph, Shape
 from keras_iplt.graph.flow import Flow, channels_in
+from keras_iplt.graph.gains import ended, followed, settle_gains, without
 from keras_iplt.graph.held import freeze_seen, inputs_of, wraps_models
 from keras_iplt.graph.inline import Recording, inline
 from keras_iplt.graph.penalties import freeze_penalised
@@ -57,10 +58,12 @@ def trace(model: keras.Model, approximate: bool = False, verbose: Verbosity = 1)
     tracer.path = ""
     for x in channels_in(outputs):
         tracer.freeze(x, "it is an output of the model")
+    ended(tracer, outputs)
     freeze_seen(tracer, model)
     tracer.settle_variables()
     freeze_penalised(tracer)
     make_rectangular(tracer)
+    settle_gains(tracer)
     settle(tracer)
     return assembled(tracer, model, function)
 
@@ -199,6 +202,7 @@ class Tracer(Flow):
         rule = rule_for(operation)
         if rule is None:
             return read_unknown(self, record, specs)
+        args, kwargs = without((args, kwargs))
         if not isinstance(operation, keras.Layer) and not channels_in((args, kwargs)):
             args, kwargs = keras.tree.map_structure(self._as_tensor, (args, kwargs))
         args = tuple(a for a in args if not isinstance(a, bool))
@@ -211,7 +215,8 @@ class Tracer(Flow):
             inspect.signature(rule.trace).bind(self, operation, *args, **kwargs)
         except TypeError:
             return self.frozen([args, kwargs], "called with arguments that are not understood")
-        return rule.trace(self, operation, *args, **kwargs)
+        outputs = rule.trace(self, operation, *args, **kwargs)
+        return followed(self, record, rule.trace, outputs)
 
     def _as_tensor(self, x: Any) -> Any:
         return self.tensor_of(x) if isinstance(x, keras.Variable) else x

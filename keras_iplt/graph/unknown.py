@@ -11,6 +11,7 @@ from keras_iplt import _keras as private
 from keras_iplt.graph.channels import SOLID, Arguments, Call, Channels, Outputs, Producer, Shape
 from keras_iplt.graph.custom import learn_to_recreate
 from keras_iplt.graph.flow import Flow, channels_in
+from keras_iplt.graph.gains import ended
 from keras_iplt.graph.inline import BATCH, Recording, inline
 from keras_iplt.graph.recordings import same_operations
 from keras_iplt.graph.rules import activation, elementwise, spatial
@@ -64,13 +65,19 @@ def _read_inlined(flow: Flow, record: Call, specs: Arguments, inlined: Recording
     training = inline_layer(layer, specs, training=True)
     same = training is not None and kinds(training) == kinds(inlined) and inlined.whole
     same = same and not _has_idle_weights(inlined, wanted)
-    if not layer.weights and _is_transparent(inlined) and not _reads_its_width(record, inlined):
+    fits_any = not layer.weights and _is_transparent(inlined) and not _scales(flow, inlined)
+    if fits_any and not _reads_its_width(record, inlined):
         record.carry = "keep"
     elif same and not own:
         record.carry = "flatten"
     else:
         record.carry = "recreate"
     return outputs
+
+
+def _scales(flow: Flow, inlined: Recording) -> bool:
+    """Whether numbers in the code change with what goes."""
+    return any(flow.calls[id(node)].scaled for node in private.nodes(inlined))
 
 
 def _has_idle_weights(inlined: Recording, wanted: list[bool]) -> bool:
@@ -92,7 +99,7 @@ def _read_at_lengths(
     shapes, before = flow.shapes, len(flow.works)
     unknown = any(None in x.shape[1:] for x in inputs)
     tried = [
-        Channels(x.ids, tuple(symbol.shape), x.masked)
+        dataclasses.replace(x, shape=tuple(symbol.shape))
         for x, symbol in zip(inputs, inlined.inputs, strict=False)
     ]
     outputs = flow.read(inlined, tried, f"{flow.path}/", wanted)
@@ -111,7 +118,7 @@ def _at_shape(flow: Flow, x: Channels, shape: Shape) -> Channels:
     if any(shape[axis] is None for axis in x.varying):
         flow.freeze(x, "its channels run along an axis of unknown length")
         return flow.solid(shape)
-    return Channels(x.ids, shape, x.masked)
+    return dataclasses.replace(x, shape=shape)
 
 
 def _is_transparent(inlined: keras.Function) -> bool:
@@ -169,7 +176,7 @@ _MOST_NUMBERS = 2_000_000
 
 def _probe(flow: Flow, record: Call, specs: Arguments) -> Outputs:
     """Channel by channel or not: `f(x[S]) == f(x)[S]` for random numbers and a few S."""
-    tensors = channels_in((record.args, record.kwargs))
+    tensors = channels_in(ended(flow, (record.args, record.kwargs)))
     weighted = bool(getattr(record.operation, "weights", None))
     if not weighted and all((x.ids == SOLID).all() for x in tensors):
         return flow.solid_outputs()

@@ -10,8 +10,9 @@ import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
-from keras_iplt.graph.channels import Arguments, Call, Channels, Graph, Shape
+from keras_iplt.graph.channels import Affine, Arguments, Call, Channels, Graph, Shape
 from keras_iplt.graph.flow import channel_axis, channels_in
+from keras_iplt.graph.gains import multiplied
 from keras_iplt.graph.recordings import plain_differences, same
 from keras_iplt.graph.recreate import config_of, is_custom, recreate
 from keras_iplt.graph.rules import rule_for
@@ -71,8 +72,8 @@ class Live:
         """Whether a layer becomes smaller."""
         return id(layer) in self._smaller
 
-    def factors(self) -> dict[int, float]:
-        """id(variable) -> what it is multiplied by."""
+    def factors(self) -> dict[int, Affine]:
+        """id(variable) -> what becomes of its values."""
         return self._rewriter.factors()
 
     def states(self) -> Iterator[tuple[keras.Variable, Kept]]:
@@ -96,12 +97,13 @@ class Live:
         """`(changes, args, kwargs)`: what an operation of `keras.ops` has to be then.
 
         That is its config, and its arguments, without the channels that go."""
+        call, changes = self.graph.calls[id(node)], dict[str, Any]()
         args, kwargs = private.arguments(node)
         rule = rule_for(node.operation)
-        if rule is None or rule.resize is None:
-            return {}, args, kwargs
-        after = AfterRewriting(self._rewriter, self.graph.calls[id(node)])
-        return rule.resize(node.operation, after, args, kwargs)
+        if rule is not None and rule.resize is not None:
+            after = AfterRewriting(self._rewriter, call)
+            changes, args, kwargs = rule.resize(node.operation, after, args, kwargs)
+        return changes, *multiplied(call, args, kwargs, self.gone)
 
     def carry_out(self, journal: Journal) -> None:
         """Makes the changes."""

@@ -9,9 +9,10 @@ import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
-from keras_iplt.graph.channels import Call, Channels, Graph, Rescale, Shape
-from keras_iplt.graph.custom import check_round_trip
+from keras_iplt.graph.channels import Affine, Call, Channels, Graph, Shape
+from keras_iplt.graph.custom import check_round_trip, followed_by
 from keras_iplt.graph.flow import channels_in
+from keras_iplt.graph.gains import multiplied
 from keras_iplt.graph.inline import Recording
 from keras_iplt.graph.recreate import is_custom, recreate
 from keras_iplt.graph.rules import rule_for
@@ -167,6 +168,7 @@ class Rewriter:
         rule, changes = rule_for(operation), {}
         if rule is not None and rule.resize is not None:
             changes, args, kwargs = rule.resize(operation, AfterRewriting(self, call), args, kwargs)
+        args, kwargs = multiplied(call, args, kwargs, self.gone)
         args, kwargs = keras.tree.map_structure(self._carried, (args, kwargs))
         new = private.remade(operation, changes)
         new.name = self._rename.get(id(operation), operation.name)
@@ -243,10 +245,8 @@ class Rewriter:
         if call is None:
             return changes
         if call.carry == "recreate":
-            weights = layer.weights
-            recipe = call.recipe or {}
-            after = AfterRewriting(self, call)
-            changes |= {key: after.size(weights[i], axis) for key, (i, axis) in recipe.items()}
+            shapes = [_left(w, self.kept(w)) for w in layer.weights]
+            changes |= followed_by(layer, call.recipe or {}, shapes, self.gone)
         rule = rule_for(layer)
         if rule is not None and rule.resize is not None and self.loses(call):
             changes |= rule.resize(layer, AfterRewriting(self, call))
@@ -307,14 +307,14 @@ class Rewriter:
                         "another layer, and no longer does when it is made again from its config. "
                         "Let get_config serialize the layer that it shares"
                     )
-                kept, factor = self.kept(source), factors.get(id(source), 1.0)
+                kept, change = self.kept(source), factors.get(id(source), Affine())
                 fitted = self._fitted.get(id(source))
-                if factor == 1.0 and fitted is None and all(k is None for k in kept):
+                if change == Affine() and fitted is None and all(k is None for k in kept):
                     # A copy: on JAX the old model's buffer would be donated in the new one's fit.
                     target.assign(keras.ops.copy(source.value))
                     continue
                 value = numbers_of(source) if fitted is None else fitted
-                target.assign(_scaled(take(value, kept), factor))
+                target.assign(change.of(take(value, kept)))
             if hasattr(new, "finalize_state") and new.weights:
                 new.finalize_state()  # preprocessing layers compute constants from their weights
 
@@ -330,22 +330,14 @@ class Rewriter:
                 if target.trainable != source.trainable:
                     target.trainable = source.trainable
 
-    def factors(self) -> dict[int, float]:
-        """id(old variable) -> what its values are multiplied by."""
-        return {id(r.variable): self._factor(r) for r in self.graph.rescales}
-
-    def _factor(self, rescale: Rescale) -> float:
-        left = np.count_nonzero(~self.gone[rescale.ids])
-        return float((left / len(rescale.ids)) ** rescale.power)
+    def factors(self) -> dict[int, Affine]:
+        """id(old variable) -> what becomes of its values."""
+        return {id(r.variable): r.change(self.gone) for r in self.graph.rescales}
 
 
 def symbols_in(structure: Any) -> list[keras.KerasTensor]:
     """All symbolic tensors in a structure of arguments."""
     return [x for x in keras.tree.flatten(structure) if isinstance(x, keras.KerasTensor)]
-
-
-def _scaled(value: np.ndarray, factor: float) -> np.ndarray:
-    return value if factor == 1.0 else (value * factor).astype(value.dtype)
 
 
 def _left(variable: keras.Variable, kept: Kept) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError, PruningError
+from keras_iplt.graph.channels import Affine
 from keras_iplt.graph.slices import Kept, kept_axes, numbers_of, take
 from keras_iplt.graph.trace import graph_of
 from keras_iplt.graph.walk import is_graph_model
@@ -185,16 +186,16 @@ def _resize(
     ]
     factors = live.factors()
 
-    def resize(variable: keras.Variable, kept: Kept, factor: float) -> None:
+    def resize(variable: keras.Variable, kept: Kept, change: Affine) -> None:
         value = take(fitted.get(id(variable), numbers_of(variable)), kept)
-        journal.resize(variable, value if factor == 1.0 else value * factor)
+        journal.resize(variable, change.of(value))
 
     with private.variable_scope(live.graph.model):
         for optimizer in dict.fromkeys(optimizers):
             _resize_slots(optimizer, changed, factors, resize)
         before = {key: v for o in optimizers for key, v in _keys(o, changed).items()}
         for variable, kept in changed.values():
-            resize(variable, kept, factors.get(id(variable), 1.0))
+            resize(variable, kept, factors.get(id(variable), Affine()))
     for optimizer in dict.fromkeys(optimizers):
         for name in private.keyed_by_variable(optimizer):
             _rekey(optimizer, name, before, journal)
@@ -203,8 +204,8 @@ def _resize(
 def _resize_slots(
     optimizer: keras.optimizers.Optimizer,
     changed: Changed,
-    factors: dict[int, float],
-    resize: Callable[[keras.Variable, Kept, float], None],
+    factors: dict[int, Affine],
+    resize: Callable[[keras.Variable, Kept, Affine], None],
 ) -> None:
     known = set()
     for slot, variable, axes, weights in private.slots(optimizer):
@@ -219,9 +220,9 @@ def _resize_slots(
                 "follows from the other is not known. Use an optimizer of Keras, or rewrite()"
             )
         kept = tuple(kept[axis] for axis in axes)
-        factor = factors.get(id(variable), 1.0) if weights else 1.0
-        if factor != 1.0 or any(indices is not None for indices in kept):
-            resize(slot, kept, factor)
+        change = factors.get(id(variable), Affine()) if weights else Affine()
+        if change != Affine() or any(indices is not None for indices in kept):
+            resize(slot, kept, change)
     lengths = {n for v, kept in changed.values() for n, k in zip(v.shape, kept, strict=True)
                if k is not None}  # fmt: skip
     for variable in private.own_state(optimizer):

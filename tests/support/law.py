@@ -132,6 +132,7 @@ def check_law(model, seed=0, plan=None, tolerance=TOLERANCE, inputs=None, spoil=
         if pairs and pairs[i][2] is not None:
             x = pairs[i][2]
             a = take(a, [kept_along(x, axis, gone) for axis in range(a.ndim)])
+            a = a if x.gain is None else a * x.gain.factor(gone)
         found = difference(a, b)
         where = pairs[i][0].name if pairs else "output"
         assert found <= tolerance, f"{where}: masked and rewritten differ by {found:.2e}"

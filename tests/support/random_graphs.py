@@ -793,6 +793,40 @@ class Marked(Written):
 
 
 @keras.saving.register_keras_serializable("random graphs")
+class RootMeanSquare(layers.Layer):
+    """Normalisation by the mean of squares, in one of several ways to write it."""
+
+    def __init__(self, way, epsilon, **options):
+        super().__init__(**options)
+        self.way, self.epsilon = way, epsilon
+
+    def build(self, shape):
+        # Without a scale, what comes behind has to make good for the mean.
+        shape = shape[-1:] if self.way else ()
+        self.scale = self.add_weight(shape=shape, name="scale", initializer="normal")
+
+    def call(self, x):
+        epsilon, scale = self.epsilon, ops.cast(self.scale, "float32")
+        mean = ops.mean(ops.square(x), axis=-1, keepdims=True)
+        match self.way:
+            case 0:
+                return x * ops.rsqrt(mean + epsilon)
+            case 1:
+                return x * ops.rsqrt(mean + epsilon) * self.scale
+            case 2:
+                return (1 + scale) * (x / ops.sqrt(epsilon + mean))
+            case 3:
+                return x * (self.scale * ops.reciprocal(ops.sqrt(ops.maximum(mean, epsilon))))
+            case 4:
+                y = ops.cast(x, "float32") * ops.power(mean + epsilon, -0.5) * (scale - 0.5)
+                return ops.cast(y, x.dtype)
+        return self.scale * x / ops.sqrt(mean + epsilon)
+
+    def get_config(self):
+        return {**super().get_config(), "way": self.way, "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable("random graphs")
 class Backwards(layers.Layer):
     """Through the kernel of another layer the other way."""
 
@@ -834,6 +868,12 @@ def written(x, take, _):
         return None
     kind = take((ShapedByHand, Beside, Marked))
     return kind(units_of(take))(x)
+
+
+@step((2, 3, 4), 6)
+def by_root_mean_square(x, take, _):
+    """Normalised by hand, which is exact but for what cannot make good for the mean."""
+    return RootMeanSquare(take(6), take((1e-2, 1e-6)))(x)
 
 
 @step((2, 3, 4), 4)

@@ -29,10 +29,11 @@ def combine(
 
     Operands are `Channels`, variables (one entry per channel), arrays or numbers.
     """
+    shape = flow.shapes[0]
+    operands = [_spread_over(flow, x, operands, shape) for x in operands]
     tensors = [x for x in operands if isinstance(x, Channels)]
     if not tensors:
-        return flow.solid(flow.shapes[0])
-    shape = flow.shapes[0]
+        return flow.solid(shape)
     result, *others = (_with_rank(x, len(shape)) for x in tensors)
     for other in others:
         result = _meet(flow, result, other, shape)
@@ -44,6 +45,18 @@ def combine(
         if not isinstance(x, (Channels, keras.Variable)):
             _check_constant(flow, x, result, shape)
     return Channels(ids, shape, tried(flow, function, known, key, tensors))
+
+
+def _spread_over(flow: Flow, x: Any, operands: Sequence[Any], shape: Shape) -> Any:
+    """A variable as a tensor, where nothing else has several entries along its last axis.
+
+    What comes out has its channels then."""
+    if not isinstance(x, keras.Variable) or not x.shape or shape[-1] == 1:
+        return x
+    others = [y for y in operands if y is not x]
+    thin = all(y.shape and y.shape[-1] == 1 if isinstance(y, Channels) else np.size(y) == 1
+               for y in others)  # fmt: skip
+    return flow.tensor_of(x) if thin and any(isinstance(y, Channels) for y in others) else x
 
 
 def avoid_misplaced_sum(flow: Flow, x: Channels, shape: Sequence[int | None]) -> None:

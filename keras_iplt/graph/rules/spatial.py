@@ -1,11 +1,12 @@
 """Operations that leave channels alone: pooling, resizing, noise; and reductions."""
 
+import dataclasses
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_iplt.graph.channels import SOLID, Channels, Outputs
+from keras_iplt.graph.channels import SOLID, Channels, Gain, Outputs
 from keras_iplt.graph.flow import Flow, channel_axis
 from keras_iplt.graph.masked import constant_through
 from keras_iplt.graph.rules.registry import layer_rule, operation_rule
@@ -85,8 +86,7 @@ def reduce_axes(
     Channels along them are frozen, unless masked zeros do not change the result (`exact`). Along
     others, `masked` is what becomes of a channel that is masked."""
     rank = len(x.shape)
-    some = range(rank) if axes is None else axes if isinstance(axes, (tuple, list)) else [axes]
-    over = tuple(axis % rank for axis in some)
+    over = _axes_of(axes, rank)
     ids = x.ids
     along = [axis for axis in over if axis in x.varying]
     whole = not x.varying and any(x.shape[axis] not in (1, None) for axis in over) and x.ids.size
@@ -101,6 +101,11 @@ def reduce_axes(
     if not keepdims:
         ids = np.squeeze(ids, over) if all(ids.shape[a] == 1 for a in over) else ids
     return Channels(ids, flow.shapes[0], masked)
+
+
+def _axes_of(axes: int | tuple[int, ...] | list[int] | None, rank: int) -> tuple[int, ...]:
+    some = range(rank) if axes is None else axes if isinstance(axes, (tuple, list)) else [axes]
+    return tuple(axis % rank for axis in some)
 
 
 @layer_rule(*(f"Global{kind}Pooling{d}" for d in _DIMS for kind in ("Average", "Max")))
@@ -120,7 +125,14 @@ def reduction(
     keepdims = getattr(operation, "keepdims", False)
     reason = f"{type(operation).__name__.lower()} compares or counts its channels"
     masked = _of_a_constant(operation, x, *args, **kwargs)
-    return reduce_axes(flow, x, operation.axis, keepdims, reason, masked)
+    if type(operation).__name__ != "Mean" or not x.zero:
+        return reduce_axes(flow, x, operation.axis, keepdims, reason, masked)
+    y = reduce_axes(flow, x, operation.axis, keepdims, reason, masked, exact=True)
+    along = [axis for axis in _axes_of(operation.axis, len(x.shape)) if axis in x.varying]
+    if not along:
+        return y
+    gain = Gain(flow.vector(x, along[0]), 1.0)  # a mean over fewer, zeros left out, is larger
+    return dataclasses.replace(y, gain=gain)
 
 
 def _of_a_constant(
