@@ -1,5 +1,6 @@
 """A student that is pruned while `keras.distillation.Distiller` trains it."""
 
+import keras
 import numpy as np
 import pytest
 from keras import models
@@ -53,6 +54,43 @@ def test_features_keep_their_width(call):
     fresh.compile(model.optimizer, "mse")
     losses = [each.evaluate(X, Y, verbose=0, return_dict=True)["loss"] for each in (model, fresh)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+class Distiller(keras.Model):
+    """As people write it: it holds a teacher that it never calls."""
+
+    def __init__(self, teacher, student):
+        super().__init__()
+        self.teacher, self.student = teacher, student
+        teacher.trainable = False
+
+    def call(self, x):
+        return self.student(x)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        taught = keras.ops.mean(keras.ops.square(y_pred - self.teacher(x)))
+        return taught + super().compute_loss(x, y, y_pred, sample_weight)
+
+
+@pytest.mark.parametrize("kind", [Distiller, distillation.Distiller])
+def test_single_weights_of_the_student_go(kind):
+    """They are what is counted, too; of the teacher none."""
+
+    def build():
+        losses = distillation.FeatureDistillation("mse")
+        return kind(residual(), residual(), *([losses] if kind is not Distiller else []))
+
+    model = compiled(build)
+    if kind is Distiller:
+        model(X[:2])
+    before = model.teacher.get_weights()
+    found = fit(model, iplt.SparsityCallback(0.5, step=0.25, every=1, verbose=0))
+    assert found["sparsity"][-1] == 0.5 == iplt.sparsity.measure(model.student).sparsity
+    assert found["nonzeros"][-1] == iplt.sparsity.measure(model.student).weights / 2
+    assert iplt.sparsity.measure(model).layers[0].name.endswith("/one")
+    assert iplt.sparsity.measure(model).weights == iplt.sparsity.measure(model.student).weights
+    for a, b in zip(before, model.teacher.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_where_all_are_features_nothing_goes():

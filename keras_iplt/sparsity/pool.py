@@ -10,8 +10,11 @@ import numpy as np
 from keras_iplt import _keras as private
 from keras_iplt.criteria.filters import check_finite
 from keras_iplt.errors import ModelError, NothingToPruneError, OptionError
+from keras_iplt.graph.held import wraps_models
 from keras_iplt.graph.selectors import Layers, Selector, as_list, matches, name_of, near
 from keras_iplt.graph.slices import numbers_of
+from keras_iplt.graph.trace import trace
+from keras_iplt.graph.walk import is_graph_model
 from keras_iplt.sparsity.tfmot_api.prune_registry import prunable_weights
 from keras_iplt.support.arguments import checked
 
@@ -94,7 +97,8 @@ def pool_of(
 ) -> list[Prunable]:
     """The weights that are pruned: kernels and embeddings, not biases, norms and depthwise kernels.
 
-    Of custom layers those that `get_prunable_weights` names.
+    Of custom layers those that `get_prunable_weights` names; none of models that a subclassed model
+    holds and never calls, as a distiller's teacher.
 
     Args:
         model: any built model.
@@ -105,9 +109,11 @@ def pool_of(
     Returns:
         A list of `Prunable`, each variable once.
     """
-    if not model.built:
+    if not (model.built or wraps_models(model)):
         raise ModelError(f"model {model.name!r} is not built: call it on data, or build it, first")
-    everything = list({id(one.variable): one for one in _walk(model, ())}.values())
+    aside = _never_called(model)
+    found = {id(one.variable): one for one in _walk(model, ())}
+    everything = [one for key, one in found.items() if key not in aside]
     wanted = everything if layers is None else _named(model, everything, layers, "layers")
     spared = {id(one) for one in _named(model, everything, ignore, "ignore")}
     pool = [
@@ -123,6 +129,18 @@ def pool_of(
             + (". Dense layers are pruned with convolutions_only=False" if everything else "")
         )
     return pool
+
+
+def _never_called(model: keras.Model) -> set[int]:
+    """ids of variables that the `call` of a subclassed model, if it can be followed, has no part
+    in."""
+    if is_graph_model(model) or not private.models_of(model)[1:]:
+        return set()
+    try:
+        called = {id(weight) for weight in trace(model).weights}
+    except ModelError:
+        return set()
+    return {id(weight) for weight in model.weights} - called
 
 
 def _walk(layer: keras.Layer, around: tuple[str, ...]) -> Iterator[Prunable]:
