@@ -47,7 +47,7 @@ from keras_iplt.support.fingerprints import fingerprint, of_data
 from keras_iplt.support.metrics import watched, worsened
 from keras_iplt.support.progress import silent
 from keras_iplt.support.tables import Table, Tables, thousands
-from keras_iplt.support.text import printable
+from keras_iplt.support.text import printable, text_repr
 from keras_iplt.surgery.refitting import Compensate
 from keras_iplt.surgery.rewriting import rewrite
 
@@ -79,6 +79,7 @@ class GuidedStep:
     kept: bool
 
 
+@text_repr
 @dataclasses.dataclass(frozen=True)
 class Guided(Tables):
     """What came of pruning one layer at a time. Print it for a table.

@@ -38,7 +38,7 @@ from keras_iplt.support.fingerprints import fingerprint, of_data
 from keras_iplt.support.metrics import less_is_better, watched, worsened
 from keras_iplt.support.progress import silent
 from keras_iplt.support.tables import Table, Tables, thousands
-from keras_iplt.support.text import printable
+from keras_iplt.support.text import printable, text_repr
 from keras_iplt.surgery.refitting import Compensate
 from keras_iplt.surgery.rewriting import rewrite
 
@@ -82,6 +82,7 @@ class _State:
     plan: str | None
 
 
+@text_repr
 @dataclasses.dataclass(frozen=True, eq=False)
 class Smallest(Tables):
     """What came of a search. Print it for a table, plot it with `keras_iplt.plots.smallest`.

@@ -12,6 +12,7 @@ import keras
 from keras_iplt.callbacks.guard import Guard
 from keras_iplt.planning.options import MoreKeywords
 from keras_iplt.support.arguments import Count, Data, Directory, Verbosity, checked, expect, several
+from keras_iplt.support.text import text_repr
 from keras_iplt.surgery.refitting import Compensate
 from keras_iplt.surgery.shrinking import Also
 
@@ -37,6 +38,7 @@ class IPLTKeywords(RunKeywords, MoreKeywords, total=False):
     per_layer: Mapping[Any, float] | None
 
 
+@text_repr
 @checked
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
@@ -57,6 +59,7 @@ class RunOptions:
         object.__setattr__(self, "backup_dir", directory)
 
 
+@text_repr
 @checked
 @dataclasses.dataclass(frozen=True)
 class IPLTOptions(RunOptions):

@@ -87,10 +87,10 @@ class Export:
 
     def __str__(self) -> str:
         def listed(shapes: dict[str, Shape]) -> str:
-            return ", ".join(f"{printable(name)} {shape}" for name, shape in shapes.items())
+            return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
 
         lines = [
-            f"{printable(self.path)}: {self.format}, {self.precision}",
+            f"{self.path}: {self.format}, {self.precision}",
             f"  {listed(self.inputs)} -> {listed(self.outputs)}",
             f"  {self.size:,} bytes, after gzip {self.gzip:,}",
             f"  outputs differ by {self.difference:.1e} (up to {self.tolerance:.0e} is allowed)",
@@ -98,7 +98,7 @@ class Export:
         ]
         if self.accuracy is not None:
             lines.insert(4, f"  {in_words(self.accuracy)}")
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
 _MODEL = Kind("a built Functional or Sequential model", error=ModelError)

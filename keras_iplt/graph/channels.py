@@ -23,7 +23,7 @@ import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.support.tables import Table, Tables
-from keras_iplt.support.text import printable
+from keras_iplt.support.text import printable, text_repr
 
 __all__ = [
     "SOLID",
@@ -115,6 +115,7 @@ class Channels:
 Outputs = Channels | list[Channels]  # of an operation: a tensor, or several of them
 
 
+@text_repr
 @dataclasses.dataclass(frozen=True, eq=False)
 class Slice:
     """Position `i` of `variable` along `axis` belongs to channel `ids[i]`.
@@ -130,6 +131,7 @@ class Slice:
     role: str
 
 
+@text_repr
 @dataclasses.dataclass(frozen=True, eq=False)
 class Producer:
     """A layer that creates channels, one id per filter.
@@ -156,6 +158,7 @@ class Work:
     adds: bool = False
 
 
+@text_repr
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rescale:
     """`variable` + `offset` is multiplied by (kept / all of `ids`) ** `power` as channels go.
@@ -173,6 +176,7 @@ class Rescale:
         return Affine(times, self.offset * (times - 1))
 
 
+@text_repr
 @dataclasses.dataclass(eq=False)
 class Call:
     """One operation applied once: what went in and what came out, as channels.
@@ -213,6 +217,7 @@ class Call:
         return keras.tree.flatten(self.args[0] if self.args else self.kwargs["inputs"])
 
 
+@text_repr
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
     """Channels that are pruned alike: `size` classes over the same layers.
@@ -251,6 +256,7 @@ class Frozen:
     reason: str
 
 
+@text_repr
 @dataclasses.dataclass(frozen=True, eq=False)
 class Graph(Tables):
     """What `trace` found. Print it for a table.

@@ -30,6 +30,7 @@ from keras_iplt.planning.measures import (
     name_of_rounding,
 )
 from keras_iplt.support.arguments import Count, Share, checked, one_of
+from keras_iplt.support.text import text_repr
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -75,6 +76,7 @@ class Keywords(_Limits, total=False):
     per_layer: Mapping[Any, float] | None
 
 
+@text_repr
 @checked
 @dataclasses.dataclass(frozen=True)
 class PlanOptions:

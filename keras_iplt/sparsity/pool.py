@@ -17,6 +17,7 @@ from keras_iplt.graph.trace import trace
 from keras_iplt.graph.walk import is_graph_model
 from keras_iplt.sparsity.tfmot_api.prune_registry import prunable_weights
 from keras_iplt.support.arguments import checked
+from keras_iplt.support.text import text_repr
 
 __all__ = ["PoolOptions", "Prunable", "bias_of", "pool_of"]
 
@@ -29,6 +30,7 @@ _CONVOLUTIONS = tuple(
 )  # fmt: skip
 
 
+@text_repr
 @checked
 @dataclasses.dataclass(frozen=True)
 class PoolOptions:
@@ -40,6 +42,7 @@ class PoolOptions:
     keep_zeros: bool = False
 
 
+@text_repr
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prunable:
     """A variable whose weights are pruned.

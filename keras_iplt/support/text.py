@@ -6,10 +6,12 @@ for all that it prints (`keras_iplt_cli.lines.escaped`), without importing this 
 
 import re
 import warnings
+from collections.abc import Callable
+from typing import TypeVar
 
 from keras_iplt.errors import printable
 
-__all__ = ["MALFORMED", "printable", "reason_of", "warn"]
+__all__ = ["MALFORMED", "printable", "reason_of", "text_repr", "warn"]
 
 _COLOURS = re.compile(r"\x1b\[\d+m")  # Keras writes the reason in bold
 
@@ -18,6 +20,21 @@ MALFORMED = (
     *(ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError),
     RecursionError,
 )
+
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def text_repr(kind: _Class) -> _Class:
+    """A class whose `repr` is one line of text, above `@dataclass` where fields are of Keras: the
+    names in their reprs are as somebody chose them."""
+    own: Callable[[object], str] = getattr(kind, "__repr__")  # noqa: B009
+
+    def __repr__(self: object) -> str:
+        return printable(own(self))
+
+    setattr(kind, "__repr__", __repr__)  # noqa: B010
+    return kind
 
 
 def warn(message: str, stacklevel: int = 1) -> None:
