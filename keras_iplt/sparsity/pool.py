@@ -135,8 +135,7 @@ def pool_of(
 
 
 def _never_called(model: keras.Model) -> set[int]:
-    """ids of variables that the `call` of a subclassed model, if it can be followed, has no part
-    in."""
+    """ids of variables that the `call` of a subclassed model never uses, if it can be followed."""
     if is_graph_model(model) or not private.models_of(model)[1:]:
         return set()
     try:

@@ -26,8 +26,11 @@ _Class = TypeVar("_Class", bound=type)
 
 
 def text_repr(kind: _Class) -> _Class:
-    """A class whose `repr` is one line of text, above `@dataclass` where fields are of Keras: the
-    names in their reprs are as somebody chose them."""
+    """A class whose `repr` is one line of text.
+
+    For those with fields of Keras, above `@dataclass`: the names in their reprs are as somebody
+    chose them.
+    """
     own: Callable[[object], str] = getattr(kind, "__repr__")  # noqa: B009
 
     def __repr__(self: object) -> str:
