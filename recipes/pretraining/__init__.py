@@ -17,7 +17,8 @@ Two kinds of figures, never mixed. *Arithmetic*: the filters that the paper prin
 its baselines, determine parameters, operations and the size of the file of weights. *Obtained*:
 what really running the method gave here. The paper tells neither how many filters go at a time
 (--share) nor for how many epochs it trains (--epochs), nor what its validation set is: here it is a
-tenth of the training images, and accuracy is told on the test images as well.
+tenth of the training images, and accuracy is told on the test images as well. Nor does it say
+whether images were shifted and flipped (--augment).
 
 Where there are no weights of ImageNet (offline, or for another shape), --pretrain-on trains
 Network-A on another data set first.
@@ -53,6 +54,9 @@ def parser(prog: str | None = None) -> RecipeParser:
     add("--networks", None, NETWORKS, NETWORKS[:1], "which (both)", nargs="+", choices=NETWORKS)
     parser.data("", "the data", DATA, (["digits"], 32, 16))
     add("--size", positive, None, 32, "what images are resized to")
+    add("--augment", None, "usual", None, "of training images: usual is crop_flip for CIFAR "
+        "by name, and nothing for data without a name (usual)",
+        choices=("usual", "none", "crop", "flip", "crop_flip"))  # fmt: skip
     add("--validation", share, 0.1, None, "the share of the training images to judge by (0.1)")
     add("--weights", None, None, None, "of Network-A: a file, or imagenet, the default",
         metavar="FILE")  # fmt: skip

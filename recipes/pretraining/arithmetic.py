@@ -76,5 +76,6 @@ def counted(model: keras.Model) -> dict[str, Any]:
         size = path.stat().st_size / 2**20
     return {
         "params": profile.params / 1e6, "flops": profile.flops / 1e6, "size": size,
+        "by_layer": {row.name: row.params for row in profile.layers},
         "filters": {name: model.get_layer(name).filters for name in pruned_layers(model)},
     }  # fmt: skip

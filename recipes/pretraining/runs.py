@@ -100,7 +100,10 @@ def run_all(options: argparse.Namespace, grid: Grid) -> dict[tuple[str, str], Fo
     Returns:
         (network, data) -> "A" or "B" -> (baselines, pruned), a result per seed in each.
     """
-    common = {**data_settings(options), "size": options.size, "validation": options.validation}
+    common = {
+        **data_settings(options), "size": options.size, "validation": options.validation,
+        "augment": None if options.augment == "none" else options.augment,
+    }  # fmt: skip
     course = {"epochs": options.epochs, "rate": options.rate, "drop_every": options.drop_every}
     pruning = {
         "ratios": [round(ratio, 4) for ratio in options.ratios], "share": options.share,

@@ -51,7 +51,8 @@ def show(
     page.table(
         f"{network} on {source}", rows,
         f"{options.epochs} epochs, a tenth of the rate after every {options.drop_every}; "
-        f"{options.share:g} of a layer's filters at a time, {options.retraining} epochs of "
+        f"augmentation: {options.augment}; {options.share:g} of a layer's filters at a time, "
+        f"{options.retraining} epochs of "
         f"retraining each time, {100 * options.tolerance:g} points of tolerance; seeds: "
         f"{options.seeds}. The paper prints no accuracies.",
     )  # fmt: skip
@@ -62,9 +63,11 @@ def show(
 
 
 def per_layer(page: Page, network: str, source: str, results: Found) -> None:
-    """Filters left in each layer, of the first seed; the paper's, if it has such a table."""
+    """Filters and parameters left in each layer, of the first seed; the paper's filters, if it has
+    such a table."""
     (base, *_), (one, *_), (other, *_) = results["A"][0], results["A"][1], results["B"][1]
     before, *after = (run["filters"] for run in (base, one, other))
+    weights = [run["by_layer"] for run in (base, one, other)]
     printed = NETWORK_COSTS.row(network, source, "baseline")["parameters, M"]
     whole = source == "cifar10" and base["params"] > 0.99 * printed
     theirs = [
@@ -76,6 +79,8 @@ def per_layer(page: Page, network: str, source: str, results: Found) -> None:
             {
                 "layer": name, "before": before[name], "A (published)": a, "A": after[0][name],
                 "B (published)": b, "B": after[1][name],
+                **{f"parameters, {which}": own[name]
+                   for which, own in zip(("before", *WAYS), weights, strict=True)},
             } for name, a, b in zip(before, *theirs, strict=True)
         ],
     )  # fmt: skip
