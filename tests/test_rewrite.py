@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from support.graphs import GRAPHS, build
-from support.law import random_inputs, randomize
+from support.law import check_law, random_inputs, randomize
 
 import keras_iplt as iplt
 
@@ -251,3 +251,34 @@ def test_operations_made_with_numpy_numbers(sections, left):
     parts = keras.ops.split(keras.layers.Dense(6)(i), sections, axis=-1)
     model = keras.Model(i, keras.layers.Dense(2)(keras.ops.tanh(parts[-1])))
     assert (iplt.prune(model, ratio=0.5).count_params() < model.count_params()) is left
+
+
+class Framed(layers.Layer):
+    """A layer of one's own that needs no weights: it puts a number before others."""
+
+    def __init__(self, number, kept=True, **options):
+        super().__init__(**options)
+        self.number, self.kept = number, kept
+
+    def call(self, x):
+        return ops.concatenate([ops.zeros_like(x[..., :1]) + self.number, x], axis=-1)
+
+    def get_config(self):
+        own = {"number": self.number} if self.kept else {}
+        return {**super().get_config(), **own}
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_layer_of_ones_own_stays_where_nothing_of_it_goes(kept):
+    """By its name and as what it is, such as one that the outputs come from; unless its config
+    does not tell all: then its operations stand for it."""
+    i = keras.Input((5,))
+    x = layers.Dense(3, name="head")(layers.Dense(8, activation="relu")(i))
+    model = keras.Model(i, Framed(7.0, kept, name="framed")(x))
+    small = iplt.prune(model, ratio=0.5)
+    found = [layer for layer in small.layers if layer.name == "framed"]
+    assert bool(found) == kept
+    assert not kept or (type(found[0]) is Framed and found[0].number == 7.0)
+    assert ops.convert_to_numpy(small(np.ones((2, 5))))[:, 0].tolist() == [7.0, 7.0]
+    check_law(model)

@@ -205,6 +205,27 @@ class Sized(layers.Layer):
         return ops.pad(x, [[0, 0], [0, 8]])[:, :8]
 
 
+class Scaled(layers.Layer):
+    """A layer that scales one tensor by a number that it picks from another."""
+
+    def call(self, x, y):
+        return x * y[..., 1][..., None]
+
+
+@pytest.mark.any_backend
+def test_numbers_picked_by_a_layer_of_ones_own():
+    """`...` stands for other slices in what was recorded than in what is expected."""
+    i = keras.Input((5,))
+    model = keras.Model(i, layers.Dense(3)(Scaled()(layers.Dense(8)(i), i)))
+    x = np.random.default_rng(0).normal(size=(4, 5)).astype("float32")
+    plan = iplt.plan(model, ratio=0.5)
+    small = iplt.rewrite(model, plan)
+    iplt.shrink(model, plan)
+    np.testing.assert_allclose(
+        model.predict(x, verbose=0), small.predict(x, verbose=0), rtol=1e-5, atol=1e-6
+    )
+
+
 class SizedNet(keras.Model):
     """The same, as a model whose `call` has the size in it."""
 

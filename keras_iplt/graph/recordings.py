@@ -43,7 +43,7 @@ def resolved(arguments: Any, shape: Sequence[int | None]) -> Any:
     `:`, `0:4`, `:4`, `-4:` of four are."""
     args, kwargs = arguments
     key = args[1] if len(args) > 1 else kwargs.get("key")
-    if not isinstance(key, tuple) or not any(isinstance(part, slice) for part in key):
+    if not isinstance(key, tuple) or not any(isinstance(x, slice) or x is Ellipsis for x in key):
         return arguments
     if any(part is Ellipsis for part in key):
         at = next(i for i, part in enumerate(key) if part is Ellipsis)

@@ -160,7 +160,7 @@ class Rewriter:
     def _called_again(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call = self.graph.calls[id(node)]
         operation = node.operation
-        if call.carry == "flatten":
+        if call.carry == "flatten" and not self._stays(call):
             return walk(call.inner, symbols_in((args, kwargs)), self._apply_inlined)
         if isinstance(operation, keras.Layer):
             new = self.model(operation) if is_graph_model(operation) else self.layer(operation)
@@ -173,6 +173,17 @@ class Rewriter:
         new = private.remade(operation, changes)
         new.name = self._rename.get(id(operation), operation.name)
         return new(*args, **kwargs)
+
+    def _stays(self, call: Call) -> bool:
+        """Whether a layer that its operations could take the place of stays one: nothing of it
+        goes, and it can be made again."""
+        if call.operation.variables or self.loses(call):
+            return False
+        try:
+            check_round_trip(call)
+        except ModelError:
+            return False
+        return True
 
     def _carried(self, x: Any) -> Any:
         """The new variable for one that an operation takes from a layer."""

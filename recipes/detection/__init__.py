@@ -12,6 +12,7 @@ well it finds what is there.
 """
 
 from .average_precision import AveragePrecision, average_precision
+from .faster_rcnn import TwoStageLoss, faster_rcnn
 from .finding import chosen, evaluated, found, with_boxes
 from .loader import load
 from .loss import DetectionLoss
@@ -20,9 +21,11 @@ from .ssd import ssd
 __all__ = [
     "AveragePrecision",
     "DetectionLoss",
+    "TwoStageLoss",
     "average_precision",
     "chosen",
     "evaluated",
+    "faster_rcnn",
     "found",
     "load",
     "ssd",

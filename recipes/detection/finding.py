@@ -46,8 +46,8 @@ def with_boxes(detector: keras.Model) -> keras.Model:
 
     What it finds twice is left to `chosen`.
     """
-    boxes, scores = _decoded(detector)(_of_boxes(detector.output))
-    return keras.Model(detector.inputs, {"boxes": boxes, "scores": scores}, name=detector.name)
+    boxes, scores = _decoded(detector)(_of_boxes(detector).output)
+    return keras.Model(detector.inputs[0], {"boxes": boxes, "scores": scores}, name=detector.name)
 
 
 def chosen(
@@ -104,7 +104,7 @@ def evaluated(detector: keras.Model, data: Data, part: str = "test") -> AverageP
 
 def check_classes(detector: keras.Model, data: Data) -> None:
     """Refuses data of other classes than a detector has."""
-    classes = _of_boxes(detector.output).shape[-1] - CLASSES
+    classes = _of_boxes(detector).output.shape[-1] - CLASSES
     if classes != len(data.classes):
         raise OptionError(
             f"expected a detector of the {len(data.classes)} classes of {data.name}, received one "
@@ -118,9 +118,9 @@ def check_classes(detector: keras.Model, data: Data) -> None:
         )
 
 
-def _of_boxes(said: Any) -> Any:
-    """What is said of the boxes that are found, of all that a detector says."""
-    return said["detections"] if isinstance(said, dict) else said
+def _of_boxes(detector: keras.Model) -> keras.Layer:
+    """The layer that says something of the boxes that are found, last of all."""
+    return detector.get_layer("detections")
 
 
 def _decoded(detector: keras.Model) -> Decoded:
@@ -129,7 +129,8 @@ def _decoded(detector: keras.Model) -> Decoded:
 
 def _seen(detector: keras.Model, said: Any, **options: Any) -> list[np.ndarray]:
     """What is seen in each image of a batch, of what a detector said."""
-    both = _decoded(detector)(ops.convert_to_tensor(_of_boxes(said)))
+    count = _of_boxes(detector).output.shape[1]
+    both = _decoded(detector)(ops.convert_to_tensor(said[:, -count:]))
     boxes, scores = map(ops.convert_to_numpy, both)
     return [chosen(*pair, **options) for pair in zip(boxes, scores, strict=True)]
 
