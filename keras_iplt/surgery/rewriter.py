@@ -175,8 +175,9 @@ class Rewriter:
         return new(*args, **kwargs)
 
     def _stays(self, call: Call) -> bool:
-        """Whether a layer that its operations could take the place of stays one: nothing of it
-        goes, and it can be made again."""
+        """Whether a layer that its operations could take the place of stays one.
+
+        It does where nothing of it goes, and it can be made again."""
         if call.operation.variables or self.loses(call):
             return False
         try:

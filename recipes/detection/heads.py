@@ -16,16 +16,19 @@ Head: TypeAlias = Callable[[Any], tuple[Any, Any]]
 
 
 def precise() -> dict[str, Any]:
-    """What layers are told whose numbers are coordinates: full precision, also where others compute
-    in half."""
+    """What layers are told whose numbers are coordinates.
+
+    They have full precision, also where others compute in half."""
     return {"dtype": keras.config.floatx()}
 
 
 def head(
     kinds: int, classes: int, name: str, size: int = 3, tower: int = 0, width: int = 0
 ) -> Head:
-    """Layers that make of a map `(batch, anchors, 4)` changes and `(batch, anchors, 1 + classes)`
-    logits; called again, they do so with the same weights.
+    """Layers that make changes and logits of a map.
+
+    These are `(batch, anchors, 4)` and `(batch, anchors, 1 + classes)`. Called again, the layers
+    make them with the same weights.
 
     Args:
         kinds: how many anchors stand at each place.
