@@ -358,3 +358,16 @@ def test_what_is_wrong_is_said(options, error, words):
 def test_a_model_that_is_not_compiled_is_refused():
     with pytest.raises(iplt.errors.DataError, match=r"is not compiled: call model.compile"):
         measured(graphs.build("plain"))
+
+
+def test_what_a_metric_raises_keeps_its_cause():
+    def broken(y, y_pred):
+        raise KeyError("units")
+
+    model = graphs.build("plain")
+    model.compile(loss="mse", metrics=[broken])
+    with pytest.raises(
+        iplt.errors.ModelError, match=r"evaluating model .* raised KeyErr"
+    ) as caught:
+        measured(model, (X, np.zeros((40, 3), "float32")))
+    assert isinstance(caught.value.__cause__, KeyError)

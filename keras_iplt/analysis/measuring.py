@@ -1,6 +1,7 @@
 """Loss and metrics of a compiled model whose variables hold one thing after the other."""
 
 import collections.abc
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 import keras
 
 from keras_iplt.analysis.replay import Replay
-from keras_iplt.errors import DataError
+from keras_iplt.errors import DataError, ModelError
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.walk import accepts
 from keras_iplt.running.observe import Batch, batches, without_gradients
+from keras_iplt.support.arguments import blaming
 
 __all__ = ["Examples", "Meter"]
 
@@ -62,7 +64,7 @@ class Meter:
         self._model = model
         # Metrics are built at first use, which is not to be within a scope.
         before = {id(v): numbers_of(v).copy() for v in model.metrics_variables}
-        with without_gradients():
+        with without_gradients(), _evaluating(model):
             self.names = [*_figures(model, batch, model(batch.x, training=False))]
         for metric in model.metrics:
             if any(id(v) not in before for v in metric.variables):
@@ -85,7 +87,7 @@ class Meter:
             For each change a dict by name.
         """
         sums = [_Sum(self._model, replay.variables, change) for change in changes]
-        with without_gradients():
+        with without_gradients(), _evaluating(self._model):
             for index, batch in enumerate(given):
                 begun, once = _timed(replay.begin, batch.inputs)
                 for one in sums:
@@ -98,6 +100,10 @@ class Meter:
                         )
                     one.add(batch, outputs, losses)
         return [one.read() for one in sums]
+
+
+def _evaluating(model: keras.Model) -> contextlib.AbstractContextManager[None]:
+    return blaming(f"evaluating model {model.name!r}", ModelError)
 
 
 def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
