@@ -147,6 +147,19 @@ def test_boxes_go_with_their_images(tmp_path):
     np.testing.assert_array_equal(flipped_boxes(flipped_boxes(box, 20), 20), box)
 
 
+@pytest.mark.quick
+def test_what_boxes_show_can_be_cut_out(tmp_path):
+    """An image for each box, as large as the images were, with its class: for classifiers."""
+    write_voc(tmp_path)
+    boxed = detection.load(tmp_path, size=(30, 40), batch_size=2, augment=None, scaling=None)
+    cut = detection.cutouts(boxed)
+    assert cut.counts == {"train": 7, "validation": 2, "test": 3}
+    images, labels = cut.arrays()
+    assert images.shape == (7, 30, 40, 3) and labels.tolist() == [0, 0, 1, 0, 0, 1, 0]
+    assert (images[labels == 1].mean(axis=(1, 2, 3)) > 215).all()
+    assert (images[labels == 0].mean(axis=(1, 2, 3)) > 180).all()
+
+
 # -- folders ---------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from keras_iplt_recipes import data, zoo
 from keras_iplt_recipes.common.phases import Phases
 from keras_iplt_recipes.common.spread import Spread
 from keras_iplt_recipes.data.images import scaled
-from keras_iplt_recipes.structure_aware import figures, runs, tables
+from keras_iplt_recipes.structure_aware import detectors, figures, runs, tables
 from support.training import BACKEND
 
 import keras_iplt as iplt
@@ -204,7 +204,7 @@ def given(**own):
     settings = {
         "batches": 40_000, "every": 2000, "targets": [0.5, 0.75], "step": 0.05, "figures": [7],
         "probes": True, "probe_sparsity": 0.95, "probe_step": 0.1, "model": None,
-        "weights": ["imagenet"],
+        "weights": ["imagenet"], "prune_epochs": 20,
     }  # fmt: skip
     return argparse.Namespace(**settings | own)
 
@@ -217,9 +217,11 @@ def test_phases_are_enough_for_what_is_asked():
         ({"batches": 30_000}, "--targets"),
         ({"batches": 30_000, "targets": [0.5], "probe_step": 0.05}, "--probe-sparsity"),
         ({"batches": 20_000, "targets": [0.4], "probes": False}, "--figures 7"),
+        ({"figures": [8], "prune_epochs": 10}, "--figures 8"),
     ):
         with pytest.raises(iplt.errors.OptionError, match=option):
             runs.check_phases(given(**own))
+    runs.check_phases(given(figures=[8], prune_epochs=10, model="a.keras", probes=False))
 
 
 def test_weights_of_networks():
@@ -255,3 +257,24 @@ def test_a_table_row():
     assert row["error more than before, % (obtained)"] == Spread((2.0,))
     assert row["layers, %"] == "60–80" and row["frozen layers"] == "1 of 2"
     assert row["e^-loss, %"].mean == 100
+
+
+def test_what_a_detector_loses_beside_a_classifier():
+    """In percent of what it was without pruning, whatever the scores are of."""
+
+    def scores(*values):
+        return [{"score": value, "macs": 0.3} for value in values]
+
+    after = {
+        ("classifier", "none"): scores(90.0, 90.0), ("classifier", "weights"): scores(81.0, 81.0),
+        ("ssd", "none"): scores(50.0, 40.0), ("ssd", "weights"): scores(25.0, 20.0),
+        ("ssd", "filters"): scores(25.0, 30.0), ("classifier", "filters"): scores(45.0, 90.0),
+    }  # fmt: skip
+    own = {method: after["ssd", method] for method in detectors.METHODS}
+    row = detectors.row_of("ssd", scores(44.0, 46.0), own)
+    assert row["trained, %"].mean == 45 and row["weights: lost of it, %"].values == (50.0, 50.0)
+    assert row["multiply-adds left without these filters, %"].mean == pytest.approx(30)
+    assert detectors.more_lost(after, "ssd", "weights").endswith(
+        "+40.00 points, noise 0.00: holds."
+    )
+    assert "not told apart" in detectors.more_lost(after, "ssd", "filters")

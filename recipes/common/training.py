@@ -74,13 +74,13 @@ class Workbench:
         file = start if start.endswith(".keras") else self.place.model(start)
         return keras.models.load_model(file, compile=False)
 
-    def compile(self, model: keras.Model, optimizer: Any) -> None:
-        """Compiles a model for logits and integer classes."""
+    def compile(self, model: keras.Model, optimizer: Any, loss: Any = None) -> None:
+        """Compiles a model for logits and integer classes, or for a loss of its own."""
         xla = self.hardware.xla or keras.backend.backend() == "jax"
         model.compile(
             optimizer,
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
+            loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=None if loss else ["accuracy"],
             jit_compile=xla,
             run_eagerly=self.hardware.eager and self.hardware.devices == 1 and not xla,
         )
@@ -232,8 +232,12 @@ class Lines(keras.callbacks.Callback):
         if (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs:
             say(
                 f"  {self._name}, epoch {epoch + 1} of {self._epochs}: loss {logs['loss']:.4f}, "
-                f"accuracy {100 * logs['accuracy']:.2f} %, {self.model.count_params():,} parameters"
+                f"{_accuracy(logs)}{self.model.count_params():,} parameters"
             )
+
+
+def _accuracy(logs: dict[str, float]) -> str:
+    return f"accuracy {100 * logs['accuracy']:.2f} %, " if "accuracy" in logs else ""
 
 
 def percent(model: keras.Model, batches: Any) -> float:

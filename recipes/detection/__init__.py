@@ -12,6 +12,7 @@ well it finds what is there.
 """
 
 from .average_precision import AveragePrecision, average_precision
+from .cutouts import cutouts
 from .faster_rcnn import TwoStageLoss, faster_rcnn
 from .finding import chosen, evaluated, found, with_boxes
 from .loader import load
@@ -24,6 +25,7 @@ __all__ = [
     "TwoStageLoss",
     "average_precision",
     "chosen",
+    "cutouts",
     "evaluated",
     "faster_rcnn",
     "found",

@@ -1,4 +1,4 @@
-"""Zuo et al., how sparse each layer should be: Tables I to IV, Fig. 3 to 7 and 9 to 11.
+"""Zuo et al., how sparse each layer should be: Tables I to IV, Fig. 3 to 11.
 
     python -m recipes.structure_aware --quick                    # all of it on digits: seconds
     python -m recipes.structure_aware --data-dir DIR --precision mixed_bfloat16     # GPU, days
@@ -12,7 +12,12 @@ InceptionV3 and ResNet50, 40,000 batches of 32. Tables I and II: 95 % of one lay
 neighbours and differ in size, and two of one size that are far apart. Fig. 7: Prune_fixed at 50 %
 of three networks. All have the same batches, and so has a control that loses nothing. Beside them:
 the accuracy after one cut without any training, and e^-loss, the paper's measure of accuracy
-(Eq. 1). Object detectors (Fig. 8) are not here yet.
+(Eq. 1).
+
+Fig. 8: SSD and Faster R-CNN on InceptionV2 (--backbone), half of whose weights go by Prune_fixed,
+beside a classifier on the same network that learns what is in the boxes; and the same with half of
+the filters. --detection is a made-up set unless told: a folder in the format of Pascal VOC or COCO
+has more to say. With --model there is no Fig. 8.
 
 A phase (the paper's τ batches, --every) is an epoch for Keras: its mean loss is in the log, a
 backup is made after it, and a run that was interrupted goes on there. The first phase comes before
@@ -44,7 +49,8 @@ from ..common.command import NETWORKS, RecipeParser, failing_in_a_line, positive
 
 __all__ = ["main"]
 
-FIGURES = (3, 4, 5, 6, 7, 9, 10, 11)
+FIGURES = (3, 4, 5, 6, 7, 8, 9, 10, 11)
+DETECTORS = ("ssd", "faster_rcnn")
 
 
 def main(arguments: Sequence[Any] | None = None, prog: str | None = None) -> dict[str, Any]:
@@ -72,7 +78,7 @@ def parser(prog: str | None = None) -> RecipeParser:
         ("probe-networks", "inception_v3 vgg16_imagenet", "for Tables I and II"),
         ("typical", "googlenet resnet50 vgg16_imagenet", "for Fig. 7"),
     ):
-        add(f"--{flag}", None, full.split(), small, f"{what} ({full})", nargs="+", metavar="NAME",
+        add(f"--{flag}", None, full.split(), small, f"{what} ({full})", nargs="*", metavar="NAME",
             choices=NETWORKS)  # fmt: skip
     add("--depth", positive, None, 8, "of the network cifar_resnet (20)")
     add("--weights", None, ["imagenet"], ["none"], "imagenet, none, a file, or NETWORK=FILE "
@@ -90,5 +96,19 @@ def parser(prog: str | None = None) -> RecipeParser:
                         help="whether to make Tables I and II")  # fmt: skip
     add("--probe-sparsity", share, 0.95, None, "of the layer (0.95)")
     add("--probe-step", share, 0.1, 0.95, "what goes of it at a time (0.1)")
+    parser.data("detection", "the images with boxes of Fig. 8", "digits", ("digits", 16, 8))
+    add("--detection-size", positive, 96, 32, "what they are fitted into (96)")
+    add("--detectors", None, list(DETECTORS), None, "which, for Fig. 8 (both)", nargs="+",
+        choices=DETECTORS)  # fmt: skip
+    add("--backbone", None, "inception_v2", "cifar_resnet", "of the zoo, for Fig. 8 (inception_v2)",
+        metavar="NAME", choices=NETWORKS)  # fmt: skip
+    add("--backbone-weights", None, None, None, "what it begins with: imagenet, or a file (a fresh "
+        "start)", metavar="WHICH")  # fmt: skip
+    add("--alpha", float, 0.25, None, "the share of the filters of mobilenet (0.25)")
+    add("--strides", positive, [8, 16, 32], [2, 4], "of the maps that detectors look at (8 16 32)",
+        nargs="+")  # fmt: skip
+    add("--train-epochs", positive, 40, 1, "before Fig. 8 prunes (40)")
+    add("--prune-epochs", positive, 20, 2, "in which it does (20)")
+    add("--detection-rate", float, 0.001, None, "learning rate of Fig. 8, with Adam (0.001)")
     add("--figures", int, list(FIGURES), None, "which (all)", nargs="*", choices=FIGURES)
     return parser

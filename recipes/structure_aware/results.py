@@ -5,6 +5,7 @@ from typing import Any
 
 from ..common.grid import Grid
 from ..common.page import Page
+from .detectors import figure_8
 from .figures import figure_7, pictures
 from .runs import check_phases, weights_of
 from .tables import ERRORS, tables_1_2, tables_3_4
@@ -33,4 +34,6 @@ def reproduce(options: argparse.Namespace) -> dict[str, Any]:
             tables_1_2(options, grid, page, network)
     if 7 in options.figures:
         figure_7(options, grid, page)
+    if 8 in options.figures and options.model is None:
+        figure_8(options, grid, page)
     return page.write()

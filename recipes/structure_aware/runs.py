@@ -22,6 +22,7 @@ from ..common.training import Workbench, at_workbench
 
 VARIANTS = ("fixed", "param", "depth")
 FIG_7 = 0.5  # the sparsity of Fig. 7
+FIG_8 = 0.5  # and of Fig. 8
 FIG_10 = 0.6  # and of Fig. 10
 # What ImageNet's weights, and TF-slim's of GoogLeNet, expect.
 SCALING = {
@@ -249,6 +250,12 @@ def check_phases(options: argparse.Namespace) -> None:
                 f"received: --batches {options.batches} --every {options.every}, {phases(options)} "
                 "phases"
             )
+    steps = math.ceil(FIG_8 / options.step - 1e-9)
+    if 8 in options.figures and options.model is None and steps >= options.prune_epochs:
+        raise OptionError(
+            f"--figures 8: expected more epochs than the {steps} steps of {options.step:g} to "
+            f"{FIG_8:g}, received: --prune-epochs {options.prune_epochs}"
+        )
 
 
 def in_order(network: str, rows: Layers) -> Layers:
