@@ -63,8 +63,7 @@ def show(
 
 
 def per_layer(page: Page, network: str, source: str, results: Found) -> None:
-    """Filters and parameters left in each layer, of the first seed; the paper's filters, if it has
-    such a table."""
+    """Filters and parameters left in each layer, of the first seed; the paper's filters, if any."""
     (base, *_), (one, *_), (other, *_) = results["A"][0], results["A"][1], results["B"][1]
     before, *after = (run["filters"] for run in (base, one, other))
     weights = [run["by_layer"] for run in (base, one, other)]
