@@ -1,4 +1,4 @@
-"""KerasHub's convolutional backbones, segmenters and detectors, as small as their code allows.
+"""KerasHub's models, as small as their code allows.
 
     pip install keras-hub
 
@@ -145,6 +145,36 @@ def hgnet(**options):
         image_shape=(SIDE, SIDE, 3),
         **options,
     )
+
+
+DECODER = {
+    "vocabulary_size": 40,
+    "num_layers": 2,
+    "num_query_heads": 4,
+    "num_key_value_heads": 2,
+    "hidden_dim": 48,
+    "intermediate_dim": 128,
+}
+# Class of the backbone's name: queries and keys that are turned by angles from their width stay.
+LANGUAGE_MODELS = ("Llama", "Llama3", "Mistral", "Phi3", "Qwen")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_language_models(name):
+    """All but queries and keys may go, the residual stream included; in place, too."""
+
+    def build():
+        backbone = getattr(models, f"{name}Backbone")(**DECODER)
+        return getattr(models, f"{name}CausalLM")(backbone=backbone)
+
+    model = build()
+    graph = iplt.trace(model)
+    found = sum(int(group.filters.sum()) for group in graph.groups)
+    assert found > 0.9 * (found + sum(frozen.channels for frozen in graph.frozen))
+    assert 0 < check_law(model)[0] < 1e-5
+    model = build()
+    iplt.shrink(model, iplt.plan(model, ratio=0.4))
 
 
 BACKBONES = {

@@ -15,7 +15,7 @@ parameter counts and smaller weights all follow from that, with no knowledge of 
 
 import dataclasses
 import functools
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -42,6 +42,7 @@ __all__ = [
     "Shape",
     "Slice",
     "Work",
+    "covered_by",
 ]
 
 SOLID = 0  # the id of what always stays: inputs, constants
@@ -77,8 +78,9 @@ class Affine(NamedTuple):
         return (value * self.times + self.plus).astype(value.dtype)
 
 
-# config entry -> what it follows: (index of weight, axis), or a mean that it is compared with
-Recipe = dict[str, "tuple[int, int] | Gain"]
+# Config entry, or (index of a layer inside, attribute) -> what it follows: (index of weight, axis),
+# or a mean that it is compared with.
+Recipe = dict[Any, "tuple[int, int] | Gain"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -188,7 +190,8 @@ class Call:
         specs: `(args, kwargs)` with symbolic tensors where tensors are.
         carry: how `rewrite` makes the operation anew: by its "rule", as a "model", "keep" (the
             config as it is), "flatten" (the operations in `inner` take its place) or "recreate"
-            (the config entries in `recipe` follow the weights).
+            (the config entries in `recipe` follow the weights) or "resize" (the attributes in
+            `recipe` do, in a layer that keeps its code).
         scaled: numbers among the arguments, by place or name, that the smaller model multiplies.
     """
 
@@ -299,6 +302,12 @@ class Graph(Tables):
         return found
 
     @functools.cached_property
+    def covered(self) -> set[int]:
+        """ids of the calls that are made by code that stays."""
+        kept = (call for call in self.calls.values() if call.carry in ("recreate", "resize"))
+        return {one for call in kept for one in covered_by(self.calls, call)}
+
+    @functools.cached_property
     def by_path(self) -> dict[str, list[Slice]]:
         """path of an operation -> the slices of its variables."""
         found: dict[str, list[Slice]] = {}
@@ -361,6 +370,14 @@ class Graph(Tables):
             for a, b, c, d in rows
         ]
         return "\n".join(lines)
+
+
+def covered_by(calls: Mapping[Hashable, Call], call: Call) -> Iterator[int]:
+    """ids of the calls that a layer's code makes, and of those in them."""
+    for node in private.nodes(call.inner) if call.inner is not None else ():
+        inside = calls[id(node)]
+        yield id(inside)
+        yield from covered_by(calls, inside)
 
 
 def _shorten(text: str, width: int) -> str:

@@ -11,7 +11,7 @@ import keras
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
 
-__all__ = ["config_of", "is_custom", "recreate"]
+__all__ = ["config_of", "from_config", "is_custom", "recreate"]
 
 
 def is_custom(layer: keras.Layer) -> bool:
@@ -33,6 +33,23 @@ def config_of(layer: keras.Layer) -> dict[str, Any]:
             # Add, Identity … made with a DTypePolicy cannot write themselves down (Keras 3.15).
             policy = keras.dtype_policies.serialize(layer.dtype_policy)
             return {"name": layer.name, "trainable": layer.trainable, "dtype": policy}
+        except Exception:  # code of others, that asks for attributes which are not there, say
+            return _arguments_held(layer)
+
+
+def _arguments_held(layer: keras.Layer) -> dict[str, Any]:
+    """The arguments of a layer's constructor, which it holds under their own names.
+
+    Raises the error of its `get_config` if one is missing."""
+    config = {"name": layer.name, "trainable": layer.trainable, "dtype": layer.dtype_policy}
+    for one in [*inspect.signature(type(layer).__init__).parameters.values()][1:]:
+        if one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL):
+            continue
+        if hasattr(layer, one.name):
+            config[one.name] = getattr(layer, one.name)
+        elif one.default is one.empty:
+            layer.get_config()
+    return config
 
 
 def recreate(
@@ -61,7 +78,7 @@ def recreate(
             config = config_of(layer)
         config |= {name: getattr(layer, name) for name in config if _goes_along(layer, name)}
         with private.shared_objects(shared):
-            return _from_config(type(layer), {**config, **(changes or {})})
+            return from_config(type(layer), {**config, **(changes or {})})
     except Exception as error:
         raise ModelError(
             f"layer {layer.name!r} ({type(layer).__name__}) cannot be recreated from its config: "
@@ -82,7 +99,7 @@ def _goes_along(layer: keras.Layer, name: str) -> bool:
     )
 
 
-def _from_config(kind: type[keras.Layer], config: dict[str, Any]) -> keras.Layer:
+def from_config(kind: type[keras.Layer], config: dict[str, Any]) -> keras.Layer:
     """A layer of a config, or of those entries of it that the layer's class takes."""
     try:
         return kind.from_config(config)

@@ -8,7 +8,16 @@ import numpy as np
 
 from keras_iplt.graph.channels import Channels, Shape, Slice
 
-__all__ = ["Kept", "kept_along", "kept_axes", "kept_lengths", "numbers_of", "take", "zeroed"]
+__all__ = [
+    "Kept",
+    "kept_along",
+    "kept_axes",
+    "kept_lengths",
+    "lengths_left",
+    "numbers_of",
+    "take",
+    "zeroed",
+]
 
 Kept = tuple[np.ndarray | None, ...]  # per axis the indices that stay; None: all of them
 
@@ -27,6 +36,11 @@ def kept_axes(variable: keras.Variable, slices: Iterable[Slice], gone: np.ndarra
         if lost.any():
             kept[piece.axis] = np.flatnonzero(~lost)
     return tuple(kept)
+
+
+def lengths_left(variable: keras.Variable, kept: Kept) -> tuple[int, ...]:
+    """The shape of a variable after channels went."""
+    return tuple(int(n) if k is None else len(k) for n, k in zip(variable.shape, kept, strict=True))
 
 
 def take(value: np.ndarray, kept: Sequence[np.ndarray | None]) -> np.ndarray:

@@ -8,12 +8,22 @@ import keras
 import numpy as np
 
 from keras_iplt import _keras as private
-from keras_iplt.graph.channels import SOLID, Arguments, Call, Channels, Outputs, Producer, Shape
-from keras_iplt.graph.custom import learn_to_recreate
+from keras_iplt.graph.channels import (
+    SOLID,
+    Arguments,
+    Call,
+    Channels,
+    Outputs,
+    Producer,
+    Shape,
+    covered_by,
+)
 from keras_iplt.graph.flow import Flow, channels_in
 from keras_iplt.graph.gains import ended
 from keras_iplt.graph.inline import BATCH, Recording, inline
+from keras_iplt.graph.learning import learn_to_recreate
 from keras_iplt.graph.recordings import same_operations
+from keras_iplt.graph.resized import Resized
 from keras_iplt.graph.rules import activation, elementwise, spatial
 from keras_iplt.graph.rules.registry import rule_for
 from keras_iplt.graph.walk import accepts, kinds, needed
@@ -68,7 +78,7 @@ def _read_inlined(flow: Flow, record: Call, specs: Arguments, inlined: Recording
     fits_any = not layer.weights and _is_transparent(inlined) and not _scales(flow, inlined)
     if fits_any and not _reads_its_width(record, inlined):
         record.carry = "keep"
-    elif same and not own:
+    elif same and not own and not isinstance(layer, Resized):
         record.carry = "flatten"
     else:
         record.carry = "recreate"
@@ -156,14 +166,16 @@ def _reads_its_width(record: Call, inlined: keras.Function) -> bool:
 
 
 def settle(flow: Flow) -> None:
-    """Freezes what custom layers cannot be recreated for.
+    """Freezes what custom layers cannot be made again for.
 
     Found out by trying it on each of them with a few channels fewer."""
-    for call in list(flow.calls.values()):
-        if call.carry == "recreate":
+    recreated = [call for call in flow.calls.values() if call.carry == "recreate"]
+    covered = {one for call in recreated for one in covered_by(flow.calls, call)}
+    for call in recreated:
+        if id(call) not in covered:  # else the layer around it is made anew, and this one with it
             flow.path = ""
             lesson = learn_to_recreate(flow, call)
-            call.recipe = lesson.recipe
+            call.recipe, call.carry = lesson.recipe, lesson.carry
             for ids in lesson.stuck:
                 reason = f"{call.path} ({type(call.operation).__name__}) {lesson.problem}"
                 flow.freeze(ids, reason)

@@ -13,11 +13,13 @@ from keras_iplt.errors import ModelError
 from keras_iplt.graph.channels import Affine, Arguments, Call, Channels, Graph, Shape
 from keras_iplt.graph.flow import channel_axis, channels_in
 from keras_iplt.graph.gains import multiplied
+from keras_iplt.graph.left import attributes_left, symbols_left
 from keras_iplt.graph.recordings import plain_differences, same
-from keras_iplt.graph.recreate import config_of, is_custom, recreate
+from keras_iplt.graph.recreate import config_of, is_custom
+from keras_iplt.graph.resized import inside_of, numbers_left
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.rules.registry import Resized
-from keras_iplt.graph.slices import Kept, kept_along, kept_lengths
+from keras_iplt.graph.slices import Kept, kept_along
 from keras_iplt.graph.walk import accepted, is_graph_model
 from keras_iplt.surgery.journal import Journal
 from keras_iplt.surgery.rewriter import AfterRewriting, Rewriter
@@ -115,8 +117,12 @@ class Live:
     def _look_at(self, call: Call) -> None:
         layer = call.operation
         self._look_at_shapes(call)
+        if call.carry == "resize":
+            self._look_at_numbers(call)
         if is_graph_model(layer) or (call.carry != "recreate" and self._wraps(layer)):
             return  # what is inside is called, and looked at, on its own
+        if call.carry == "resize" or (id(call) in self.graph.covered and call.inner is not None):
+            return  # the code of the layer, or of one around it, was tried on fewer channels
         changes = self._rewriter.changes(layer, call)
         if changes:
             config = config_of(layer)
@@ -128,6 +134,15 @@ class Live:
         else:
             self._changes += [(layer, name, changes[name]) for name in held]
 
+    def _look_at_numbers(self, call: Call) -> None:
+        """The attributes that the code of a layer computes with."""
+        inside, rewriter = inside_of(call.operation), self._rewriter
+        calls = self.graph.by_operation
+        numbers = numbers_left(
+            call, call.recipe or {}, lambda one: calls.get(id(one), []), rewriter.kept, self.gone
+        )
+        self._changes += [(inside[index], name, value) for (index, name), value in numbers]
+
     def _wraps(self, layer: keras.Layer) -> bool:
         """Whether a layer is a shell around others: not one that has an activation made a layer."""
         inside = private.sublayers(layer)
@@ -137,37 +152,18 @@ class Live:
     def _look_at_twins(self, call: Call, changes: dict[str, Any]) -> None:
         """Finds out which attributes follow from a config.
         The layer is made with the old one and with the new one."""
-        before = self._twin(call, {}, np.zeros_like(self.gone))
         try:
-            after = self._twin(call, changes, self.gone)
+            self._changes += attributes_left(call, changes, self.gone)
         except Exception as error:  # code of others on fewer channels: whatever it raises
             raise ModelError(
                 f"layer {call.path!r} does not work on fewer channels ({type(error).__name__}: "
                 f"{error}): a size seems to be written into its code. Compute it from the "
                 "tensor's shape; or use keras_iplt.rewrite"
             ) from error
-        self._compare(call.operation, before, after)
 
-    def _twin(self, call: Call, changes: dict[str, Any], gone: np.ndarray) -> keras.Layer:
-        twin = recreate(call.operation, changes)
-        args, kwargs = self.symbols(call, gone)
-        twin(*args, **kwargs)
-        return twin
-
-    def symbols(self, call: Call, gone: np.ndarray) -> Arguments:
+    def symbols(self, call: Call) -> Arguments:
         """The arguments of a call as symbolic tensors of the shapes that are left."""
-
-        def symbol(spec: Any, x: Any) -> Any:
-            if not isinstance(spec, keras.KerasTensor):
-                return spec
-            return keras.KerasTensor(kept_lengths(x, gone), spec.dtype)
-
-        return keras.tree.map_structure(symbol, call.specs, (call.args, call.kwargs))
-
-    def _compare(self, layer: keras.Layer, before: keras.Layer, after: keras.Layer) -> None:
-        self._changes += [(layer, *change) for change in plain_differences(before, after)]
-        for inside in zip(*map(private.sublayers, (layer, before, after)), strict=True):
-            self._compare(*inside)
+        return symbols_left(call, self.gone)
 
     def _look_at_shapes(self, call: Call) -> None:
         """The shapes that a layer was built with, and what it demands of its inputs."""

@@ -9,46 +9,29 @@ import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
-from keras_iplt.graph.channels import Affine, Call, Channels, Graph, Shape
+from keras_iplt.graph.channels import Affine, Call, Graph
 from keras_iplt.graph.custom import check_round_trip, followed_by
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.gains import multiplied
 from keras_iplt.graph.inline import Recording
+from keras_iplt.graph.left import Left
 from keras_iplt.graph.recreate import is_custom, recreate
+from keras_iplt.graph.resized import numbers_left, resized
 from keras_iplt.graph.rules import rule_for
-from keras_iplt.graph.rules.registry import After, Resized
 from keras_iplt.graph.sharing import shared_layers
-from keras_iplt.graph.slices import Kept, kept_along, kept_axes, kept_lengths, numbers_of, take
+from keras_iplt.graph.slices import Kept, kept_axes, kept_lengths, lengths_left, numbers_of, take
 from keras_iplt.graph.trace import graph_of
 from keras_iplt.graph.walk import is_graph_model, walk
 
 __all__ = ["AfterRewriting", "Rewriter"]
 
 
-class AfterRewriting(After):
-    """What a `resize` may ask, answered from what goes."""
+class AfterRewriting(Left):
+    """What a `resize` may ask of a model that is made again."""
 
     def __init__(self, rewriter: "Rewriter", call: Call) -> None:
+        super().__init__(call, rewriter.kept, rewriter.gone)
         self._rewriter = rewriter
-        self.call = call
-
-    def size(self, variable: keras.Variable, axis: int) -> int:
-        kept = self._rewriter.kept(variable)[axis]
-        return int(variable.shape[axis]) if kept is None else len(kept)
-
-    def lengths(self, x: Channels) -> Shape:
-        return kept_lengths(x, self._rewriter.gone)
-
-    def kept_along(self, x: Channels, axis: int) -> np.ndarray:
-        kept = kept_along(x, axis, self._rewriter.gone)
-        if kept is not None:
-            return kept
-        length = x.shape[axis]
-        assert length is not None, "positions are asked for along axes that channels run along"
-        return np.arange(length)
-
-    def size_of_input(self, axis: int) -> int | None:
-        return self.lengths(self.call.args[0])[axis]
 
     def serialized(self, layer: keras.Layer) -> dict[str, Any]:
         if any(call.node is not None for call in self._rewriter.graph.by_operation[id(layer)]):
@@ -57,22 +40,6 @@ class AfterRewriting(After):
                 "cannot be rebuilt. Use two layers, or put every use inside a wrapper"
             )
         return keras.saving.serialize_keras_object(self._rewriter.wrapped(layer))
-
-    def sliced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Resized:
-        y = self.call.outputs
-
-        def cut(x: Any) -> Any:
-            if isinstance(x, (keras.KerasTensor, keras.Variable)) or not np.ndim(x):
-                return x
-            rank = np.ndim(x)
-            kept = (
-                self.kept_along(y, axis) if np.shape(x)[axis] > 1 else None
-                for axis in range(-rank, 0)
-                if y.shape[axis] is not None or np.shape(x)[axis] == 1
-            )
-            return take(np.asarray(keras.ops.convert_to_numpy(x)), tuple(kept))
-
-        return {}, *keras.tree.map_structure(cut, (args, kwargs))
 
 
 class Rewriter:
@@ -249,7 +216,12 @@ class Rewriter:
         if id(old) in self._rename:
             changes["name"] = self._rename[id(old)]
         inside = [one for one in private.all_layers(old)[1:] if id(one) in self._shared]
-        return recreate(old, changes, {id(one): self.layer(one) for one in inside})
+        shared = {id(one): self.layer(one) for one in inside}
+        if call is not None and call.carry == "resize" and self.loses(call):
+            shapes = [lengths_left(v, self.kept(v)) for v in old.variables]
+            numbers = numbers_left(call, call.recipe or {}, self._calls, self.kept, self.gone)
+            return resized(call, shapes, numbers, changes.get("name", old.name))
+        return recreate(old, changes, shared)
 
     def changes(self, layer: keras.Layer, call: Call | None) -> dict[str, Any]:
         """What changes in a layer's config."""
@@ -257,7 +229,7 @@ class Rewriter:
         if call is None:
             return changes
         if call.carry == "recreate":
-            shapes = [_left(w, self.kept(w)) for w in layer.weights]
+            shapes = [lengths_left(w, self.kept(w)) for w in layer.weights]
             changes |= followed_by(layer, call.recipe or {}, shapes, self.gone)
         rule = rule_for(layer)
         if rule is not None and rule.resize is not None and self.loses(call):
@@ -303,12 +275,11 @@ class Rewriter:
         tied = {id(v): v for layer in self._shared.values() for v in layer.variables}
         carried: dict[int, keras.Variable] = {}
         for old, new in self._pairs:
-            if [tuple(v.shape) for v in new.variables] != [
-                _left(v, self.kept(v)) for v in old.variables
-            ]:
+            expected = [lengths_left(v, self.kept(v)) for v in old.variables]
+            if [tuple(v.shape) for v in new.variables] != expected:
                 raise ModelError(
                     f"layer {old.name!r} ({type(old).__name__}) did not come back from its config "
-                    f"as expected: weights {[_left(v, self.kept(v)) for v in old.variables]}, "
+                    f"as expected: weights {expected}, "
                     f"received: {[tuple(v.shape) for v in new.variables]}. Its get_config and "
                     "from_config must round-trip; see keras_iplt.register_rule"
                 )
@@ -350,10 +321,6 @@ class Rewriter:
 def symbols_in(structure: Any) -> list[keras.KerasTensor]:
     """All symbolic tensors in a structure of arguments."""
     return [x for x in keras.tree.flatten(structure) if isinstance(x, keras.KerasTensor)]
-
-
-def _left(variable: keras.Variable, kept: Kept) -> tuple[int, ...]:
-    return tuple(int(n) if k is None else len(k) for n, k in zip(variable.shape, kept, strict=True))
 
 
 def _model_class(model: keras.Model) -> type[keras.Model]:

@@ -11,6 +11,7 @@ import keras
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
+from keras_iplt.graph.channels import Shape
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.recordings import plain_differences, resolved, same_constants
 from keras_iplt.graph.slices import kept_lengths
@@ -36,7 +37,7 @@ def verify(live: Live) -> None:
         _check_on_zeros(node)
     for call in live.graph.calls.values():
         if call.inner is not None and live.loses(call.operation):
-            again = inline_layer(call.operation, live.symbols(call, live.gone), training=False)
+            again = inline_layer(call.operation, live.symbols(call), training=False)
             _check_recording(live, call.inner, again, f"layer {call.path!r}")
     model = live.graph.model
     if not is_graph_model(model):
@@ -88,6 +89,11 @@ def _check_on_zeros(node: Any) -> None:
         )
 
 
+def _as_recorded(left: Shape, recorded: Shape) -> Shape:
+    """What is left of a shape, without lengths that reading found out and a recording does not."""
+    return tuple(None if was is None else n for n, was in zip(left, recorded, strict=True))
+
+
 def _check_recording(
     live: Live, before: keras.Function, again: keras.Function | None, what: str
 ) -> None:
@@ -103,7 +109,8 @@ def _check_recording(
     for one, other in zip(old, new, strict=True):
         where = stale.format(f" (at {one.operation.name!r})")
         call = live.graph.calls[id(one)]
-        shapes = [kept_lengths(x, live.gone) for x in channels_in(call.outputs)]
+        several = zip(channels_in(call.outputs), one.outputs, strict=True)
+        shapes = [_as_recorded(kept_lengths(x, live.gone), y.shape) for x, y in several]
         if shapes != [tuple(x.shape) for x in other.outputs]:
             raise ModelError(where)
         if isinstance(one.operation, keras.Layer):

@@ -1,0 +1,363 @@
+"""Finding out how a custom layer is made smaller: by trying it with a few channels fewer."""
+
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from keras_iplt import _keras as private
+from keras_iplt.graph.channels import (
+    SOLID,
+    Affine,
+    Arguments,
+    Call,
+    Channels,
+    Gain,
+    Recipe,
+    Slice,
+    covered_by,
+)
+from keras_iplt.graph.custom import followed_by, results_of, tried_on
+from keras_iplt.graph.flow import Flow
+from keras_iplt.graph.recreate import config_of, recreate
+from keras_iplt.graph.resized import inside_of, numbers_left, resized
+from keras_iplt.graph.rules import rule_for
+from keras_iplt.graph.slices import (
+    Kept,
+    kept_along,
+    kept_axes,
+    kept_lengths,
+    lengths_left,
+    numbers_of,
+    take,
+    zeroed,
+)
+
+__all__ = ["learn_to_recreate"]
+
+_MOST_NUMBERS = 4_000_000  # in a tensor that a layer is tried on
+_MOST_TRIES = 64
+
+Kind = tuple[int, ...]  # classes of ids
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+
+class Lesson(NamedTuple):
+    """How a custom layer is made smaller.
+
+    Attributes:
+        carry: "recreate" or "resize" (see `Call`).
+        recipe: which entries of the config follow what.
+        stuck: ids of the channels that cannot go.
+        problem: the sentence that says why.
+    """
+
+    carry: str
+    recipe: Recipe | None
+    stuck: list[np.ndarray]
+    problem: str = ""
+
+
+def learn_to_recreate(flow: Flow, call: Call) -> Lesson:
+    """Tries a custom layer with a few channels fewer.
+
+    Of all kinds that it has, or else of those that can go without the others; made from its
+    config, or cut with its code left as it is."""
+    try:
+        config_of(call.operation)
+    except Exception as error:  # code of others: whatever it raises
+        problem = f"has no config to be made again from ({type(error).__name__}: {error})"
+        return Lesson("recreate", None, _ids_of(flow, call), problem)
+    trial = _Trial(flow, call)
+    if trial.too_large:
+        return Lesson("recreate", None, _ids_of(flow, call), "is too large to be tried on numbers")
+    recipe, problem = trial.outcome()
+    if recipe is not None:
+        return Lesson("recreate", recipe, [])
+    for carry, way in _WAYS.items() if len(trial.kinds) > 1 else [("resize", _CutTrial)]:
+        recipe = way(flow, call).outcome()[0] if carry == "resize" else None
+        if recipe is not None:
+            return Lesson(carry, recipe, [])
+        alone = [kind for kind in trial.kinds if way(flow, call, [kind]).outcome()[0] is not None]
+        recipe = way(flow, call, alone).outcome()[0] if alone else None
+        if recipe is not None:
+            stuck = [np.array(kind) for kind in trial.kinds if kind not in alone]
+            return Lesson(carry, recipe, stuck, problem)
+    return Lesson("recreate", None, _ids_of(flow, call), problem)
+
+
+def _ids_of(flow: Flow, call: Call) -> list[np.ndarray]:
+    """The ids in what goes into a layer, in what comes out and in its variables."""
+    variables = {id(v) for v in call.operation.variables}
+    tensors = keras.tree.flatten((call.args, call.kwargs, call.outputs))
+    pieces = [p.ids for p in flow.slices.values() if id(p.variable) in variables]
+    return [x.ids for x in tensors if isinstance(x, Channels)] + pieces
+
+
+class _Trial:
+    """One custom layer, a few channels of it chosen to go, and numbers to try it on."""
+
+    def __init__(self, flow: Flow, call: Call, kinds: list[Kind] | None = None) -> None:
+        self.flow, self.call = flow, call
+        self.layer = call.operation
+        self.args, self.kwargs, self.outputs = call.args, call.kwargs, call.outputs
+        self.specs = call.specs
+        self.weights = list(self.layer.weights)
+        roots = flow.partition.find(np.arange(len(flow.partition)))
+        self.pieces = pieces = dict[int, list[Slice]]()
+        for piece in flow.slices.values():
+            pieces.setdefault(id(piece.variable), []).append(piece)
+        vectors = [p.ids for w in self.weights for p in pieces.get(id(w), [])]
+        tensors = keras.tree.flatten((self.args, self.kwargs, self.outputs))
+        vectors += [x.ids.ravel() for x in tensors if isinstance(x, Channels)]
+        self.kinds = kinds or _kinds(vectors, roots, _frozen_roots(flow, roots))
+        self.gone = _few_of_each(self.kinds, len(roots))[roots]
+        self.changes = {id(r.variable): r.change(self.gone) for r in flow.rescales}
+        self.scaled = list(_numbers_inside(flow, call))
+        self.kept = [kept_axes(w, pieces.get(id(w), []), self.gone) for w in self.weights]
+
+    def outcome(self) -> tuple[Any, str]:
+        """The recipe that works, or why none does."""
+        found = False
+        for recipe in self.recipes():
+            small = self.smaller(recipe)
+            if small is not None:
+                found = True
+                if self.agrees(small):
+                    return recipe, ""
+        if found:
+            return None, "computes something else when it has fewer channels"
+        return None, (
+            "cannot be made smaller: no entry of its config says how many channels it has. "
+            "keras_iplt.register_rule can teach how"
+        )
+
+    @property
+    def too_large(self) -> bool:
+        shapes = [s.shape for s in keras.tree.flatten(self.specs)
+                  if isinstance(s, keras.KerasTensor)]  # fmt: skip
+        return any(np.prod(tried_on(self.call, s), dtype=float) > _MOST_NUMBERS for s in shapes)
+
+    def recipes(self) -> list[Any]:
+        """Assignments of config entries to lengths that change, the simplest first."""
+        changing = {
+            (i, axis): weight.shape[axis]
+            for i, weight in enumerate(self.weights)
+            for axis, kept in enumerate(self.kept[i])
+            if kept is not None
+        }
+        options = []
+        for key, value in config_of(self.layer).items():
+            where = list[Any]()
+            if isinstance(value, int) and not isinstance(value, bool):
+                where = [place for place, length in changing.items() if length == value]
+            elif isinstance(value, float):  # an epsilon that a mean is compared with
+                where = [
+                    gain for number, gain in self.scaled if np.isclose(number, value, 1e-6, 0)
+                ][:1]
+            if where:
+                none = [(key, None)] if isinstance(value, int) else []
+                options.append([*none, *((key, place) for place in where)])
+        choices = itertools.islice(itertools.product(*options), _MOST_TRIES)
+        return [{key: place for key, place in choice if place} for choice in choices]
+
+    def smaller(self, recipe: Any) -> keras.Layer | None:
+        """The layer made with a recipe, with weights, or None if its shapes are not right."""
+        shapes = [
+            tuple(n if k is None else len(k) for n, k in zip(w.shape, kept, strict=True))
+            for w, kept in zip(self.weights, self.kept, strict=True)
+        ]
+        changes = followed_by(self.layer, recipe, shapes, self.gone)
+        return self._made(changes, self.gone, shapes)
+
+    def _made(
+        self, changes: dict[str, Any], gone: np.ndarray, shapes: list[tuple[int, ...]]
+    ) -> keras.Layer | None:
+        try:
+            layer = recreate(self.layer, changes)
+            args, kwargs = _symbolic(self.specs, (self.args, self.kwargs), gone)
+            layer(*args, **kwargs)
+        except Exception:
+            # Code of others with a config it may not expect: whatever it raises, this is no way.
+            return None
+        return layer if [tuple(w.shape) for w in layer.weights] == shapes else None
+
+    def agrees(self, small: keras.Layer) -> bool:
+        """Masked equals smaller, on random weights and inputs.
+
+        Such as are positive, which any code can compute with, and such as are not, without which
+        attention looks at all positions alike."""
+        whole = np.zeros_like(self.gone)
+        big = self._made({}, whole, [tuple(w.shape) for w in self.weights])
+        return big is not None and all(self._agrees(big, small, draw) for draw in _DRAWS)
+
+    def _agrees(self, big: keras.Layer, small: keras.Layer, draw: Draw) -> bool:
+        random, whole = np.random.default_rng(0), np.zeros_like(self.gone)
+        several = zip(big.weights, small.weights, self.weights, self.kept, strict=True)
+        for weight, less, own, kept in several:
+            value = numbers_of(weight)
+            if np.issubdtype(value.dtype, np.floating):
+                value = draw(random, value.shape).astype(value.dtype)
+            value = zeroed(value, kept)
+            weight.assign(value)
+            less.assign(self.changes.get(id(own), Affine()).of(take(value, kept)))
+        state = random.bit_generator.state
+        results = []
+        for layer, removed in ((big, whole), (small, self.gone)):
+            random.bit_generator.state = state
+            args, kwargs = self._numbers(random, removed, draw is _positive)
+            try:
+                results.append(results_of(layer, args, kwargs))
+            except Exception:
+                # Code of others on numbers and sizes it may not be made for: this is no way.
+                return False
+        outputs = [x for x in keras.tree.flatten(self.outputs) if isinstance(x, Channels)]
+        if draw is not _positive and not all(np.isfinite(y).all() for y in results[0]):
+            return True  # the root of a negative number, say
+        for x, big_y, small_y in zip(outputs, *results, strict=True):
+            kept = tuple(kept_along(x, axis, self.gone) for axis in range(len(x.shape)))
+            big_y = take(big_y, kept) * _gain(x, self.gone)
+            rounding = 1e-5 * max(1.0, np.abs(big_y).max(initial=0))
+            if big_y.shape != small_y.shape or not np.allclose(big_y, small_y, 1e-4, rounding):
+                return False
+        return True
+
+    def _numbers(
+        self, random: np.random.Generator, removed: np.ndarray, positive: bool
+    ) -> Arguments:
+        """Random inputs of the original shape, masked, without what is removed."""
+
+        def number(spec: Any, x: Any) -> Any:
+            if not isinstance(spec, keras.KerasTensor):
+                return spec
+            shape = tried_on(self.call, x.shape)
+            value = random.uniform(0.1 if positive else -1, 1, shape)
+            if "float" not in spec.dtype:  # masks and tokens: an index is not beyond its table
+                value = random.integers(0, 2, shape).astype("float32")
+            kept = tuple(kept_along(x, axis, self.gone) for axis in range(len(x.shape)))
+            value = zeroed(value, kept) if x.zero else value
+            kept = tuple(kept_along(x, axis, removed) for axis in range(len(x.shape)))
+            value *= _gain(x, removed)
+            return keras.ops.convert_to_tensor(take(value, kept), dtype=spec.dtype)
+
+        return keras.tree.map_structure(number, self.specs, (self.args, self.kwargs))
+
+
+class _CutTrial(_Trial):
+    """The same of a layer that keeps its code, and loses what goes of its weights."""
+
+    def recipes(self) -> list[Any]:
+        """Numbers in the code that change with means, and attributes that may be widths."""
+        if _is_shared(self.flow, self.call):
+            return []
+        inside = inside_of(self.layer)
+        means: Recipe = {}
+        widths = list[list[tuple[tuple[int, str], Any]]]()
+        lengths = {w.shape[axis]: (i, axis) for i, w in enumerate(self.weights)
+                   for axis, kept in enumerate(self.kept[i]) if kept is not None}  # fmt: skip
+        for index, layer in enumerate(inside):
+            calls = [self.call] if layer is self.layer else self.flow.calls_of(layer)
+            scaled = [pair for call in calls for pair in _numbers_of(self.flow, call)]
+            for name, value in vars(layer).items() if calls and not rule_for(layer) else ():
+                if isinstance(value, float):
+                    for number, gain in scaled:
+                        if np.isclose(number, value, 1e-6, 0):
+                            means[index, name] = gain
+                elif isinstance(value, int) and value in lengths and not isinstance(value, bool):
+                    widths.append([((index, name), None), ((index, name), lengths[value])])
+        choices = itertools.islice(itertools.product(*widths), _MOST_TRIES)
+        return [means | {key: at for key, at in choice if at} for choice in choices]
+
+    def smaller(self, recipe: Any) -> keras.Layer | None:
+        def kept(variable: keras.Variable) -> Kept:
+            return kept_axes(variable, self.pieces.get(id(variable), []), self.gone)
+
+        shapes = [lengths_left(v, kept(v)) for v in self.layer.variables]
+        try:
+            numbers = numbers_left(self.call, recipe, self.flow.calls_of, kept, self.gone)
+            layer = resized(self.call, shapes, numbers, self.layer.name)
+            args, kwargs = _symbolic(self.specs, (self.args, self.kwargs), self.gone)
+            layer(*args, **kwargs)
+        except Exception:
+            # Code of others on sizes that it was not made for: whatever it raises, this is no way.
+            return None
+        return layer
+
+
+_WAYS: dict[str, type[_Trial]] = {"resize": _CutTrial, "recreate": _Trial}
+
+
+def _positive(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return random.uniform(0.5, 1.5, shape)
+
+
+def _centred(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return random.normal(size=shape) * (1.5 / float(np.prod(shape[:-1])) ** 0.5)
+
+
+_DRAWS = (_positive, _centred)
+
+
+def _is_shared(flow: Flow, call: Call) -> bool:
+    """Whether layers inside are called from elsewhere, too: a cut layer has others of its own."""
+    within = {id(call), *covered_by(flow.calls, call)}
+    return any(
+        id(other) not in within
+        for layer in private.all_layers(call.operation)[1:]
+        for other in flow.calls_of(layer)
+    )
+
+
+def _numbers_of(flow: Flow, call: Call) -> Iterator[tuple[float, Gain]]:
+    """The numbers in a layer's own code that change with what goes, and how."""
+    for node in private.nodes(call.inner) if call.inner is not None else ():
+        one = flow.calls[id(node)]
+        arguments: dict[int | str, Any] = dict(enumerate(one.args))
+        arguments.update(one.kwargs)
+        for key, gain in one.scaled.items():
+            yield float(np.ravel(keras.ops.convert_to_numpy(arguments[key]))[0]), gain
+
+
+def _numbers_inside(flow: Flow, call: Call) -> Iterator[tuple[float, Gain]]:
+    """The same, with those of layers inside."""
+    yield from _numbers_of(flow, call)
+    for node in private.nodes(call.inner) if call.inner is not None else ():
+        yield from _numbers_inside(flow, flow.calls[id(node)])
+
+
+def _gain(x: Channels, gone: np.ndarray) -> float:
+    return 1.0 if x.gain is None else x.gain.factor(gone)
+
+
+def _symbolic(specs: Arguments, channels: Arguments, gone: np.ndarray) -> Arguments:
+    """Symbolic inputs of the shapes that are left."""
+
+    def symbol(spec: Any, x: Any) -> Any:
+        if not isinstance(spec, keras.KerasTensor):
+            return spec
+        return keras.Input(batch_shape=kept_lengths(x, gone), dtype=spec.dtype)
+
+    return keras.tree.map_structure(symbol, specs, channels)
+
+
+def _frozen_roots(flow: Flow, roots: np.ndarray) -> set[int]:
+    return {SOLID, *(int(r) for ids, _ in flow.freezes for r in roots[ids])}
+
+
+def _kinds(vectors: Iterable[np.ndarray], roots: np.ndarray, frozen: Collection[int]) -> list[Kind]:
+    """The sets of classes that stand together in a tensor or variable and may go, each once."""
+    found = (
+        tuple(int(c) for c in np.unique(roots[ids]) if int(c) not in frozen) for ids in vectors
+    )
+    return [kind for kind in dict.fromkeys(found) if kind]
+
+
+def _few_of_each(kinds: Iterable[Kind], count: int) -> np.ndarray:
+    """Chooses classes to go: one of the first kind, two of the next …
+    So different lengths stay different, and a config entry can be told from its neighbour."""
+    chosen = np.zeros(count, bool)
+    for few, kind in enumerate(kinds, 1):
+        chosen[list(kind[: min(few, len(kind) - 1)])] = True
+    return chosen

@@ -1,0 +1,100 @@
+"""Custom layers whose config cannot say how many channels they have: they are cut as they are."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from support.law import check_law, difference, randomize
+from support.random_graphs import RootMeanSquare
+
+import keras_iplt as iplt
+
+pytestmark = pytest.mark.any_backend
+
+
+@keras.saving.register_keras_serializable("resized")
+class Decoder(layers.Layer):
+    """A block of a language model: heads follow from the width, and the mask from the length."""
+
+    def __init__(self, heads, inner, turned=False, **options):
+        super().__init__(**options)
+        self.heads, self.inner, self.turned = heads, inner, turned
+
+    def build(self, shape):
+        size = shape[-1] // self.heads
+        self.norms = [RootMeanSquare(2, 0.01, name=f"norm_{i}") for i in range(2)]
+        self.query, self.key, self.value = (
+            layers.EinsumDense("btd,dnh->btnh", (None, self.heads, size), name=name)
+            for name in ("query", "key", "value")
+        )
+        self.merge = layers.EinsumDense("btnh,nhd->btd", (None, shape[-1]), name="merge")
+        self.up = layers.Dense(self.inner, name="up")
+        self.down = layers.Dense(shape[-1], name="down")
+        for layer in (*self.norms, self.query, self.key, self.value, self.up):
+            layer.build(shape)
+        self.merge.build((None, None, self.heads, size))
+        self.down.build((*shape[:-1], self.inner))
+        self.factor = size**-0.5
+
+    def call(self, x):
+        place = ops.arange(ops.shape(x)[1])
+        causal = ops.expand_dims(place, 1) >= ops.expand_dims(place, 0)
+        y = self.norms[0](x)
+        query, key = self.query(y), self.key(y)
+        if self.turned:  # by angles that are computed from the width
+            angles = ops.cast(ops.arange(key.shape[-1]), "float32") / key.shape[-1]
+            query = query * ops.cos(ops.cast(place, "float32")[:, None, None] * angles)
+        scores = ops.einsum("btnh,bsnh->bnts", query, key) * self.factor
+        weights = ops.softmax(ops.where(causal, scores, -1e9))
+        x = x + self.merge(ops.einsum("bnts,bsnh->btnh", weights, self.value(y)))
+        return x + self.down(ops.silu(self.up(self.norms[1](x))))
+
+    def get_config(self):  # asks for what is not there
+        return {**super().get_config(), "heads": self.heads, "inner": self.number_of_inner_units}
+
+
+def language_model(turned=False):
+    ids = keras.Input((None,), dtype="int32")
+    x = layers.Embedding(9, 12, name="tokens")(ids)
+    x = Decoder(3, 10, turned, name="block")(x)
+    return keras.Model(ids, layers.Dense(5, name="head")(RootMeanSquare(1, 0.01)(x)))
+
+
+IDS = np.random.default_rng(0).integers(0, 9, (2, 7))
+
+
+def prunable(model):
+    return sum(int(group.filters.sum()) for group in iplt.trace(model).groups)
+
+
+@pytest.mark.slow
+def test_a_block_is_cut_and_kept_in_files(tmp_path):
+    """Everything but the outputs may go; what is left is saved, loaded and pruned again."""
+    model = language_model()
+    assert prunable(model) == 3 * 12 + 3 * 4 + 10
+    worst, plan, small = check_law(model)
+    assert worst < 1e-5 and plan.gone.any()
+    small.save(tmp_path / "small.keras")
+    again = keras.models.load_model(tmp_path / "small.keras")
+    np.testing.assert_array_equal(small(IDS), again(IDS))
+    assert check_law(again)[0] < 1e-5
+
+
+@pytest.mark.slow
+def test_a_block_shrinks_in_place():
+    """As it is rewritten."""
+    model = language_model()
+    randomize(model)
+    plan = iplt.plan(model, ratio=0.5)
+    small = iplt.rewrite(model, plan)
+    iplt.shrink(model, plan)
+    assert difference(model(IDS), small(IDS)) < 1e-5
+    assert model.count_params() == small.count_params()
+
+
+@pytest.mark.slow
+def test_code_that_computes_with_the_width_is_found_out():
+    """Angles from the width are others on fewer channels: queries and keys stay, all else goes."""
+    model = language_model(turned=True)
+    assert prunable(model) == 3 * 12 + 4 + 10
+    assert check_law(model)[0] < 1e-5
