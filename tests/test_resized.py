@@ -98,3 +98,20 @@ def test_code_that_computes_with_the_width_is_found_out():
     model = language_model(turned=True)
     assert prunable(model) == 3 * 12 + 4 + 10
     assert check_law(model)[0] < 1e-5
+
+
+@pytest.mark.parametrize("wrong", ["larger", "dunder", "unknown"])
+def test_no_file_makes_a_layer_larger_than_it_was(wrong):
+    """Nor changes what is no number of the layer's."""
+    small = iplt.prune(language_model(), 0.3)
+    config = small.get_layer("block").get_config()
+    assert config["shapes"] and type(small.get_layer("block")).from_config(config)
+    if wrong == "larger":
+        config["shapes"][-1] = [10**9]
+        message = r"expected a shape within \(12,\), received: \(1000000000,\)"
+    else:
+        name = {"dunder": "__dict__", "unknown": "nothing"}[wrong]
+        config["numbers"] = [[[0, name], 3]]
+        message = "expected an attribute of one of"
+    with pytest.raises(iplt.PruningError, match=message):
+        type(small.get_layer("block")).from_config(config)

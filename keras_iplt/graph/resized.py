@@ -52,12 +52,14 @@ class Resized(keras.layers.Layer):
             self.layer(*args, **kwargs)
         inside = private.all_layers(self.layer)
         for variable, shape in zip(self.layer.variables, shapes, strict=True):
+            _check_smaller(variable, shape)
             if tuple(variable.shape) != tuple(shape):
                 private.replace_value(variable, np.zeros(shape, "float32"))
         for one in inside:
             _demand_less(one)
         self._places: list[Place] = [(index, name) for (index, name), _ in numbers]
         for (index, name), value in numbers:
+            _check_attribute(inside, index, name)
             object.__setattr__(inside[index], name, _tuples(value))
         self.supports_masking = self.layer.supports_masking
         self.built = True
@@ -164,6 +166,23 @@ def _read(written: Mapping[str, Any]) -> keras.Layer:
             "that it comes from before the model is loaded"
         )
     return from_config(kind, keras.saving.deserialize_keras_object(written["config"]))
+
+
+def _check_smaller(variable: keras.Variable, shape: Sequence[int]) -> None:
+    """Refuses what a file may ask for and no smaller layer is."""
+    whole = tuple(variable.shape)
+    if len(shape) != len(whole) or not all(0 < n <= m for n, m in zip(shape, whole, strict=True)):
+        raise ModelError(
+            f"variable {variable.path!r}: expected a shape within {whole}, received: {tuple(shape)}"
+        )
+
+
+def _check_attribute(inside: Sequence[keras.Layer], index: int, name: str) -> None:
+    known = 0 <= index < len(inside) and not name.startswith("__") and hasattr(inside[index], name)
+    if not known:
+        raise ModelError(
+            f"expected an attribute of one of {len(inside)} layers, received: {name!r}"
+        )
 
 
 def _demand_less(layer: keras.Layer) -> None:
