@@ -14,15 +14,8 @@ __all__ = ["NETWORKS", "RecipeParser", "data_settings", "failing_in_a_line", "po
 NETWORKS = (
     *("lenet_300_100", "lenet_5", "lenet_5_1998", "mnist_cnn", "vgg16", "vgg16_hubens", "vgg19"),
     *("vgg_lite", "cifar_resnet", "resnet20", "resnet56", "resnet110", "googlenet"),
-    *(
-        "densenet40",
-        "densenet121",
-        "inception_v2",
-        "inception_v3",
-        "mobilenet",
-        "resnet50",
-        "vgg16_imagenet",
-    ),
+    *("inception_v2", "densenet40", "densenet121", "inception_v3", "mobilenet", "resnet50"),
+    "vgg16_imagenet",
 )
 
 

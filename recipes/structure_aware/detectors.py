@@ -82,7 +82,7 @@ def learn(
     else:
         model = bench.load(start)
     bench.compile(model, keras.optimizers.Adam(rate), loss_of(kind))
-    before = iplt.profile(model).macs
+    whole = iplt.profile(model)
     trained = bench.fit(model, epochs, pruning(method, step, bench))
     if any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers):
         # In few batches moving averages lag behind, most of all where filters went.
@@ -93,10 +93,12 @@ def learn(
         score = tested(model, bench)[0]
     else:
         score = 100 * detection.evaluated(model, data).at_half
-    table = iplt.sparsity.measure(model, convolutions_only=True)
+    table, left = iplt.sparsity.measure(model, convolutions_only=True), iplt.profile(model)
+    # Images of a known size: all is known.
+    assert whole.macs is not None and left.macs is not None
     return {
         "score": score, "sparsity": table.sparsity, "seconds": trained.seconds, "cpu": trained.cpu,
-        "macs": (iplt.profile(model).macs or 0) / (before or 1),
+        "macs": left.macs / whole.macs,
     }  # fmt: skip
 
 
