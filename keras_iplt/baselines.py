@@ -152,7 +152,7 @@ def iplt_soft(
     (Ratios(ratios=[0.1, 0.2, 0.3], every=5), 20)
     """
     schedule = schedules.Ratios(ratios, every)
-    softly = {"soft_epochs": (len(schedule.ratios) + 1) * every, **options, "mode": "soft"}
+    softly = {"soft_epochs": schedule.end + every, **options, "mode": "soft"}
     return _callback(schedule, criterion, scope, softly)
 
 

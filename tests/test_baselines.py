@@ -244,6 +244,12 @@ def test_iplt_soft_becomes_smaller_and_trains_on():
     assert difference(watch.outputs[6], watch.outputs[7]) > 1e-3
 
 
+def test_iplt_soft_by_epochs():
+    """The last share of a mapping has a soft epoch, too."""
+    ours = baselines.iplt_soft({2: 0.25, 5: 0.5}, every=1)
+    assert ours.schedule.last_epoch == 5 and ours.soft_epochs == 6
+
+
 def test_iplt_soft_may_stay_soft_for_longer():
     """`soft_epochs` puts off the end of the soft epochs; every other option is passed on, too."""
     model, watch = plain(), Watch()

@@ -727,6 +727,16 @@ def test_all_layers_that_take_a_channel_in_have_a_say():
     assert np.argsort(values).tolist() == [1, 2, 0]  # 4/9 + 1/21, 4/9 + 4/21, 1/9 + 16/21
 
 
+@pytest.mark.parametrize("name", ["thinet", "lasso"])
+def test_channels_of_which_nothing_arrives(name):
+    """There is an order all the same, and no number that is none."""
+    graph = iplt.trace(convolutional())
+    for layer in graph.model.layers[1:]:
+        layer.set_weights([np.zeros_like(w) for w in layer.get_weights()])
+    values = of_layer(graph, criteria.scores(graph, name, images(4)), "first")
+    np.testing.assert_allclose(np.sort(values), np.arange(6) / 6)
+
+
 def test_what_no_product_takes_in_has_no_place():
     """The layer is named, and what to do."""
     x = keras.Input((5, 4))

@@ -22,7 +22,7 @@ import numpy as np
 from keras_iplt.criteria.base import Criterion
 from keras_iplt.graph.channels import Call, Channels, Graph, Group, Slice
 from keras_iplt.graph.slices import numbers_of
-from keras_iplt.running.linear import Linear, linear
+from keras_iplt.running.linear import Linear, linear, some_positions
 from keras_iplt.running.observe import batches, observe
 from keras_iplt.support.progress import told
 
@@ -111,7 +111,7 @@ def _lasso(
     products: np.ndarray, wanted: np.ndarray, penalty: float, beta: np.ndarray
 ) -> np.ndarray:
     """The β that makes ½ β'Gβ − β'w + λ |β|₁ smallest, by proximal steps with momentum."""
-    step = 1 / np.linalg.norm(products, 2)
+    step = 1 / max(float(np.linalg.norm(products, 2)), np.finfo(np.float64).tiny)
     ahead, speed = beta, 1.0
     for _ in range(_STEPS):
         moved = ahead - step * (products @ ahead - wanted)
@@ -145,9 +145,7 @@ class _Taker:
     def see(self, x: np.ndarray, rng: np.random.Generator) -> None:
         """Some more data: what goes into the layer."""
         x = self._layer.prepared(x, lambda variable: variable.value)
-        count = self._layer.positions(x.shape)
-        wanted = -(-_PER_BATCH // len(x))
-        chosen = np.sort(rng.choice(count, min(count, wanted), replace=False))
+        chosen = some_positions(self._layer.positions(x.shape), _PER_BATCH, len(x), rng)
         features = self._layer.features(x, chosen)
         for group, places in enumerate(self._places):
             brought = np.stack(

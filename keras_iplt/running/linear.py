@@ -25,7 +25,7 @@ from keras_iplt.graph.flow import channel_axis
 from keras_iplt.graph.rules.product import einsum_terms
 from keras_iplt.graph.slices import numbers_of
 
-__all__ = ["Linear", "linear"]
+__all__ = ["Linear", "linear", "some_positions"]
 
 
 class Linear(abc.ABC):
@@ -335,6 +335,12 @@ def linear(layer: Any) -> Linear | None:
     if any(getattr(layer, name, None) is not None for name in _CONSTRAINTS):
         return None
     return make(layer)
+
+
+def some_positions(count: int, samples: int, examples: int, rng: np.random.Generator) -> np.ndarray:
+    """Which of `count` positions to look at for about so many samples of so many examples."""
+    wanted = min(count, -(-samples // examples))
+    return np.sort(rng.choice(count, wanted, replace=False))
 
 
 def _einsum(layer: keras.Layer) -> Linear | None:

@@ -77,6 +77,8 @@ class Ratios(Schedule):
     3
     """
 
+    end: int
+
     @checked
     def __init__(self, ratios: Any, every: Count = 1) -> None:
         self.every = every

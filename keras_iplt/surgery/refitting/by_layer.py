@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.slices import kept_axes, numbers_of, zeroed
-from keras_iplt.running.linear import Linear, linear
+from keras_iplt.running.linear import Linear, linear, some_positions
 from keras_iplt.running.relay import Relay, Values, Weights, held_by
 from keras_iplt.running.steps import Program, Step
 from keras_iplt.support.progress import told
@@ -116,15 +116,14 @@ class Fit:
         for versions in relay.batches():
             before, after = self._before_and_after(versions, weights)
             count = layer.positions(before.shape)  # images of a batch may be of a size of their own
-            wanted = min(count, -(-samples // examples))
-            chosen = np.sort(rng.choice(count, wanted, replace=False))
+            chosen = some_positions(count, samples, examples, rng)
             features = layer.features(after, chosen)
             missing = _times(layer.features(before, chosen), whole) - _times(features, now) - moved
             if meeting is not None:
                 lacking = meeting.lacking(*(version[meeting.other] for version in versions[:2]))
                 if lacking.shape[:2] == (len(before), count):  # else it is added everywhere
                     missing += lacking[:, chosen].reshape(missing.shape)
-            sums.add(self._left(features), self._asked(missing), wanted)
+            sums.add(self._left(features), self._asked(missing), len(chosen))
         change = sums.fit()
         if change is not None:
             self._put(weights, now, change)

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_iplt.graph.channels import Graph, Slice
 from keras_iplt.graph.slices import kept_axes, numbers_of, zeroed
-from keras_iplt.running.linear import Linear
+from keras_iplt.running.linear import Linear, some_positions
 from keras_iplt.running.relay import Weights, held_by
 from keras_iplt.surgery.refitting.least_squares import Sums
 
@@ -68,9 +68,8 @@ class ChannelMap:
         """
         kept, lost = (np.moveaxis(x, axis, -1) for x in (kept, lost))
         kept, lost = (x.reshape(len(x), -1, x.shape[-1]) for x in (kept, lost))
-        count = kept.shape[1]
-        wanted = -(-max(_PER_BATCH, _PER_CHANNEL * len(self._order)) // len(kept))
-        chosen = np.sort(rng.choice(count, min(count, wanted), replace=False))
+        samples = max(_PER_BATCH, _PER_CHANNEL * len(self._order))
+        chosen = some_positions(kept.shape[1], samples, len(kept), rng)
         features = self._rows(kept, chosen)[..., ~self._lost]
         if self._taker is not None:
             features = np.concatenate([features, np.ones_like(features[..., :1])], axis=2)
