@@ -714,6 +714,21 @@ def test_lasso_holds_channels_for_as_long_as_the_exact_path_does(kind):
     assert len(pairs) > 5 and all(places[a] > places[b] for a, b in pairs)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_lasso_where_channels_are_much_alike(seed):
+    """Then how large a share is in the end does not tell for how long it is held."""
+    path = pytest.importorskip("sklearn.linear_model").lars_path_gram
+    random = np.random.default_rng(seed)
+    brought = random.normal(size=(12, 4)) @ random.normal(size=(4, 60))
+    brought += 0.3 * random.normal(size=brought.shape)
+    products = brought @ brought.T
+    penalties, _, betas = path(products.sum(0), products, n_samples=1, method="lasso")
+    held = np.array([penalties[:-1][beta[1:] != 0].max(initial=0) for beta in betas])
+    places = criteria.Lasso().places(products)
+    pairs = [(a, b) for a in range(12) for b in range(12) if held[a] > 1.3 * held[b]]
+    assert len(pairs) > 30 and all(places[a] > places[b] for a, b in pairs)
+
+
 def test_all_layers_that_take_a_channel_in_have_a_say():
     """Each relative to what it is given: a large one does not drown the others."""
     x = keras.Input((4,))
