@@ -7,7 +7,9 @@ import keras
 import numpy as np
 import pytest
 from keras_iplt_recipes import detection
-from keras_iplt_recipes.detection.batches import flipped_boxes, moved_boxes
+from keras_iplt_recipes.data.source import Source
+from keras_iplt_recipes.detection import loader
+from keras_iplt_recipes.detection.batches import BoxedStream, flipped_boxes, moved_boxes
 
 import keras_iplt as iplt
 
@@ -373,3 +375,12 @@ def test_tensorflow_datasets(tmp_path):
             check_shows(images, boxes, 0.8)
             places |= {tuple(box) for own in boxes for box in own[own[:, 4] >= 0].tolist()}
     assert 9 < len(places) <= 18  # each box, and mirrored
+
+
+def test_streams_are_not_moved(monkeypatch):
+    """It is said before anything is read."""
+    part = BoxedStream(None, None, "train", (32, 32, 3), 0, 64)
+    source = Source("coco/2017", {"train": part, "test": part}, ("a", "b"), "flip")
+    monkeypatch.setattr(loader, "_found", lambda *_: source)
+    with pytest.raises(OptionError, match=r"augment: expected .flip. or None.*.crop."):
+        detection.load("coco/2017", augment="crop")

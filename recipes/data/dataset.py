@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -27,11 +27,13 @@ class Memory:
     images: np.ndarray
     labels: np.ndarray
 
+    batch_class: ClassVar[type[Batches]] = Batches
+
     def __len__(self) -> int:
         return len(self.labels)
 
     def batches(self, handling: Handling, train: bool, epoch: int, drop_remainder: bool) -> Batches:
-        return Batches(
+        return self.batch_class(
             self.images, self.labels, handling.scaling, handling.batch_size, shuffle=train,
             augment=handling.augment if train else None, seed=handling.seed, epoch=epoch,
             drop_remainder=drop_remainder,

@@ -8,7 +8,6 @@ import numpy as np
 from ..data.batches import Batches
 from ..data.dataset import Memory
 from ..data.decoding import tensorflow
-from ..data.images import Handling
 from ..data.streams import Stream
 
 __all__ = ["Boxed", "BoxedStream", "flipped_boxes", "moved_boxes"]
@@ -63,16 +62,11 @@ class BoxBatches(Batches):
 class Boxed(Memory):
     """A part in memory: its labels are boxes, (images, most, 5)."""
 
+    batch_class = BoxBatches
+
     @property
     def strata(self) -> np.ndarray:
         return np.zeros(len(self), int)
-
-    def batches(self, handling: Handling, train: bool, epoch: int, drop_remainder: bool) -> Batches:
-        return BoxBatches(
-            self.images, self.labels, handling.scaling, handling.batch_size, shuffle=train,
-            augment=handling.augment if train else None, seed=handling.seed, epoch=epoch,
-            drop_remainder=drop_remainder,
-        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

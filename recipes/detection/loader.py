@@ -48,7 +48,8 @@ def load(
         scaling, batch_size, validation, take, seed, data_dir, download: see `recipes.data.load`;
             what is taken is taken at random.
         augment: what is done to training images: "crop" (moved by up to an eighth of the side),
-            "flip", "crop_flip" or None; "usual" is "flip", but None for digits.
+            "flip", "crop_flip" or None; "usual" is "flip", but None for digits. Data of TensorFlow
+            Datasets are not moved.
         classes: their names in the order of labels, for folders: others are refused. By default
             those that there are.
 
@@ -77,6 +78,11 @@ def load(
     if not is_integer(seed) or seed < 0:
         raise OptionError(f"seed: expected an integer from 0, received: {seed!r}")
     found = _found(source, frame, classes, data_dir, download)
+    if "crop" in (augment or "") and isinstance(found.parts["train"], BoxedStream):
+        raise OptionError(
+            f"augment: expected 'flip' or None for data that are read while they are used, such as "
+            f"{found.name}; received: {augment!r}"
+        )
     scaler = scaled(scaling, 3, 255)
     parts = cut(found, dict(found.parts), validation, taken, seed)
     if len(parts["train"]) < batch_size:
