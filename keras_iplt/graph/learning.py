@@ -20,9 +20,9 @@ from keras_iplt.graph.channels import (
     covered_by,
 )
 from keras_iplt.graph.custom import followed_by, results_of, tried_on
+from keras_iplt.graph.cut_layers import cut, inside_of, numbers_left
 from keras_iplt.graph.flow import Flow
 from keras_iplt.graph.recreate import config_of, recreate
-from keras_iplt.graph.resized import inside_of, numbers_left, resized
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.slices import (
     Kept,
@@ -277,7 +277,7 @@ class _CutTrial(_Trial):
         shapes = [lengths_left(v, kept(v)) for v in self.layer.variables]
         try:
             numbers = numbers_left(self.call, recipe, self.flow.calls_of, kept, self.gone)
-            layer = resized(self.call, shapes, numbers, self.layer.name)
+            layer = cut(self.call, shapes, numbers, self.layer.name)
             args, kwargs = _symbolic(self.specs, (self.args, self.kwargs), self.gone)
             layer(*args, **kwargs)
         except Exception:

@@ -18,12 +18,12 @@ from keras_iplt.graph.channels import (
     Shape,
     covered_by,
 )
+from keras_iplt.graph.cut_layers import CutLayer
 from keras_iplt.graph.flow import Flow, channels_in
 from keras_iplt.graph.gains import ended
 from keras_iplt.graph.inline import BATCH, Recording, inline
 from keras_iplt.graph.learning import learn_to_recreate
 from keras_iplt.graph.recordings import same_operations
-from keras_iplt.graph.resized import Resized
 from keras_iplt.graph.rules import activation, elementwise, spatial
 from keras_iplt.graph.rules.registry import rule_for
 from keras_iplt.graph.walk import accepts, kinds, needed
@@ -78,7 +78,7 @@ def _read_inlined(flow: Flow, record: Call, specs: Arguments, inlined: Recording
     fits_any = not layer.weights and _is_transparent(inlined) and not _scales(flow, inlined)
     if fits_any and not _reads_its_width(record, inlined):
         record.carry = "keep"
-    elif same and not own and not isinstance(layer, Resized):
+    elif same and not own and not isinstance(layer, CutLayer):
         record.carry = "flatten"
     else:
         record.carry = "recreate"

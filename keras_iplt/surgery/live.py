@@ -11,12 +11,12 @@ import numpy as np
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.channels import Affine, Arguments, Call, Channels, Graph, Shape
+from keras_iplt.graph.cut_layers import inside_of
 from keras_iplt.graph.flow import channel_axis, channels_in
 from keras_iplt.graph.gains import multiplied
 from keras_iplt.graph.left import attributes_left, symbols_left
 from keras_iplt.graph.recordings import plain_differences, same
 from keras_iplt.graph.recreate import config_of, is_custom
-from keras_iplt.graph.resized import inside_of, numbers_left
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.rules.registry import Resized
 from keras_iplt.graph.slices import Kept, kept_along
@@ -136,11 +136,7 @@ class Live:
 
     def _look_at_numbers(self, call: Call) -> None:
         """The attributes that the code of a layer computes with."""
-        inside, rewriter = inside_of(call.operation), self._rewriter
-        calls = self.graph.by_operation
-        numbers = numbers_left(
-            call, call.recipe or {}, lambda one: calls.get(id(one), []), rewriter.kept, self.gone
-        )
+        inside, numbers = inside_of(call.operation), self._rewriter.numbers(call)
         self._changes += [(inside[index], name, value) for (index, name), value in numbers]
 
     def _wraps(self, layer: keras.Layer) -> bool:

@@ -11,12 +11,12 @@ from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.channels import Affine, Call, Graph
 from keras_iplt.graph.custom import check_round_trip, followed_by
+from keras_iplt.graph.cut_layers import cut, numbers_left
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.gains import multiplied
 from keras_iplt.graph.inline import Recording
 from keras_iplt.graph.left import Left
 from keras_iplt.graph.recreate import is_custom, recreate
-from keras_iplt.graph.resized import numbers_left, resized
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.sharing import shared_layers
 from keras_iplt.graph.slices import Kept, kept_axes, kept_lengths, lengths_left, numbers_of, take
@@ -219,9 +219,12 @@ class Rewriter:
         shared = {id(one): self.layer(one) for one in inside}
         if call is not None and call.carry == "resize" and self.loses(call):
             shapes = [lengths_left(v, self.kept(v)) for v in old.variables]
-            numbers = numbers_left(call, call.recipe or {}, self._calls, self.kept, self.gone)
-            return resized(call, shapes, numbers, changes.get("name", old.name))
+            return cut(call, shapes, self.numbers(call), changes.get("name", old.name))
         return recreate(old, changes, shared)
+
+    def numbers(self, call: Call) -> list[tuple[tuple[int, str], Any]]:
+        """What the code of a layer computes with, once channels are gone: see `numbers_left`."""
+        return numbers_left(call, call.recipe or {}, self._calls, self.kept, self.gone)
 
     def changes(self, layer: keras.Layer, call: Call | None) -> dict[str, Any]:
         """What changes in a layer's config."""

@@ -12,7 +12,7 @@ import keras_iplt as iplt
 pytestmark = pytest.mark.any_backend
 
 
-@keras.saving.register_keras_serializable("resized")
+@keras.saving.register_keras_serializable("cut_layers")
 class Decoder(layers.Layer):
     """A block of a language model: heads follow from the width, and the mask from the length."""
 

@@ -17,13 +17,13 @@ from keras_iplt.graph.recreate import config_of, from_config, recreate
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.slices import Kept, lengths_left
 
-__all__ = ["Resized", "inside_of", "numbers_left", "resized"]
+__all__ = ["CutLayer", "inside_of", "numbers_left", "cut"]
 
 Place = tuple[int, str]  # of a layer among those inside, and an attribute of it
 
 
 @keras.saving.register_keras_serializable("keras_iplt")
-class Resized(keras.layers.Layer):
+class CutLayer(keras.layers.Layer):
     """A custom layer whose config cannot say how many channels it has.
 
     It is made as it was, and its weights are cut then. Its own code computes on them.
@@ -84,29 +84,29 @@ class Resized(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "Resized":
+    def from_config(cls, config: Mapping[str, Any]) -> "CutLayer":
         called_with = keras.saving.deserialize_keras_object(config["called_with"])
         return cls(**{**config, "called_with": called_with})
 
 
 def inside_of(layer: keras.Layer) -> list[keras.Layer]:
     """The layer whose code stays, and those inside."""
-    return private.all_layers(layer.layer if isinstance(layer, Resized) else layer)
+    return private.all_layers(layer.layer if isinstance(layer, CutLayer) else layer)
 
 
-def resized(
+def cut(
     call: Call, shapes: Sequence[Sequence[int]], numbers: Sequence[tuple[Place, Any]], name: str
-) -> Resized:
+) -> CutLayer:
     """The layer of a call, smaller, without the values of its weights."""
     layer = call.operation
-    if isinstance(layer, Resized):
+    if isinstance(layer, CutLayer):
         config = layer.get_config()
         known = {tuple(place): value for place, value in config["numbers"]}
         numbers = [*(known | dict(numbers)).items()]
         changes = {"name": name, "shapes": shapes, "numbers": numbers}
-        return Resized.from_config({**config, **changes})
+        return CutLayer.from_config({**config, **changes})
     new = recreate(layer)
-    return Resized(new, call.specs, shapes, numbers, name=name, dtype=layer.dtype_policy,
+    return CutLayer(new, call.specs, shapes, numbers, name=name, dtype=layer.dtype_policy,
                    trainable=layer.trainable)  # fmt: skip
 
 
