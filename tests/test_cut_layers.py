@@ -8,6 +8,7 @@ from support.law import check_law, difference, randomize
 from support.random_graphs import RootMeanSquare
 
 import keras_iplt as iplt
+from keras_iplt.graph import learning
 
 pytestmark = pytest.mark.any_backend
 
@@ -98,6 +99,42 @@ def test_code_that_computes_with_the_width_is_found_out():
     model = language_model(turned=True)
     assert prunable(model) == 3 * 12 + 4 + 10
     assert check_law(model)[0] < 1e-5
+
+
+class Sloped(layers.Layer):
+    """A dense layer, and an activation with a slope that is no entry of its config."""
+
+    def __init__(self, units, **options):
+        super().__init__(**options)
+        self.units, self.slope = units, 0.2
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
+
+    def call(self, x):
+        return ops.leaky_relu(ops.matmul(x, self.kernel), self.slope)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+def test_layers_that_are_alike_are_tried_once(monkeypatch):
+    """Equal blocks are, where channels stand alike; not those of another config or attribute."""
+    tried = []
+    monkeypatch.setattr(
+        learning, "_tried", lambda flow, call, to=learning._tried: tried.append(call.path)
+        or to(flow, call),
+    )  # fmt: skip
+    x = y = keras.Input((4,))
+    for name, units in zip("abcdef", (6, 6, 6, 5, 6, 6), strict=True):
+        y = Sloped(units, name=name)(y)
+    model = keras.Model(x, layers.Dense(2)(y))
+    assert check_law(model)[1].gone.any()
+    # The first sees the input; the fourth and fifth have five channels on one side.
+    assert tried == ["a", "b", "d", "e"]
+    model.get_layer("f").slope = 0.3
+    iplt.trace(model)
+    assert tried[4:] == ["a", "b", "d", "e", "f"]
 
 
 @pytest.mark.parametrize("wrong", ["larger", "dunder", "unknown"])

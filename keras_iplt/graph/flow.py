@@ -60,6 +60,9 @@ class Flow(abc.ABC):
         self.calls: dict[Hashable, Call] = {}
         # What operations were found to make of masked channels.
         self.trials: dict[Hashable, Outcome] = {}
+        # What was found out about custom layers, which holds for others like them.
+        self.recordings: dict[Hashable, Any] = {}
+        self.lessons: list[Any] = []
         self.seen: list[Channels] = []  # all ever put out, for the final tidying
         self.used = set[int]()  # ids of the tensors that outputs of the graph being read need
         self.created = 0  # how many sets of channels the operation being read has created

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 from keras_iplt import _keras as private
-from keras_iplt.graph.recordings import plain_differences, same, same_constants, same_operations
+from keras_iplt.graph.recordings import plain_differences, same_constants, same_operations
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.walk import walk
 
@@ -41,11 +41,14 @@ class Recording(keras.Function):
         arguments: what the code was called with, its tensors as the first inputs.
         lengths: those that stood in for unknown ones, axis by axis, if constants depend on them:
             the operations then tell how channels flow, but cannot take the place of the code.
+        way: the lengths that it was recorded with, and whether with symbols for variables; None if
+            it was put together from such recordings.
     """
 
     given: list[Any]
     lengths: tuple[int, ...] | None
     arguments: tuple[Any, ...]
+    way: tuple[tuple[int, ...], bool] | None
 
     @property
     def whole(self) -> bool:
@@ -54,7 +57,10 @@ class Recording(keras.Function):
 
 
 def inline(
-    code: keras.Layer | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    code: keras.Layer | Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    like: Recording | None = None,
 ) -> Recording | None:
     """Records what code does to symbolic tensors.
 
@@ -62,11 +68,15 @@ def inline(
         code: a layer, whose `call` it is and on which no trace of the recording remains (no node,
             and nothing that was assigned to a variable), or a function.
         args, kwargs: its arguments; `keras.KerasTensor`s stand for tensors.
+        like: a recording of another layer that may turn out to do the same: the same operations on
+            the same constants, recorded once in the same way, need no further proof.
 
     Returns:
         A `Recording`, or None if the code cannot be recorded.
     """
     call = _Code(code, args, kwargs)
+    if like is not None and (found := call.recorded_like(like)) is not None:
+        return found
     plain = call.recorded(())
     if not call.unknown:
         return plain
@@ -107,6 +117,14 @@ class _Code:
                 return recording
         return None
 
+    def recorded_like(self, other: Recording) -> Recording | None:
+        """The operations, if they are those of another layer, recorded in the same way."""
+        recording = None if other.way is None else self._attempt(*other.way)
+        if recording is None or not _alike(recording, other, twins=True):
+            return None
+        recording.lengths = other.lengths
+        return recording
+
     def _attempt(
         self,
         lengths: tuple[int, ...],
@@ -138,15 +156,15 @@ class _Code:
             finally:
                 given.dismiss()
         recording.given, recording.lengths = [value for _, value in used], None
-        recording.arguments = args
+        recording.arguments, recording.way = args, (lengths, symbols)
         return recording
 
     def without_lengths(self, trial: Recording) -> Recording | None:
         """The operations of a trial in which no constant depends on the lengths, or None."""
         assert trial.lengths is not None
         first, *others = trial.lengths
-        again = self.recorded((first + 4, *(2 * n for n in others)))
-        changes = None if again is None or trial.given else _freed(trial, again)
+        again = None if trial.given else self.recorded((first + 4, *(2 * n for n in others)))
+        changes = None if again is None else _freed(trial, again)
         if changes is None:
             return None
 
@@ -172,6 +190,7 @@ class _Code:
                 # Operations on lengths that are not known: whatever they raise, this is no way.
                 return None
         recording.given, recording.lengths, recording.arguments = [], None, arguments
+        recording.way = None
         return recording
 
 
@@ -280,9 +299,11 @@ def _holds_code(recording: Recording) -> bool:
     return any(isinstance(x, types.FunctionType) for x in keras.tree.flatten(constants))
 
 
-def _alike(one: Recording, other: Recording) -> bool:
-    """Whether two recordings are of the same operations on the same constants."""
-    return same(one.given, other.given) and same_operations(one, other)
+def _alike(one: Recording, other: Recording, twins: bool = False) -> bool:
+    """Whether two recordings are of the same operations on the same constants.
+
+    `twins` are recordings of two layers, each with variables and layers inside of its own."""
+    return same_constants(one.given, other.given, twins) and same_operations(one, other, twins)
 
 
 def _freed(one: Recording, other: Recording) -> dict[int, dict[str, Any]] | None:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_iplt import _keras as private
+from keras_iplt.graph.alike import likeness
 from keras_iplt.graph.channels import (
     SOLID,
     Affine,
@@ -59,17 +60,37 @@ class Lesson(NamedTuple):
     stuck: list[np.ndarray]
     problem: str = ""
 
+    def of(self, moved: Callable[[np.ndarray], np.ndarray]) -> "Lesson":
+        """The same of a layer like it: `moved` says which ids stand in place of some."""
+        recipe = self.recipe and {
+            key: Gain(moved(follows.ids), follows.power) if isinstance(follows, Gain) else follows
+            for key, follows in self.recipe.items()
+        }
+        return Lesson(self.carry, recipe, [moved(ids) for ids in self.stuck], self.problem)
+
 
 def learn_to_recreate(flow: Flow, call: Call) -> Lesson:
     """Tries a custom layer with a few channels fewer.
 
     Of all kinds that it has, or else of those that can go without the others; made from its
-    config, or cut with its code left as it is."""
+    config, or cut with its code left as it is. The next layer that is like it is not tried."""
     try:
         config_of(call.operation)
     except Exception as error:  # code of others: whatever it raises
         problem = f"has no config to be made again from ({type(error).__name__}: {error})"
         return Lesson("recreate", None, _ids_of(flow, call), problem)
+    roots = flow.partition.find(np.arange(len(flow.partition)))
+    stay = np.isin(roots, list(_frozen_roots(flow, roots)))
+    own = likeness(flow, call, roots, stay)
+    for other, lesson in flow.lessons:
+        if own.is_like(other):
+            return lesson.of(lambda ids, other=other: other.moved(ids, own, roots))
+    lesson = _tried(flow, call)
+    flow.lessons.append((own, lesson))
+    return lesson
+
+
+def _tried(flow: Flow, call: Call) -> Lesson:
     trial = _Trial(flow, call)
     if trial.too_large:
         return Lesson("recreate", None, _ids_of(flow, call), "is too large to be tried on numbers")

@@ -16,25 +16,30 @@ from keras_iplt import _keras as private
 __all__ = ["plain_differences", "resolved", "same", "same_constants", "same_operations"]
 
 
-def same_operations(one: keras.Function, other: keras.Function) -> bool:
-    """Whether two recordings are of the same operations with the same constants."""
+def same_operations(one: keras.Function, other: keras.Function, twins: bool = False) -> bool:
+    """Whether two recordings are of the same operations with the same constants.
+
+    `twins` are recordings of two layers, each with variables of its own."""
     pairs = list(zip(private.nodes(one), private.nodes(other), strict=False))
     return len(private.nodes(one)) == len(private.nodes(other)) and all(
         type(a.operation) is type(b.operation)
-        and same_constants(private.arguments(a), private.arguments(b))
+        and same_constants(private.arguments(a), private.arguments(b), twins)
         and (a.operation is b.operation or not [*plain_differences(a.operation, b.operation)])
         for a, b in pairs
     )
 
 
-def same_constants(a: Any, b: Any) -> bool:
-    """Whether two structures of arguments hold the same beside their tensors."""
+def same_constants(a: Any, b: Any, twins: bool = False) -> bool:
+    """Whether two structures of arguments hold the same beside their tensors.
 
-    def constants(structure: Any) -> list[Any]:
-        leaves = keras.tree.flatten(structure)
-        return [None if isinstance(x, keras.KerasTensor) else x for x in leaves]
+    Of `twins`, each variable is one of its own."""
 
-    return same(constants(a), constants(b))
+    def constant(x: Any) -> Any:
+        if isinstance(x, keras.Variable) and twins:
+            return tuple(x.shape), x.dtype
+        return None if isinstance(x, keras.KerasTensor) else x
+
+    return same(*([*map(constant, keras.tree.flatten(x))] for x in (a, b)))
 
 
 def resolved(arguments: Any, shape: Sequence[int | None]) -> Any:

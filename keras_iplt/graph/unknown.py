@@ -37,8 +37,11 @@ def read_unknown(flow: Flow, record: Call, specs: Arguments) -> Any:
     """The outputs of an operation that has no rule."""
     operation = record.operation
     if isinstance(operation, keras.Layer):
-        inlined = inline_layer(operation, specs, training=False)
+        symbols = [x for x in keras.tree.flatten(specs) if isinstance(x, keras.KerasTensor)]
+        key = type(operation), *((tuple(x.shape), x.dtype) for x in symbols)
+        inlined = inline_layer(operation, specs, False, flow.recordings.get(key))
         if inlined is not None:
+            flow.recordings[key] = inlined
             return _read_inlined(flow, record, specs, inlined)
     return _probe(flow, record, specs)
 
@@ -46,13 +49,17 @@ def read_unknown(flow: Flow, record: Call, specs: Arguments) -> Any:
 # -- operation by operation --
 
 
-def inline_layer(layer: keras.Layer, specs: Arguments, training: bool) -> Recording | None:
-    """The operations of a layer's `call` on `(args, kwargs)` of symbolic tensors, or None."""
+def inline_layer(
+    layer: keras.Layer, specs: Arguments, training: bool, like: Recording | None = None
+) -> Recording | None:
+    """The operations of a layer's `call` on `(args, kwargs)` of symbolic tensors, or None.
+
+    `like` are those of a layer that may be like it."""
     args, kwargs = specs
     kwargs = {k: v for k, v in kwargs.items() if k != "training"}
     if accepts(layer.call, "training"):
         kwargs["training"] = training
-    return inline(layer, args, kwargs)
+    return inline(layer, args, kwargs, like)
 
 
 def _read_inlined(flow: Flow, record: Call, specs: Arguments, inlined: Recording) -> Any:
@@ -72,17 +79,22 @@ def _read_inlined(flow: Flow, record: Call, specs: Arguments, inlined: Recording
             own_part = Producer(record.path, layer, made.ids, made.convolution, i)
             flow.producers[before + i] = own_part
     record.inner = inlined
-    training = inline_layer(layer, specs, training=True)
-    same = training is not None and kinds(training) == kinds(inlined) and inlined.whole
-    same = same and not _has_idle_weights(inlined, wanted)
     fits_any = not layer.weights and _is_transparent(inlined) and not _scales(flow, inlined)
     if fits_any and not _reads_its_width(record, inlined):
         record.carry = "keep"
-    elif same and not own and not isinstance(layer, CutLayer):
-        record.carry = "flatten"
-    else:
+    elif own or isinstance(layer, CutLayer) or not _is_all(record, inlined, wanted):
         record.carry = "recreate"
+    else:
+        record.carry = "flatten"
     return outputs
+
+
+def _is_all(record: Call, inlined: Recording, wanted: list[bool]) -> bool:
+    """Whether the operations can take the place of a layer: it does and holds nothing else."""
+    if not inlined.whole or _has_idle_weights(inlined, wanted):
+        return False
+    training = inline_layer(record.operation, record.specs, training=True)
+    return training is not None and kinds(training) == kinds(inlined)
 
 
 def _scales(flow: Flow, inlined: Recording) -> bool:
