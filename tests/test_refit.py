@@ -32,6 +32,9 @@ pytestmark = pytest.mark.any_backend
 
 HOW = ["by layer", "at once"]
 FIRST = keras.backend.backend() != "tensorflow"  # convolutions of channels first run on the CPU
+QUICK_TO_COMPILE = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="many small networks compile for minutes"
+)
 EXACT, LARGE = 1e-4, 1e-2  # relative differences: of what is the same, and of what is not
 
 
@@ -805,7 +808,7 @@ def recipes_to_prune():
 
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
 @pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("count", [4, pytest.param(24, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4, pytest.param(24, marks=[pytest.mark.slow, QUICK_TO_COMPILE])])
 def test_random_networks(count, how):
     """It is never further from the whole network than a plain cut, and mostly nearer."""
     several = itertools.islice(recipes_to_prune(), count)
