@@ -23,7 +23,7 @@ from keras_iplt.analysis.zeroing import sensitivity
 from keras_iplt.callbacks import Guard, IPLTCallback
 from keras_iplt.errors import PruningError
 from keras_iplt.exporting import Export, export
-from keras_iplt.graph.channels import Frozen, Graph, Group
+from keras_iplt.graph.channels import Branch, Frozen, Graph, Group
 from keras_iplt.graph.rules import register_rule
 from keras_iplt.graph.trace import trace
 from keras_iplt.latency import LatencyTable, latency_table
@@ -37,6 +37,7 @@ from keras_iplt.surgery import Refit, mask, recalibrate, rewrite, shrink
 
 __all__ = [
     # read
+    "Branch",
     "Frozen",
     "Graph",
     "Group",

@@ -45,6 +45,7 @@ def prune(
             `keras_iplt.plan`.
         params, macs, flops, size, latency, at_most: a budget in place of `ratio`: see
             `keras_iplt.plan`.
+        branches: residual branches that go as a whole: see `keras_iplt.plan`.
         verbose: 0 for no progress bar, which only terminals and notebooks get.
 
     Returns:

@@ -241,9 +241,9 @@ def test_importing_is_cheap():
 def test_the_public_names_are_pinned():
     """Adding or removing a public name is a decision, written down here."""
     assert sorted(iplt.__all__) == sorted([
-        "Comparison", "Export", "Frozen", "Graph", "Group", "Guard", "Guided", "IPLTCallback",
-        "LatencyTable", "Plan", "Profile", "PruningError", "Refit", "Sensitivity", "Smallest",
-        "SparsityCallback", "baselines", "compare", "criteria", "errors", "export",
+        "Branch", "Comparison", "Export", "Frozen", "Graph", "Group", "Guard", "Guided",
+        "IPLTCallback", "LatencyTable", "Plan", "Profile", "PruningError", "Refit", "Sensitivity",
+        "Smallest", "SparsityCallback", "baselines", "compare", "criteria", "errors", "export",
         "latency_table", "mask", "plan", "plan_channels", "plots", "profile", "prune",
         "prune_guided", "recalibrate", "register_rule", "report", "rewrite", "schedules",
         "sensitivity", "shrink", "smallest", "sparsity", "trace",

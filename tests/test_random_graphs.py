@@ -108,6 +108,30 @@ def test_the_law_holds_for_random_graphs():
     assert np.mean(shares) > 0.15
 
 
+def test_the_law_holds_without_branches():
+    """Masked equals rewritten where residual branches go together with channels."""
+    tried = []
+    for seed in range(60):
+        draw = random.Random(f"branches {seed}")
+        model = build(sample(draw))
+        branches = trace(model).branches
+        if not branches:
+            continue
+        randomize(model, seed)
+        chosen = draw.sample(branches, k=(len(branches) + 1) // 2)
+        plan = random_plan(trace(model, without=chosen), seed)
+        small, inputs = iplt.rewrite(model, plan), random_inputs(model)
+        try:
+            iplt.mask(model, plan)
+        except iplt.PruningError as error:
+            assert "cannot be masked" in str(error)
+            continue
+        pairs = zip(outputs(model, inputs), outputs(small, inputs), strict=True)
+        tried.append(max(difference(a, b) for a, b in pairs))
+        assert tried[-1] < 1e-4, f"graph {seed}"
+    assert len(tried) > 5
+
+
 class Rolled:
     """Spoils a rewritten model: one kernel that lost channels, shifted by one of those left."""
 

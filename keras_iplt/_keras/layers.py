@@ -23,6 +23,7 @@ __all__ = [
     "models_of",
     "own_variables",
     "remembered",
+    "set_flag_of_its_own",
     "shared_objects",
     "shapes_built_with",
     "sublayers",
@@ -66,6 +67,11 @@ def remembered(layer: keras.Operation) -> list[keras.Variable]:
     """The states that a stateful recurrent layer carries from one batch to the next."""
     states = keras.tree.flatten(getattr(layer, "states", None))
     return [state for state in states if isinstance(state, keras.Variable)]
+
+
+def set_flag_of_its_own(model: keras.Layer, trainable: bool) -> None:
+    """Says whether a model is trained: of itself, not of the layers in it."""
+    model._trainable = trainable
 
 
 class _Fixed(dict[int, Any]):

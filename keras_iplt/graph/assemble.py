@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_iplt.graph.branches import residual_branches
 from keras_iplt.graph.channels import SOLID, Call, Channels, Frozen, Graph, Group, Producer, Slice
 from keras_iplt.graph.flow import Flow, channels_in
 from keras_iplt.graph.partition import Partition
@@ -77,6 +78,7 @@ def assembled(flow: Flow, model: keras.Model, function: keras.Function) -> Graph
         rescales=tuple(flow.rescales),
         calls=flow.calls,
         signature=_signature(flow.calls.values()),
+        branches=residual_branches(flow.calls, function, producers, flow.works),
         approximate=flow.approximate,
     )
 

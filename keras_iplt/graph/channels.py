@@ -29,6 +29,7 @@ __all__ = [
     "SOLID",
     "Affine",
     "Arguments",
+    "Branch",
     "Call",
     "Channels",
     "Frozen",
@@ -193,6 +194,7 @@ class Call:
             (the config entries in `recipe` follow the weights) or "resize" (the attributes in
             `recipe` do, in a layer that keeps its code).
         scaled: numbers among the arguments, by place or name, that the smaller model multiplies.
+        works: places in `Graph.works` of what it computes.
     """
 
     operation: keras.Operation
@@ -206,6 +208,7 @@ class Call:
     inner: keras.Function | None = None
     recipe: Recipe | None = None
     scaled: dict[int | str, Gain] = dataclasses.field(default_factory=dict)
+    works: tuple[int, ...] = ()
 
     @property
     def inside(self) -> keras.Function | None:
@@ -261,6 +264,44 @@ class Frozen:
 
 @text_repr
 @dataclasses.dataclass(frozen=True, eq=False)
+class Branch:
+    """A residual branch: all between a stream of tensors and where it is added back to it.
+
+    Attributes:
+        index: the place of the branch in `Graph.branches`.
+        name: that of the addition.
+        layers: names of the layers in it.
+        parameters: how many go with it; weights that are used elsewhere, too, stay.
+        flops: those of its layers per example, None where the model's input has no fixed size.
+        call: the addition.
+        place: which of the arguments of the addition, flat, is the end of the branch.
+        nodes: its operations where they stand in the graph, in order.
+        inputs, output: the symbolic tensors that it begins with, and that end.
+        holds: ids of all calls in it.
+        variables: those that nothing else uses.
+    """
+
+    index: int
+    name: str
+    layers: tuple[str, ...]
+    parameters: int
+    flops: int | None
+    call: Call
+    place: int
+    nodes: tuple[Any, ...]
+    inputs: tuple[keras.KerasTensor, ...]
+    output: keras.KerasTensor
+    holds: frozenset[int]
+    variables: tuple[keras.Variable, ...]
+
+    def __repr__(self) -> str:
+        flops = "" if self.flops is None else f", {self.flops:,} FLOPs"
+        names = ", ".join(self.layers)
+        return f"Branch({self.index}: {self.name}, {self.parameters:,} parameters{flops}: {names})"
+
+
+@text_repr
+@dataclasses.dataclass(frozen=True, eq=False)
 class Graph(Tables):
     """What `trace` found. Print it for a table.
 
@@ -268,7 +309,10 @@ class Graph(Tables):
         model: the model that was read.
         groups: what can be pruned, in the order of the graph.
         frozen: what cannot be pruned, with reasons.
+        branches: the residual branches, which can be left out as a whole.
         approximate: whether layer normalisation may be pruned.
+        without: the branches that were left out: `model` is one of its own then, over the same
+            layers, and `whole` the graph of the model that was given.
     """
 
     model: keras.Model
@@ -283,7 +327,21 @@ class Graph(Tables):
     # By id(node), or by (id(layer), "inner") for what is called inside a wrapper.
     calls: dict[Hashable, Call] = dataclasses.field(repr=False)
     signature: tuple[str, ...] = dataclasses.field(repr=False)
+    branches: tuple[Branch, ...] = dataclasses.field(default=(), repr=False)
     approximate: bool = False
+    without: tuple[Branch, ...] = ()
+    longer: "Graph | None" = dataclasses.field(default=None, repr=False)
+
+    @property
+    def whole(self) -> "Graph":
+        """The graph of the model with all its branches."""
+        return self.longer or self
+
+    @functools.cached_property
+    def departed(self) -> set[int]:
+        """ids of the variables that went with the branches left out."""
+        left = {id(v) for v in self.model.weights}
+        return {id(v) for v in self.whole.model.weights} - left
 
     @functools.cached_property
     def by_variable(self) -> dict[int, list[Slice]]:

@@ -53,6 +53,6 @@ def flops(graph: Graph, gone: np.ndarray | None = None) -> int:
 
 
 def share_removed(measure: Callable[..., float], graph: Graph) -> Callable[[np.ndarray], float]:
-    """A function of `gone`: the share of `measure` that goes."""
-    whole = measure(graph)
+    """A function of `gone`: the share of `measure` that goes, with the branches left out."""
+    whole = measure(graph.whole)
     return lambda gone: 1 - measure(graph, gone) / whole

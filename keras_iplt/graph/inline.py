@@ -24,7 +24,7 @@ from keras_iplt.graph.recordings import plain_differences, same_constants, same_
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.walk import walk
 
-__all__ = ["BATCH", "TRIALS", "Recording", "at_lengths", "inline"]
+__all__ = ["BATCH", "TRIALS", "Recording", "at_lengths", "inline", "structure_of"]
 
 # For axes 0, 1, 2 …; the last one goes on. Code may want what many numbers divide, or no more
 # positions than it has embeddings for, or squares. No batch is that long, nor a number of channels.
@@ -89,6 +89,13 @@ def inline(
         trial.lengths = lengths
         return call.without_lengths(trial) or trial
     return None
+
+
+def structure_of(function: keras.Function) -> Any:
+    """The inputs of a graph in the structure that its caller gives them in."""
+    if isinstance(function, Recording) and len(function.arguments) == 1:
+        return function.arguments[0]
+    return private.input_structure(function)
 
 
 class _Code:

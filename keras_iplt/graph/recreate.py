@@ -10,8 +10,9 @@ import keras
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
+from keras_iplt.graph.walk import is_graph_model
 
-__all__ = ["config_of", "from_config", "is_custom", "recreate"]
+__all__ = ["config_of", "from_config", "is_custom", "model_class", "recreate"]
 
 
 def is_custom(layer: keras.Layer) -> bool:
@@ -106,3 +107,13 @@ def from_config(kind: type[keras.Layer], config: dict[str, Any]) -> keras.Layer:
     except TypeError:
         taken = {"name", "trainable", "dtype", *inspect.signature(kind.__init__).parameters}
         return kind.from_config({name: x for name, x in config.items() if name in taken})
+
+
+def model_class(model: keras.Layer) -> type[keras.Model]:
+    """The class for the new model: a subclass that is made from inputs and outputs is kept."""
+    kind = type(model)
+    if is_graph_model(model) and not isinstance(model, keras.Sequential):
+        plain = inspect.signature(private.Functional.__init__).parameters
+        if list(inspect.signature(kind.__init__).parameters) == list(plain):
+            return kind
+    return keras.Model

@@ -1,13 +1,14 @@
 """Reading a model: ids flow through its graph, rule by rule."""
 
+import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, TypeAlias
 
 import keras
 
 from keras_iplt import _keras as private
-from keras_iplt.errors import ModelError
+from keras_iplt.errors import ModelError, OptionError
 from keras_iplt.graph.assemble import assembled, make_rectangular
 from keras_iplt.graph.channels import Arguments, Call, Channels, Graph, Shape
 from keras_iplt.graph.flow import Flow, channels_in
@@ -16,16 +17,22 @@ from keras_iplt.graph.held import freeze_seen, inputs_of, wraps_models
 from keras_iplt.graph.inline import Recording, inline
 from keras_iplt.graph.penalties import freeze_penalised
 from keras_iplt.graph.rules import rule_for
+from keras_iplt.graph.shortening import branches_for, shortened
 from keras_iplt.graph.unknown import read_unknown, settle
 from keras_iplt.graph.walk import accepts, is_graph_model, needed, output_spec, walk
-from keras_iplt.support.arguments import Verbosity, checked
+from keras_iplt.support.arguments import Kind, Verbosity, checked, several
 from keras_iplt.support.progress import silent
 
-__all__ = ["graph_for", "graph_of", "trace"]
+__all__ = ["Branches", "graph_for", "graph_of", "trace", "without_branches"]
+
+# One branch, or several: themselves, their places, or selectors of the additions.
+Branches: TypeAlias = Annotated[Any, Kind("residual branches, their names or their places")]
 
 
 @checked
-def trace(model: keras.Model, approximate: bool = False, verbose: Verbosity = 1) -> Graph:
+def trace(
+    model: keras.Model, approximate: bool = False, verbose: Verbosity = 1, without: Branches = ()
+) -> Graph:
     """Reads a model as channels.
 
     Args:
@@ -34,9 +41,13 @@ def trace(model: keras.Model, approximate: bool = False, verbose: Verbosity = 1)
         approximate: also prune across layer normalisation, for which no exact answer exists:
             the smaller model then differs from the masked one.
         verbose: 0 for no progress bar, which only terminals and notebooks get.
+        without: residual branches to leave out, as a plan made of the graph then does: from the
+            `branches` of another graph of this model, or by their places there, or by the names of
+            the additions that they end in (or patterns of these).
 
     Returns:
-        A `Graph`: what can be pruned (`groups`) and what cannot, and why (`frozen`). Print it.
+        A `Graph`: what can be pruned (`groups`) and what cannot, and why (`frozen`), and what can
+        be left out as a whole (`branches`). Print it.
 
     Example:
 
@@ -51,10 +62,31 @@ def trace(model: keras.Model, approximate: bool = False, verbose: Verbosity = 1)
           16       16  conv
            -       10  head        frozen: it is an output of the model
     """
-    tracer = Tracer(approximate)
     with silent(when=not verbose):
-        function = graph_of(model)
-        outputs = tracer.read(function, [tracer.solid(t.shape) for t in function.inputs], prefix="")
+        graph = _traced(model, approximate)
+        return without_branches(graph, several(without)) if several(without) else graph
+
+
+def without_branches(graph: Graph, keys: Iterable[Any]) -> Graph:
+    """The graph of a model with some of its residual branches left out.
+
+    Args:
+        graph: a `Graph` of a whole model.
+        keys: see `trace`.
+    """
+    if graph.without:
+        raise OptionError(
+            f"expected the graph of a whole model, received: one without "
+            f"{', '.join(branch.name for branch in graph.without)}. Name all branches at once"
+        )
+    branches = branches_for(graph, keys)
+    short = _traced(shortened(graph, branches), graph.approximate)
+    return dataclasses.replace(short, without=branches, longer=graph, branches=())
+
+
+def _traced(model: keras.Model, approximate: bool) -> Graph:
+    tracer, function = Tracer(approximate), graph_of(model)
+    outputs = tracer.read(function, [tracer.solid(t.shape) for t in function.inputs], prefix="")
     tracer.path = ""
     for x in channels_in(outputs):
         tracer.freeze(x, "it is an output of the model")
@@ -182,8 +214,9 @@ class Tracer(Flow):
         specs = _specs(operation, args, kwargs, node)
         if not is_graph_model(operation):  # those are read, whatever size they were built for
             self.shapes = _output_shapes(operation, specs, node)
-        record = Call(operation, self.path, node, args, kwargs, specs)
+        record, before = Call(operation, self.path, node, args, kwargs, specs), len(self.works)
         record.outputs = self._outcome(record, specs)
+        record.works = (*range(before, len(self.works)),)
         self._remember(record, node)
         self.path, self.shapes, self._prefix, self.created = outer
         return record.outputs
@@ -238,6 +271,7 @@ class Tracer(Flow):
         earlier = self.calls.get(key)
         if earlier is not None:  # a nested model is called again
             self._agree(channels_in(earlier.outputs), channels_in(record.outputs))
+            record.works = earlier.works + record.works
         self.calls[key] = record
         self.seen += channels_in(record.outputs)
 

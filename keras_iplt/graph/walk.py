@@ -5,7 +5,7 @@ tensors, data-driven scores real numbers.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ from keras_iplt.support.progress import silent, told
 
 __all__ = [
     "accepts",
+    "behind",
     "is_graph_model",
     "kinds",
     "needed",
@@ -22,6 +23,7 @@ __all__ = [
     "overrides_call",
     "accepted",
     "walk",
+    "walk_on",
 ]
 
 
@@ -62,11 +64,10 @@ def overrides_call(operation: keras.Operation, base: Any) -> bool:
     return kind.call is not base.call or kind.__call__ is not base.__call__
 
 
-def walk(
-    function: keras.Function,
-    inputs: Sequence[Any],
-    apply: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any],
-) -> Any:
+Apply = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]  # of a node, args and kwargs
+
+
+def walk(function: keras.Function, inputs: Sequence[Any], apply: Apply) -> Any:
     """Runs `apply(node, args, kwargs)` for each node and returns the outputs.
 
     Args:
@@ -80,11 +81,26 @@ def walk(
     if len(inputs) < len(function.inputs):
         inputs = [*inputs, *given]
     values = {id(tensor): value for tensor, value in zip(function.inputs, inputs, strict=True)}
+    walk_on(told(private.nodes(function), "operation"), values, apply)
+    return keras.tree.map_structure(
+        lambda x: values[id(x)] if isinstance(x, keras.KerasTensor) else x,
+        private.output_structure(function),
+    )
+
+
+def walk_on(nodes: Iterable[Any], values: dict[int, Any], apply: Apply) -> None:
+    """Runs `apply(node, args, kwargs)` for some nodes of a graph.
+
+    Args:
+        nodes: the nodes, in order.
+        values: by id of a symbolic tensor what is known so far, which grows.
+        apply: as for `walk`.
+    """
 
     def known(x: Any) -> Any:
         return values[id(x)] if isinstance(x, keras.KerasTensor) else x
 
-    for node in told(private.nodes(function), "operation"):
+    for node in nodes:
         args, kwargs = private.arguments(node)
         if any(id(t) not in values for t in node.input_tensors):
             continue  # hangs off an input of another graph; the outputs do not need it
@@ -94,7 +110,6 @@ def walk(
             )
         for tensor, value in zip(node.outputs, keras.tree.flatten(outputs), strict=True):
             values[id(tensor)] = value
-    return keras.tree.map_structure(known, private.output_structure(function))
 
 
 def kinds(function: keras.Function) -> list[type]:
@@ -119,7 +134,12 @@ def accepted(operation: keras.Operation, kwargs: dict[str, Any]) -> dict[str, An
 def needed(function: keras.Function, wanted: Sequence[bool]) -> set[int]:
     """The ids of the tensors that the wanted ones of a function's outputs are computed from."""
     outputs = keras.tree.flatten(private.output_structure(function))
-    found = {id(x) for x, one in zip(outputs, wanted, strict=True) if one}
+    return behind(function, [x for x, one in zip(outputs, wanted, strict=True) if one])
+
+
+def behind(function: keras.Function, tensors: Sequence[Any]) -> set[int]:
+    """The ids of some tensors of a function, and of all that these are computed from."""
+    found = set(map(id, tensors))
     for node in reversed(private.nodes(function)):
         if any(id(x) in found for x in node.outputs):
             found.update(map(id, node.input_tensors))

@@ -17,7 +17,7 @@ from keras_iplt.graph.channels import Graph, Group
 from keras_iplt.graph.costs import parameters, share_removed
 from keras_iplt.graph.names import own_shares
 from keras_iplt.graph.slices import numbers_of
-from keras_iplt.graph.trace import trace
+from keras_iplt.graph.trace import trace, without_branches
 from keras_iplt.planning.budgets import HALF, Unsaid, check_one, shown
 from keras_iplt.planning.measures import (
     FILTERS,
@@ -29,7 +29,7 @@ from keras_iplt.planning.measures import (
     resolved,
 )
 from keras_iplt.planning.options import PlanKeywords, PlanOptions, Scope
-from keras_iplt.planning.plan import Plan, finished
+from keras_iplt.planning.plan import Plan, filters_departed, finished
 from keras_iplt.planning.ranking import Candidate, Queue
 from keras_iplt.support.arguments import (
     Count,
@@ -40,6 +40,7 @@ from keras_iplt.support.arguments import (
     checked,
     expect,
     said,
+    several,
 )
 from keras_iplt.support.progress import silent
 from keras_iplt.support.text import warn
@@ -103,6 +104,9 @@ def plan(
             file (`"200KB"`, `"200KB int8"`), or seconds (`"5ms"`). Of a model that is within its
             budget nothing goes.
         at_most: the same for whatever `of` measures.
+        branches: residual branches that go as a whole, as `without` of `keras_iplt.trace` takes
+            them; without `ratio` or a budget nothing else goes. What goes with them counts as part
+            of `ratio`.
         verbose: 0 for no progress bar, which only terminals and notebooks get.
 
     Returns:
@@ -119,6 +123,7 @@ def plan(
     6
     """
     verbose = expect("verbose", Verbosity, more.pop("verbose", 1))
+    branches = several(more.pop("branches", ()))
     given = dict(of=of, criterion=criterion, scope=scope, per_layer=per_layer, **more)
     options = PlanOptions.of_keywords(given)
     check_one("ratio", ratio, options.at_most)
@@ -131,6 +136,12 @@ def plan(
             "received: a graph that was read without it"
         )
     with silent(when=not verbose):
+        if branches:
+            graph = without_branches(graph, branches)
+            if isinstance(ratio, Unsaid) and options.at_most is None:
+                nothing, asked = [()] * len(graph.groups), {"ratio": 0.0, **options.plain()}
+                filters = [group.filters for group in graph.groups]
+                return finished(graph, nothing, filters, asked, share_removed(parameters, graph))
         return decide(graph, ratio, options, data)
 
 
@@ -282,11 +293,11 @@ def amount(
 
     That is a function: less what has been taken by then."""
     if of == FILTERS:
-        before = sum(c.filters_before for c in shared)
+        before = filters_departed(graph) + sum(c.filters_before for c in shared)
         now = sum(int(c.filters.sum()) for c in shared)
         return before + now, lambda: now - sum(int(c.filters[c.chosen].sum()) for c in shared)
     return (
-        cost_of(of, graph) if past is None else past.whole,
+        cost_of(of, graph.whole) if past is None else past.whole,
         lambda: cost_of(of, graph, taken(graph, candidates)),
     )
 

@@ -62,8 +62,9 @@ class MoreKeywords(_Limits, total=False):
 
 
 class PlanKeywords(MoreKeywords, total=False):
-    """The same, and whether to show how far it has come."""
+    """The same, what goes as a whole, and whether to show how far it has come."""
 
+    branches: Any
     verbose: int
 
 
@@ -122,6 +123,8 @@ class PlanOptions:
         names = [field.name for field in dataclasses.fields(cls)]
         if unknown := sorted(set(keywords) - set(names)):
             hint = ". The share that goes is called target here" if "ratio" in unknown else ""
+            if "branches" in unknown:
+                hint += ". Whole branches go by keras_iplt.prune, before or after this"
             raise OptionError(
                 f"expected options of keras_iplt.plan ({', '.join(names)}), received: "
                 f"{', '.join(map(repr, unknown))}{hint}"

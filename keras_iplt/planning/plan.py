@@ -16,14 +16,14 @@ import numpy as np
 from keras_iplt import _keras as private
 from keras_iplt.errors import NothingToPruneError, OptionError, PlanMismatchError
 from keras_iplt.graph.channels import Graph
-from keras_iplt.graph.slices import kept_axes
-from keras_iplt.graph.trace import trace
+from keras_iplt.graph.slices import Kept, kept_axes
+from keras_iplt.graph.trace import trace, without_branches
 from keras_iplt.graph.walk import is_graph_model
 from keras_iplt.support.arguments import checked, is_integer, is_real
 from keras_iplt.support.tables import Table, Tables
 from keras_iplt.support.text import MALFORMED, printable
 
-__all__ = ["Plan", "bound", "bound_graph"]
+__all__ = ["Plan", "bound", "bound_graph", "filters_departed"]
 
 _FORMAT = "keras_iplt.plan/1"
 _ENTRY = ("path", "shape", "kept")  # what is known of a variable
@@ -35,6 +35,8 @@ class Plan(Tables):
     """Which channels go. Made by `keras_iplt.plan`, carried out by `mask` and `rewrite`.
 
     Attributes:
+        branches: places of the residual branches that go as a whole, in the `branches` of the
+            model's graph. All else is said of the model without them.
         removed: per group of the graph, the sorted channels that go.
         fpr: share of the prunable filters that go.
         ppr: share of the model's parameters that go.
@@ -53,6 +55,7 @@ class Plan(Tables):
     variables: tuple[dict[str, Any], ...] = dataclasses.field(repr=False)
     graph: Graph | None = dataclasses.field(default=None, repr=False)
     costs: tuple[float, ...] = dataclasses.field(default=(), repr=False)
+    branches: tuple[int, ...] = ()
 
     @functools.cached_property
     def gone(self) -> np.ndarray:
@@ -68,11 +71,10 @@ class Plan(Tables):
 
         Returns:
             A tuple with one entry per axis: None where the axis stays whole, else the sorted
-            indices that stay.
+            indices that stay: none, if it goes with a branch.
         """
-        if self.graph is not None and any(variable is v for v in self.graph.model.weights):
-            slices = self.graph.by_variable.get(id(variable), ())
-            return kept_axes(variable, slices, self.gone)
+        if self.graph is not None and any(variable is v for v in self.graph.whole.model.weights):
+            return _kept(self.graph, variable, self.gone)
         path, shape = getattr(variable, "path", None), [*getattr(variable, "shape", ())]
         found = [e["kept"] for e in self.variables if (e["path"], e["shape"]) == (path, shape)]
         if not found:
@@ -89,17 +91,16 @@ class Plan(Tables):
 
     def to_json(self) -> str:
         """The plan as text that `from_json` reads."""
-        return json.dumps(
-            {
-                "format": _FORMAT,
-                "fpr": self.fpr,
-                "ppr": self.ppr,
-                "options": dict(self.options),
-                "removed": self.removed,
-                "architecture": self.architecture,
-                "variables": self.variables,
-            }
-        )
+        content = {
+            "format": _FORMAT,
+            "fpr": self.fpr,
+            "ppr": self.ppr,
+            "options": dict(self.options),
+            "removed": self.removed,
+            "architecture": self.architecture,
+            "variables": self.variables,
+        }
+        return json.dumps(content | ({"branches": self.branches} if self.branches else {}))
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -111,12 +112,13 @@ class Plan(Tables):
             if content["format"] != _FORMAT:
                 raise KeyError(f"format {content['format']!r}")
             return cls(
-                removed=tuple(tuple(map(_channel, group)) for group in content["removed"]),
+                removed=tuple(tuple(map(_index, group)) for group in content["removed"]),
                 fpr=_share(content["fpr"]),
                 ppr=_share(content["ppr"]),
                 options=types.MappingProxyType({**content["options"]}),
                 architecture=tuple(map(str, content["architecture"])),
                 variables=tuple({key: one[key] for key in _ENTRY} for one in content["variables"]),
+                branches=tuple(map(_index, content.get("branches", ()))),
             )
         except MALFORMED as error:
             raise OptionError(
@@ -126,6 +128,8 @@ class Plan(Tables):
 
     def _blocks(self) -> list[str | Table]:
         shares = f"removes {self.fpr:.1%} of the filters, {self.ppr:.1%} of the parameters"
+        if self.branches:
+            shares += f"; branches that go: {', '.join(map(str, self._names_of_branches()))}"
         if self.graph is None:
             return [shares]
         rows = [("layers", "channels", "left")]
@@ -134,8 +138,13 @@ class Plan(Tables):
             rows.append((names, str(group.size), str(group.size - len(gone))))
         return [shares, Table(rows, left=1)]
 
+    def _names_of_branches(self) -> Sequence[str | int]:
+        if self.graph is None:
+            return self.branches
+        return [branch.name for branch in self.graph.without]
+
     def __str__(self) -> str:
-        lines = [str(self._blocks()[0])]
+        lines = [printable(str(self._blocks()[0]))]
         if self.graph is not None:
             for group, gone in zip(self.graph.groups, self.removed, strict=True):
                 names = ", ".join(p.path for p in group.producers)
@@ -147,9 +156,9 @@ def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number")
 
 
-def _channel(value: Any) -> int:
+def _index(value: Any) -> int:
     if not is_integer(value):
-        raise ValueError(f"expected the index of a channel, received: {value!r:.40}")
+        raise ValueError(f"expected the index of a channel or branch, received: {value!r:.40}")
     return value
 
 
@@ -181,10 +190,12 @@ def bound(plan: Plan, model: keras.Model) -> Plan:
     Returns:
         A plan whose `graph` is that of `model`.
     """
-    if plan.graph is not None and plan.graph.model is model and _is_current(plan):
+    if plan.graph is not None and plan.graph.whole.model is model and _is_current(plan):
         return plan
     graph = trace(model, approximate=bool(plan.options.get("approximate", False)))
     _compare("operation", plan.architecture, graph.signature)
+    if plan.branches:
+        graph = without_branches(graph, plan.branches)
     _check_removed(plan.removed, graph)
     same = [{**entry, "path": ""} for entry in plan.variables]
     here = describe_variables(graph, _gone(graph, plan.removed))
@@ -219,7 +230,7 @@ def _check_removed(removed: Sequence[Sequence[int]], graph: Graph) -> None:
 
 def _is_current(plan: Plan) -> bool:
     """Whether the model that was read still has the same weights and operations."""
-    graph = bound_graph(plan)
+    graph = bound_graph(plan).whole
     weights = [(entry["path"], tuple(entry["shape"])) for entry in plan.variables]
     if weights != [(v.path, tuple(v.shape)) for v in graph.model.weights]:
         return False
@@ -239,12 +250,18 @@ def describe_variables(graph: Graph, gone: np.ndarray) -> tuple[dict[str, Any], 
             "path": variable.path,
             "shape": [int(n) for n in variable.shape],
             "kept": [
-                None if kept is None else kept.tolist()
-                for kept in kept_axes(variable, graph.by_variable.get(id(variable), ()), gone)
+                None if kept is None else kept.tolist() for kept in _kept(graph, variable, gone)
             ],
         }
-        for variable in graph.model.weights
+        for variable in graph.whole.model.weights
     )
+
+
+def _kept(graph: Graph, variable: keras.Variable, gone: np.ndarray) -> Kept:
+    """What stays of a variable of the whole model, per axis."""
+    if id(variable) in graph.departed:
+        return (np.zeros(0, np.int64),) * len(variable.shape)
+    return kept_axes(variable, graph.by_variable.get(id(variable), ()), gone)
 
 
 def finished(
@@ -255,17 +272,24 @@ def finished(
     cost: Callable[[np.ndarray], float],
 ) -> Plan:
     """A `Plan` from the channels chosen per group, with the shares that it reaches."""
-    gone = _gone(graph, removed)
-    total = sum(int(counts.sum()) for counts in filters)
-    if not total:
+    gone, departed = _gone(graph, removed), filters_departed(graph)
+    total = sum(int(counts.sum()) for counts in filters) + departed
+    if not total and not graph.without:
         raise NothingToPruneError(f"model {graph.model.name!r} has no channel that may be pruned")
     lost = sum(int(counts[list(g)].sum()) for counts, g in zip(filters, removed, strict=True))
     return Plan(
         removed=tuple(tuple(int(i) for i in sorted(chosen)) for chosen in removed),
-        fpr=lost / total,
+        fpr=(lost + departed) / max(1, total),
         ppr=cost(gone),
         options=types.MappingProxyType(options | {"approximate": graph.approximate}),
-        architecture=graph.signature,
+        architecture=graph.whole.signature,
         variables=describe_variables(graph, gone),
         graph=graph,
+        branches=tuple(branch.index for branch in graph.without),
     )
+
+
+def filters_departed(graph: Graph) -> int:
+    """How many prunable filters went with the branches left out."""
+    whole, left = (sum(int(g.filters.sum()) for g in one.groups) for one in (graph.whole, graph))
+    return max(0, whole - left)

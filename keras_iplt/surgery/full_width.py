@@ -7,11 +7,12 @@ import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
+from keras_iplt.graph.branches import functions_of
 from keras_iplt.graph.channels import SOLID, Call, Channels, Graph
+from keras_iplt.graph.compilation import carry_compilation
 from keras_iplt.graph.trace import trace
 from keras_iplt.layers import Scatter
 from keras_iplt.support.arguments import checked
-from keras_iplt.surgery.compilation import carry_compilation
 from keras_iplt.surgery.rewriter import Rewriter
 
 __all__ = ["full_width"]
@@ -92,7 +93,7 @@ def _branches(graph: Graph) -> dict[int, dict[int, int]]:
     """id(node) -> {place: axis}, for the additions of a model that have residual branches."""
     creators = [producer.path for producer in graph.producers]
     found: dict[int, dict[int, int]] = {}
-    for function in _functions(graph):
+    for function in functions_of(graph.calls, graph.function):
         above: dict[int, frozenset[str]] = {id(t): frozenset() for t in function.inputs}
         for node in private.nodes(function):
             call = graph.calls.get(id(node))
@@ -105,16 +106,6 @@ def _branches(graph: Graph) -> dict[int, dict[int, int]]:
             here = frozenset(own).union(*(above[id(t)] for t in node.input_tensors))
             above.update(dict.fromkeys(map(id, node.outputs), here))
     return found
-
-
-def _functions(graph: Graph) -> list[keras.Function]:
-    """The graphs that a model is made of."""
-    inside = [
-        private.known_function(call.operation) if call.carry == "model" else call.inner
-        for call in graph.calls.values()
-        if call.carry in ("model", "flatten")
-    ]
-    return list({id(one): one for one in (graph.function, *inside)}.values())
 
 
 def _residual(call: Call, arguments: Any, above: dict[int, frozenset[str]]) -> dict[int, int]:

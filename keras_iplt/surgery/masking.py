@@ -5,6 +5,7 @@ import keras
 from keras_iplt.graph.slices import numbers_of, zeroed
 from keras_iplt.planning.plan import Plan, bound, bound_graph
 from keras_iplt.support.arguments import checked
+from keras_iplt.surgery.silence import silenced
 
 __all__ = ["mask"]
 
@@ -15,7 +16,7 @@ def mask(model: keras.Model, plan: Plan) -> None:
 
     The masked model gives the same outputs as the rewritten one. Every slice that belongs to a
     removed channel is zeroed: filters, biases, normalisation, and what later layers multiply it
-    with.
+    with. Of a residual branch that goes it is what puts out its end.
 
     Args:
         model: the model that the plan was made for, or one of the same architecture.
@@ -33,8 +34,9 @@ def mask(model: keras.Model, plan: Plan) -> None:
     4
     """
     plan = bound(plan, model)
-    changed = []
-    for pieces in bound_graph(plan).by_variable.values():
+    graph = bound_graph(plan)
+    changed = [change for branch in graph.without for change in silenced(branch)]
+    for pieces in graph.by_variable.values():
         variable = pieces[0].variable
         kept = plan.kept(variable)
         if any(indices is not None for indices in kept):

@@ -1,6 +1,5 @@
 """Making every layer and model of a graph again, smaller."""
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +13,9 @@ from keras_iplt.graph.custom import check_round_trip, followed_by
 from keras_iplt.graph.cut_layers import cut, numbers_left
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.gains import multiplied
-from keras_iplt.graph.inline import Recording
+from keras_iplt.graph.inline import structure_of
 from keras_iplt.graph.left import Left
-from keras_iplt.graph.recreate import is_custom, recreate
+from keras_iplt.graph.recreate import is_custom, model_class, recreate
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.sharing import shared_layers
 from keras_iplt.graph.slices import Kept, kept_axes, kept_lengths, lengths_left, numbers_of, take
@@ -91,12 +90,9 @@ class Rewriter:
         outer, self._names = self._names, {n.operation.name for n in private.nodes(function)}
         inputs = [self._input(t, old) for t in function.inputs]
         outputs = walk(function, inputs, self._apply)
-        structure = private.input_structure(function)
         self._names = outer
-        if isinstance(function, Recording) and len(function.arguments) == 1:
-            (structure,) = function.arguments
-        packed = keras.tree.pack_sequence_as(structure, inputs)
-        return _model_class(old)(inputs=packed, outputs=outputs, name=old.name)
+        packed = keras.tree.pack_sequence_as(structure_of(function), inputs)
+        return model_class(old)(inputs=packed, outputs=outputs, name=old.name)
 
     def _input(self, tensor: keras.KerasTensor, model: keras.Model) -> keras.KerasTensor:
         """A new input of the shape that is left of an old one."""
@@ -324,13 +320,3 @@ class Rewriter:
 def symbols_in(structure: Any) -> list[keras.KerasTensor]:
     """All symbolic tensors in a structure of arguments."""
     return [x for x in keras.tree.flatten(structure) if isinstance(x, keras.KerasTensor)]
-
-
-def _model_class(model: keras.Model) -> type[keras.Model]:
-    """The class for the new model: a subclass that is made from inputs and outputs is kept."""
-    kind = type(model)
-    if is_graph_model(model) and not isinstance(model, keras.Sequential):
-        plain = inspect.signature(private.Functional.__init__).parameters
-        if list(inspect.signature(kind.__init__).parameters) == list(plain):
-            return kind
-    return keras.Model

@@ -3,10 +3,10 @@
 import keras
 
 from keras_iplt.errors import ModelError, PruningError
+from keras_iplt.graph.compilation import carry_compilation
 from keras_iplt.planning.plan import Plan, bound, bound_graph
 from keras_iplt.support.arguments import Verbosity, checked
 from keras_iplt.support.progress import silent
-from keras_iplt.surgery.compilation import carry_compilation
 from keras_iplt.surgery.refitting import Compensate, refitted
 from keras_iplt.surgery.rewriter import Rewriter
 from keras_iplt.surgery.trial_run import check_runs
@@ -54,7 +54,7 @@ def _rewritten(model: keras.Model, plan: Plan, compensate: Compensate) -> keras.
     fitted = {} if compensate is None else refitted(graph, plan.gone, compensate)
     rewriter = Rewriter(graph, plan.gone, fitted)
     try:
-        small = rewriter.model(model)
+        small = rewriter.model(graph.model)
         rewriter.carry_weights()
         check_runs(small, model)
     except (PruningError, Warning):

@@ -81,6 +81,7 @@ def shrunk(
     for one in named:
         private.synchronize(one)
     plan = bound(plan, model)
+    check_branches(plan)
     if not plan.gone.any():
         return lambda: None
     with _all_or_nothing(model, lambda: None):
@@ -113,11 +114,21 @@ def rehearse(model: keras.Model, plan: Plan, also: Also = ()) -> None:
 
     The model stays as it is, and so does what it has compiled."""
     plan = bound(plan, model)
+    check_branches(plan)
     journal = Journal()
     with _all_or_nothing(model, journal.undo):
         if plan.gone.any():
             _carry_out(Live(bound_graph(plan), plan.gone), journal, [model, *several(also)])
     journal.undo()
+
+
+def check_branches(plan: Plan) -> None:
+    """Raises a `ModelError` if whole branches go."""
+    if plan.branches:
+        raise ModelError(
+            f"model {bound_graph(plan).model.name!r} cannot be made less deep in place. Use "
+            "keras_iplt.rewrite, which makes a new model, or keras_iplt.mask"
+        )
 
 
 def _carry_out(

@@ -9,11 +9,11 @@ from keras_iplt import schedules
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import SOLID, Graph
 from keras_iplt.graph.cloning import cloned
+from keras_iplt.graph.compilation import carry_compilation
 from keras_iplt.graph.names import paths_of
 from keras_iplt.graph.selectors import Layers, as_list, name_of
 from keras_iplt.graph.trace import trace
 from keras_iplt.support.arguments import checked
-from keras_iplt.surgery.compilation import carry_compilation
 from keras_iplt.surgery.dead_channels import plan_without, zero_channels
 from keras_iplt.surgery.rewriting import rewrite
 from keras_iplt.tfmot_bridge.wrapper import KINDS, SUPPORTED, PruneFilters, wrappers_in
