@@ -17,11 +17,14 @@ from .faster_rcnn import TwoStageLoss, faster_rcnn
 from .finding import chosen, evaluated, found, with_boxes
 from .loader import load
 from .loss import DetectionLoss
+from .objectness import ObjectnessLoss
 from .ssd import ssd
+from .yolox import yolox
 
 __all__ = [
     "AveragePrecision",
     "DetectionLoss",
+    "ObjectnessLoss",
     "TwoStageLoss",
     "average_precision",
     "chosen",
@@ -32,4 +35,5 @@ __all__ = [
     "load",
     "ssd",
     "with_boxes",
+    "yolox",
 ]

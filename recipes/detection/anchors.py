@@ -8,7 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-__all__ = ["Anchors", "anchor_boxes", "per_place"]
+from .matching import VARIANCE
+
+__all__ = ["Anchors", "Cells", "anchor_boxes", "cell_boxes", "per_place"]
 
 RATIOS = (1.0, 2.0, 0.5)  # width by height
 
@@ -58,9 +60,45 @@ def anchor_boxes(
     return np.concatenate(found).astype("float32")
 
 
+def cell_boxes(frame: Sequence[int], strides: Sequence[int]) -> np.ndarray:
+    """What YOLOX has in place of anchors: a square at each corner of a grid, as large as its cells.
+
+    Args:
+        frame: rows and columns of the image.
+        strides: the side of the cells of each level.
+
+    Returns:
+        (cells, 4): left, top, right and bottom in pixels, level by level, row by row. Its upper
+        left corner is the middle of a square, and the middle of the cell its lower right one.
+
+    >>> cell_boxes((4, 8), [4])
+    array([[-2., -2.,  2.,  2.],
+           [ 2., -2.,  6.,  2.]], dtype=float32)
+    """
+    found = []
+    for stride in strides:
+        y, x = (np.arange(0, side, stride) for side in frame)
+        corner = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+        found.append(np.concatenate([corner - stride / 2, corner + stride / 2], axis=-1))
+    return np.concatenate(found).astype("float32")
+
+
+class _References(keras.layers.Layer):
+    """Puts the box that is meant before what a network says of it: `(batch, boxes, 4 + …)`."""
+
+    boxes: np.ndarray
+
+    def call(self, x: Any) -> Any:
+        boxes = ops.zeros_like(x[..., :4]) + ops.cast(self.boxes, x.dtype)
+        return ops.concatenate([boxes, x], axis=-1)
+
+    def compute_output_shape(self, shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        return (*shape[:-1], shape[-1] + 4)  # type: ignore[operator]
+
+
 @keras.saving.register_keras_serializable("keras_iplt")
-class Anchors(keras.layers.Layer):
-    """Puts its anchor before what a network says of each: `(batch, anchors, 4 + …)`.
+class Anchors(_References):
+    """Anchors, before what a network says of each.
 
     Args:
         frame, grids, scales, ratios: see `anchor_boxes`.
@@ -74,12 +112,29 @@ class Anchors(keras.layers.Layer):
         self._places = {"frame": frame, "grids": grids, "scales": scales, "ratios": ratios}
         self.boxes = anchor_boxes(frame, grids, scales, ratios)
 
-    def call(self, x: Any) -> Any:
-        boxes = ops.zeros_like(x[..., :4]) + ops.cast(self.boxes, x.dtype)
-        return ops.concatenate([boxes, x], axis=-1)
-
-    def compute_output_shape(self, shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        return (*shape[:-1], shape[-1] + 4)  # type: ignore[operator]
-
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._places}
+
+
+@keras.saving.register_keras_serializable("keras_iplt")
+class Cells(_References):
+    """Squares at the corners of cells, before what YOLOX says of each.
+
+    It says how far the middle of a box is from the corner, and the logarithms of its sides, all in
+    cells; here these become changes as all other detectors have them.
+
+    Args:
+        frame, strides: see `cell_boxes`.
+    """
+
+    def __init__(self, frame: Sequence[int], strides: Sequence[int], **options: Any) -> None:
+        super().__init__(**options)
+        self.frame, self.strides = tuple(frame), tuple(strides)
+        self.boxes = cell_boxes(frame, strides)
+
+    def call(self, x: Any) -> Any:
+        in_cells = ops.cast(np.array(VARIANCE), x.dtype)
+        return super().call(ops.concatenate([x[..., :4] / in_cells, x[..., 4:]], axis=-1))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "frame": self.frame, "strides": self.strides}

@@ -10,6 +10,7 @@ from keras import ops
 from keras_iplt.errors import OptionError
 
 from ..data import Data
+from .anchors import Cells
 from .average_precision import AveragePrecision, average_precision
 from .matching import changed
 from .overlap import without_duplicates
@@ -25,20 +26,25 @@ class Decoded(keras.layers.Layer):
 
     Args:
         frame: rows and columns of the image.
+        objectness: whether classes do not exclude each other, and stand behind how sure it is that
+            there is anything, as YOLOX has them; else they stand behind the background.
     """
 
-    def __init__(self, frame: Sequence[int], **options: Any) -> None:
+    def __init__(self, frame: Sequence[int], objectness: bool = False, **options: Any) -> None:
         super().__init__(**options)
-        self.frame = tuple(frame)
+        self.frame, self.objectness = tuple(frame), objectness
 
     def call(self, said: Any) -> tuple[Any, Any]:
         boxes = changed(said[..., :4], said[..., 4:8])
         edge = np.array([*self.frame[::-1], *self.frame[::-1]], "float32")
-        scores = ops.softmax(said[..., 8:])[..., 1:]
+        if self.objectness:
+            scores = ops.sigmoid(said[..., 8:9]) * ops.sigmoid(said[..., 9:])
+        else:
+            scores = ops.softmax(said[..., 8:])[..., 1:]
         return ops.minimum(ops.maximum(boxes, 0.0), edge), scores
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "frame": self.frame}
+        return {**super().get_config(), "frame": self.frame, "objectness": self.objectness}
 
 
 def with_boxes(detector: keras.Model) -> keras.Model:
@@ -124,7 +130,8 @@ def _of_boxes(detector: keras.Model) -> keras.Layer:
 
 
 def _decoded(detector: keras.Model) -> Decoded:
-    return Decoded(tuple(detector.inputs[0].shape[1:3]), name="decoded")
+    frame = tuple(detector.inputs[0].shape[1:3])
+    return Decoded(frame, isinstance(_of_boxes(detector), Cells), name="decoded")
 
 
 def _seen(detector: keras.Model, said: Any, **options: Any) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from keras import ops
 from keras.utils import bounding_boxes
 
-__all__ = ["Matched", "changed", "changes", "matched"]
+__all__ = ["VARIANCE", "Matched", "changed", "changes", "matched"]
 
 VARIANCE = (0.1, 0.1, 0.2, 0.2)  # of changes, so that they are about as large as logits
 
