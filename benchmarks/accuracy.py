@@ -20,8 +20,9 @@ Beside the ways to choose: `dense`, from which nothing is taken and which is tra
 `scratch`, a network of the shape that `energy` leaves, trained from new weights for as long as the
 whole training (the ResNets: for the budget, at five times the rate). Of the ResNets, `WAY+refit`
 fits the weights that stay anew, to 1,024 images without labels, and `WAY+distilled` or
-`WAY+refit+distilled` learn from the whole network, too, by `keras.distillation.Distiller`. Of the
-others, `WAY+recalibrate` measures batch norms again when training ends.
+`WAY+refit+distilled` learn from the whole network, too, by `keras.distillation.Distiller`; and
+`blocks`, `blocks_greedy`, `blocks_scale` and `blocks_random` take residual branches instead of
+filters. Of the others, `WAY+recalibrate` measures batch norms again when training ends.
 
 Each run is a line of `--results` with all that it depends on; none is repeated while it is there.
 """
@@ -107,6 +108,33 @@ def chosen(way, seed, x, y):
     if "recalibrate" in more:
         options["recalibrate"] = x
     return options
+
+
+DEPTH = "blocks", "blocks_greedy", "blocks_scale", "blocks_random"
+
+
+@functools.cache
+def branches(way, seed, name, folder):
+    """Places of the residual branches that go, until half of the FLOPs are gone: those without
+    which the loss grows least, told for each by itself or after the others went; those with the
+    smallest scales; or any."""
+    network = NETWORKS[name]
+    x, y, *_ = images(folder / network.file, *network.normal, network.images, TESTS)
+    data = [(x[i : i + BATCH], y[i : i + BATCH]) for i in range(0, SEEN // 2, BATCH)]
+    model = compiled(network.build(folder), network.rate, 0)
+    graph, half, gone = iplt.trace(model), iplt.profile(model).flops / 2, []
+    if way == "blocks_random":
+        order = np.random.default_rng(seed).permutation(len(graph.branches))
+        ranked = [graph.branches[place] for place in order]
+    elif way != "blocks_greedy":
+        ranked = [*iplt.branch_scores(graph, data if way == "blocks" else None)]
+    while True:
+        if way == "blocks_greedy":
+            ranked = [*iplt.branch_scores(graph, data, without=gone)]
+        one = ranked.pop(0)
+        if sum(branch.flops for branch in gone) + one.flops / 2 > half:
+            return [branch.index for branch in gone]
+        gone.append(one)
 
 
 # -- data --
@@ -249,7 +277,7 @@ def run(settings, folder):
         data = Batches(x, y, seed, network.shift, number)
         model.fit(data, epochs=epochs, callbacks=callbacks, verbose=0)
 
-    options = {} if way == "dense" else chosen(way, seed, x, y)
+    options = {} if way in ("dense", *DEPTH) else chosen(way, seed, x, y)
     if network.epochs:
         ours = [iplt.IPLTCallback(**TRAININGS[budget], **options, verbose=0)]
         fit(model, rate, ours if options else [])
@@ -257,6 +285,9 @@ def run(settings, folder):
             model = keras.models.clone_model(model)
             fit(model, rate, [])
     else:
+        if way in DEPTH:
+            drawn = seed if way == "blocks_random" else None
+            model = iplt.prune(model, branches=branches(way, drawn, name, folder))
         model = iplt.prune(model, 0.5, of="flops", **options) if options else model
         if way == "scratch":
             model, rate = keras.models.clone_model(model), 5 * rate
@@ -283,7 +314,7 @@ def wanted(options):
         fitting = TRAININGS if network.epochs else BUDGETS
         budgets = [b for b in fitting if b in (options.budgets or fitting)]
         for budget, way in itertools.product(budgets, options.ways):
-            if budget == "none" and way != "random" and seed != options.seeds[0]:
+            if budget == "none" and "random" not in way and seed != options.seeds[0]:
                 continue  # nothing depends on the seed
             yield {
                 "network": name, "way": way, "budget": budget, "seed": seed,
@@ -334,7 +365,7 @@ def table(options):
 
 def main():
     more = ("", "+refit", "+distilled", "+refit+distilled", "+recalibrate")
-    ways = ["dense", *(way + one for one in more for way in WAYS)]
+    ways = ["dense", *DEPTH, *(way + one for one in more for way in WAYS)]
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("what", choices=("run", "table"))
     parser.add_argument("--data", type=pathlib.Path, help="the folder DIR; needed to run")

@@ -21,6 +21,7 @@ from keras_iplt.analysis.searching import Smallest, smallest
 from keras_iplt.analysis.sensitivities import Sensitivity
 from keras_iplt.analysis.zeroing import sensitivity
 from keras_iplt.callbacks import Guard, IPLTCallback
+from keras_iplt.criteria.branches import branch_scores
 from keras_iplt.errors import PruningError
 from keras_iplt.exporting import Export, export
 from keras_iplt.graph.channels import Branch, Frozen, Graph, Group
@@ -45,6 +46,7 @@ __all__ = [
     "trace",
     # decide
     "Plan",
+    "branch_scores",
     "criteria",
     "plan",
     "plan_channels",

@@ -185,6 +185,29 @@ def test_a_plan_takes_branches_and_then_channels():
     assert more.fpr == only.fpr + iplt.plan(model, branches=0).fpr > 0.25
 
 
+def test_scores_are_what_leaving_out_costs():
+    """With labels, the loss; without, the outputs; without data, the scales of the last norm."""
+    model = resnet()
+    randomize(model)
+    x, y = random_inputs(model, batch=8)[0], np.ones((8, 3), "float32")
+    model.compile("sgd", "mse")
+    graph = iplt.trace(model)
+    loss = keras.losses.MeanSquaredError()
+    whole = model(x, training=False)
+    costs = iplt.branch_scores(graph, (x, y), verbose=0)
+    changes = iplt.branch_scores(graph, x, verbose=0)
+    assert [*costs.values()] == sorted(costs.values())
+    for branch in graph.branches:
+        other = iplt.prune(model, branches=branch)(x, training=False)
+        assert costs[branch] == pytest.approx(float(loss(y, other) - loss(y, whole)), abs=1e-5)
+        share = float(ops.sum((other - whole) ** 2) / ops.sum(whole**2))
+        assert changes[branch] == pytest.approx(share, rel=1e-4)
+    (second,) = iplt.branch_scores(graph, x, without="first", verbose=0)
+    assert second.name == "second"
+    graph.branches[1].variables[-4].assign([1e-3] * 8)
+    assert next(iter(iplt.branch_scores(graph))) is graph.branches[1]
+
+
 def test_what_cannot_be_done_is_refused_and_nothing_has_changed():
     model = resnet()
     model.compile("sgd", "mse")

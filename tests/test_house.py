@@ -243,7 +243,8 @@ def test_the_public_names_are_pinned():
     assert sorted(iplt.__all__) == sorted([
         "Branch", "Comparison", "Export", "Frozen", "Graph", "Group", "Guard", "Guided",
         "IPLTCallback", "LatencyTable", "Plan", "Profile", "PruningError", "Refit", "Sensitivity",
-        "Smallest", "SparsityCallback", "baselines", "compare", "criteria", "errors", "export",
+        "Smallest", "SparsityCallback", "baselines", "branch_scores", "compare", "criteria",
+        "errors", "export",
         "latency_table", "mask", "plan", "plan_channels", "plots", "profile", "prune",
         "prune_guided", "recalibrate", "register_rule", "report", "rewrite", "schedules",
         "sensitivity", "shrink", "smallest", "sparsity", "trace",

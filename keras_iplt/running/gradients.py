@@ -13,7 +13,7 @@ from keras_iplt.graph.walk import accepts
 from keras_iplt.running.observe import Batch
 from keras_iplt.support.arguments import blaming
 
-__all__ = ["gradients"]
+__all__ = ["gradients", "loss_of"]
 
 
 def gradients(
@@ -59,13 +59,17 @@ def _loss(
     model: keras.Model, variables: Sequence[keras.Variable], values: Sequence[Any], batch: Batch
 ) -> Any:
     """The loss of one batch with `values` in place of `variables`."""
+    with keras.StatelessScope(zip(variables, values, strict=True), collect_losses=True):
+        return loss_of(model, batch, model(batch.x, training=False))
+
+
+def loss_of(model: keras.Model, batch: Batch, outputs: Any) -> Any:
+    """The loss of a batch, of these outputs, as for inference."""
     # Who overrides compute_loss may know no `training`, which Keras got later.
     training = {"training": False} if accepts(model.compute_loss, "training") else {}
-    with keras.StatelessScope(zip(variables, values, strict=True), collect_losses=True):
-        y = model(batch.x, training=False)
-        return model.compute_loss(
-            x=batch.x, y=batch.y, y_pred=y, sample_weight=batch.sample_weight, **training
-        )
+    return model.compute_loss(
+        x=batch.x, y=batch.y, y_pred=outputs, sample_weight=batch.sample_weight, **training
+    )
 
 
 @contextlib.contextmanager

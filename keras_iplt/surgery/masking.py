@@ -2,10 +2,10 @@
 
 import keras
 
+from keras_iplt.graph.silence import silenced
 from keras_iplt.graph.slices import numbers_of, zeroed
 from keras_iplt.planning.plan import Plan, bound, bound_graph
 from keras_iplt.support.arguments import checked
-from keras_iplt.surgery.silence import silenced
 
 __all__ = ["mask"]
 
