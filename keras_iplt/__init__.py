@@ -34,7 +34,7 @@ from keras_iplt.planning.plan import Plan
 from keras_iplt.pruning import prune
 from keras_iplt.reporting import report
 from keras_iplt.sparsity.callback import SparsityCallback
-from keras_iplt.surgery import Refit, mask, recalibrate, rewrite, shrink
+from keras_iplt.surgery import Refit, mask, rebuild, recalibrate, rewrite, shrink
 
 __all__ = [
     # read
@@ -57,6 +57,7 @@ __all__ = [
     "Smallest",
     "prune",
     "prune_guided",
+    "rebuild",
     "recalibrate",
     "rewrite",
     "shrink",

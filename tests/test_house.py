@@ -246,7 +246,7 @@ def test_the_public_names_are_pinned():
         "Smallest", "SparsityCallback", "baselines", "branch_scores", "compare", "criteria",
         "errors", "export",
         "latency_table", "mask", "plan", "plan_channels", "plots", "profile", "prune",
-        "prune_guided", "recalibrate", "register_rule", "report", "rewrite", "schedules",
+        "prune_guided", "rebuild", "recalibrate", "register_rule", "report", "rewrite", "schedules",
         "sensitivity", "shrink", "smallest", "sparsity", "trace",
     ])  # fmt: skip
     assert all(hasattr(iplt, name) for name in iplt.__all__)

@@ -5,8 +5,9 @@
 For each: the law holds, something can be pruned, and what must not be frozen is not.
 """
 
+import numpy as np
 import pytest
-from support.law import check_law
+from support.law import check_law, randomize
 
 import keras_iplt as iplt
 
@@ -175,6 +176,28 @@ def test_language_models(name):
     assert 0 < check_law(model)[0] < 1e-5
     model = build()
     iplt.shrink(model, iplt.plan(model, ratio=0.4))
+
+
+@pytest.mark.slow
+def test_a_language_model_stays_one():
+    """Made again by its own class it generates, token by token, what the masked one does."""
+    backbone = models.LlamaBackbone(**DECODER)
+    model = models.LlamaCausalLM(backbone=backbone, preprocessor=None)
+    randomize(model)
+    plan = iplt.plan(model, 0.5, scope="layer", only="*feedforward_intermediate*")
+    small = iplt.rebuild(model, plan)
+    assert type(small) is models.LlamaCausalLM and small.backbone.intermediate_dim == 64
+    iplt.mask(model, plan)
+    tokens = np.zeros((1, 24), "int32")
+    tokens[:, :3] = 3, 5, 7
+    start = {"token_ids": tokens, "padding_mask": np.sign(tokens)}
+    said = []
+    for one in (model, small):
+        one.compile(sampler="greedy")
+        said.append(np.array(one.generate(start, stop_token_ids=None)["token_ids"])[0])
+    assert (said[0] == said[1]).all() and len({*said[0][3:]}) > 2
+    with pytest.raises(iplt.errors.ModelError, match="cannot say what the plan leaves"):
+        iplt.rebuild(model, iplt.plan(model, 0.5, scope="layer"))  # heads follow from the stream
 
 
 BACKBONES = {

@@ -282,7 +282,7 @@ class Progress:
         """A function that cuts a list of the model's weights to what the zeros leave of it.
 
         The weights are as they are now."""
-        plan, factors = self.masked, Rewriter(self.graph, self.masked.gone).factors()
+        plan, factors = self.masked, Rewriter(self.graph, self.masked.gone).factors
         parts = [(self._kept(v, plan), factors.get(id(v), Affine())) for v in self.model.weights]
 
         def left(values: list[np.ndarray]) -> list[np.ndarray]:

@@ -76,7 +76,7 @@ class Live:
 
     def factors(self) -> dict[int, Affine]:
         """id(variable) -> what becomes of its values."""
-        return self._rewriter.factors()
+        return self._rewriter.factors
 
     def states(self) -> Iterator[tuple[keras.Variable, Kept]]:
         """Pairs `(variable, what stays per axis)`: what stateful recurrent layers remember.

@@ -1,5 +1,6 @@
 """Making every layer and model of a graph again, smaller."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -270,7 +271,6 @@ class Rewriter:
         """Gives every new layer what is left of the old one's values and its trainable flags."""
         for new, own in self._initializers:
             vars(new).update(own)
-        factors = self.factors()
         tied = {id(v): v for layer in self._shared.values() for v in layer.variables}
         carried: dict[int, keras.Variable] = {}
         for old, new in self._pairs:
@@ -289,16 +289,19 @@ class Rewriter:
                         "another layer, and no longer does when it is made again from its config. "
                         "Let get_config serialize the layer that it shares"
                     )
-                kept, change = self.kept(source), factors.get(id(source), Affine())
-                fitted = self._fitted.get(id(source))
-                if change == Affine() and fitted is None and all(k is None for k in kept):
-                    # A copy: on JAX the old model's buffer would be donated in the new one's fit.
-                    target.assign(keras.ops.copy(source.value))
-                    continue
-                value = numbers_of(source) if fitted is None else fitted
-                target.assign(change.of(take(value, kept)))
+                value = self.value(source)
+                # A copy: on JAX the old model's buffer would be donated in the new one's fit.
+                target.assign(keras.ops.copy(source.value) if value is None else value)
             if hasattr(new, "finalize_state") and new.weights:
                 new.finalize_state()  # preprocessing layers compute constants from their weights
+
+    def value(self, variable: keras.Variable) -> np.ndarray | None:
+        """What becomes of the value of a variable of the old model; None if it stays."""
+        kept, change = self.kept(variable), self.factors.get(id(variable), Affine())
+        fitted = self._fitted.get(id(variable))
+        if change == Affine() and fitted is None and all(k is None for k in kept):
+            return None
+        return change.of(take(numbers_of(variable) if fitted is None else fitted, kept))
 
     def carry_flags(self) -> None:
         """Gives every new layer and variable the old one's `trainable`.
@@ -312,6 +315,7 @@ class Rewriter:
                 if target.trainable != source.trainable:
                     target.trainable = source.trainable
 
+    @functools.cached_property
     def factors(self) -> dict[int, Affine]:
         """id(old variable) -> what becomes of its values."""
         return {id(r.variable): r.change(self.gone) for r in self.graph.rescales}

@@ -11,7 +11,7 @@ from keras_iplt.surgery.refitting import Compensate, refitted
 from keras_iplt.surgery.rewriter import Rewriter
 from keras_iplt.surgery.trial_run import check_runs
 
-__all__ = ["rewrite"]
+__all__ = ["rewrite", "rewritten"]
 
 
 @checked
@@ -46,10 +46,14 @@ def rewrite(
     (30, 58)
     """
     with silent(when=not verbose):
-        return _rewritten(model, bound(plan, model), compensate)
+        small, _ = rewritten(model, bound(plan, model), compensate)
+    return small
 
 
-def _rewritten(model: keras.Model, plan: Plan, compensate: Compensate) -> keras.Model:
+def rewritten(
+    model: keras.Model, plan: Plan, compensate: Compensate
+) -> tuple[keras.Model, Rewriter]:
+    """As `rewrite`, by a bound plan; and what made it, which knows what became of each weight."""
     graph = bound_graph(plan)
     fitted = {} if compensate is None else refitted(graph, plan.gone, compensate)
     rewriter = Rewriter(graph, plan.gone, fitted)
@@ -67,4 +71,4 @@ def _rewritten(model: keras.Model, plan: Plan, compensate: Compensate) -> keras.
         ) from error
     rewriter.carry_flags()
     carry_compilation(model, small)
-    return small
+    return small, rewriter
