@@ -22,7 +22,7 @@ WRITTEN = {}
 SHORT = {
     "heads_by_shape", "embedding_of_a_range_of_unknown_length", "one_more_than_scale",
     "variables_before_tensors", "tied_weights", "kernel_regulariser_of_a_size",
-    "an_output_that_nobody_uses",
+    "an_output_that_nobody_uses", "layers_that_put_out_none",
 }  # fmt: skip
 
 
@@ -405,6 +405,53 @@ def an_output_that_nobody_uses():
 @written
 def an_output_inside_that_nobody_uses():
     return after(keras.Input((4,)), FirstOf())
+
+
+class AndNone(layers.Layer):
+    """Puts out scores if it is asked for them, else None."""
+
+    def build(self, shape):
+        self.dense = layers.Dense(shape[-1], name="dense")
+        self.dense.build(shape)
+        self.scale = self.add_weight(shape=(shape[-1],), name="scale")
+
+    def call(self, x, scores=False):
+        y = self.dense(x) * self.scale
+        return y, (ops.softmax(y) if scores else None)
+
+    def compute_output_shape(self, unlike_its_call):
+        raise NotImplementedError
+
+
+class TwoAndNone(layers.Layer):
+    """Two of these, whose layers have the same names, and a constant beside what is put out."""
+
+    def __init__(self, inner, **options):
+        super().__init__(**options)
+        self.inner = inner
+
+    def build(self, shape):
+        self.parts = [AndNone(name=f"part_{i}") for i in range(2)]
+        self.up = layers.Dense(self.inner, activation="relu")
+        self.up.build(shape)
+        for part in self.parts:
+            part.build((*shape[:-1], self.inner))
+
+    def call(self, x):
+        y = self.up(x)
+        for part in self.parts:
+            y = y + part(y)[0]
+        return y, ops.zeros((0, 3))
+
+    def get_config(self):  # without an argument that it holds
+        return super().get_config()
+
+
+@written
+def layers_that_put_out_none():
+    x = tokens()
+    y = TwoAndNone(7)(layers.Dense(6, activation="relu")(x))[0]
+    return keras.Model(x, layers.Dense(2)(layers.Dense(5, activation="tanh")(y)))
 
 
 # -- what holds ------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -25,6 +25,7 @@ __all__ = [
     "is_used",
     "known_function",
     "mask_of",
+    "named",
     "nodes",
     "output_structure",
     "producer_of",
@@ -153,6 +154,19 @@ def restored_nodes(layer: keras.Operation | None) -> Iterator[None]:
             for op, inbound, outbound in before:
                 del op._inbound_nodes[inbound:]
                 del op._outbound_nodes[outbound:]
+
+
+@contextlib.contextmanager
+def named(names: Iterable[tuple[keras.Layer, str]]) -> Iterator[None]:
+    """Lets layers have other names inside: those of a graph must differ."""
+    pairs = [(layer, layer.name, name) for layer, name in names]
+    for layer, _, name in pairs:
+        object.__setattr__(layer, "name", name)
+    try:
+        yield
+    finally:
+        for layer, name, _ in pairs:
+            object.__setattr__(layer, "name", name)
 
 
 _RECORDING = threading.RLock()

@@ -13,7 +13,7 @@ from keras_iplt.errors import ModelError
 from keras_iplt.graph.channels import Call, Gain, Recipe
 from keras_iplt.graph.left import Left, attributes_left
 from keras_iplt.graph.recordings import same
-from keras_iplt.graph.recreate import config_of, from_config, recreate
+from keras_iplt.graph.recreate import config_of, forgotten, from_config, recreate
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.slices import Kept, lengths_left
 
@@ -151,7 +151,7 @@ def _tuples(value: Any) -> Any:
 
 def _written(layer: keras.Layer) -> dict[str, Any]:
     """What a layer is made again from, in a form that goes into a file."""
-    config = keras.saving.serialize_keras_object(config_of(layer))
+    config = keras.saving.serialize_keras_object(config_of(layer) | forgotten(layer))
     return {"module": type(layer).__module__, "class_name": type(layer).__name__, "config": config}
 
 

@@ -43,12 +43,14 @@ class Recording(keras.Function):
             the operations then tell how channels flow, but cannot take the place of the code.
         way: the lengths that it was recorded with, and whether with symbols for variables; None if
             it was put together from such recordings.
+        paths: by id, the names of layers inside of layers whose code was run through.
     """
 
     given: list[Any]
     lengths: tuple[int, ...] | None
     arguments: tuple[Any, ...]
     way: tuple[tuple[int, ...], bool] | None
+    paths: dict[int, str]
 
     @property
     def whole(self) -> bool:
@@ -150,12 +152,13 @@ class _Code:
         scope = keras.StatelessScope(state_mapping=values)  # what it assigns is let go
         with private.restored_nodes(self._layer), scope, private.calls_through(given.called):
             try:
-                outputs = given.code(self._code, symbols)(*args, **kwargs)
+                outputs = given.outputs(given.code(self._code, symbols)(*args, **kwargs))
                 if all(any(y is x for x in inputs) for y in keras.tree.flatten(outputs)):
                     # Nothing is done, of which Keras 3.10 makes no function.
                     outputs = keras.tree.map_structure(keras.layers.Identity(), outputs)
                 used = given.used()
-                recording = Recording([*inputs, *(s for s, _ in used)], outputs)
+                with private.named(given.paths.values()):
+                    recording = Recording([*inputs, *(s for s, _ in used)], outputs)
             except Exception:
                 # Whatever user code raises on symbolic input means the same here: it cannot be
                 # recorded. The caller tries another way or freezes with that reason.
@@ -164,6 +167,7 @@ class _Code:
                 given.dismiss()
         recording.given, recording.lengths = [value for _, value in used], None
         recording.arguments, recording.way = args, (lengths, symbols)
+        recording.paths = {key: path for key, (_, path) in given.paths.items()}
         return recording
 
     def without_lengths(self, trial: Recording) -> Recording | None:
@@ -190,14 +194,16 @@ class _Code:
         arguments = keras.tree.map_structure(
             lambda x: next(waiting) if _is_symbol(x) else x, self._args
         )
-        with private.restored_nodes(self._layer), keras.StatelessScope():
+        layers = {id(n.operation): n.operation for n in private.nodes(trial)}
+        names = [(layers[key], path) for key, path in trial.paths.items() if key in layers]
+        with private.restored_nodes(self._layer), keras.StatelessScope(), private.named(names):
             try:
                 recording = Recording(inputs, walk(trial, inputs, called_again))
             except Exception:
                 # Operations on lengths that are not known: whatever they raise, this is no way.
                 return None
         recording.given, recording.lengths, recording.arguments = [], None, arguments
-        recording.way = None
+        recording.way, recording.paths = None, trial.paths
         return recording
 
 
@@ -209,12 +215,24 @@ class _Given:
         self._stand_ins = private.StandIns(self._symbol)
         self._known: dict[int, tuple[keras.KerasTensor, Any]] = {}  # by id(variable or array)
         self._inside = 0
+        self._symbols = False
+        self._around = list[str]()  # names of layers whose code is being run through
+        self.paths: dict[int, tuple[keras.Layer, str]] = {}  # of the layers that these call
 
     def code(self, code: keras.Layer | Callable[..., Any], symbols: bool) -> Callable[..., Any]:
         """The function to run."""
+        self._symbols = symbols
         if not isinstance(code, keras.Layer):
             return code
         return self._stand_ins.of(code).call if symbols else code.call
+
+    def outputs(self, outputs: Any) -> Any:
+        """What code puts out, with symbols for arrays that it made up itself."""
+
+        def symbol(x: Any) -> Any:
+            return keras.layers.Identity()(self._symbol(x)) if keras.ops.is_tensor(x) else x
+
+        return keras.tree.map_structure(symbol, outputs)
 
     def used(self) -> list[tuple[keras.KerasTensor, Any]]:
         """Pairs of a symbol that an operation took in, and what it stands for."""
@@ -229,6 +247,8 @@ class _Given:
         layer = self._stand_ins.original(layer)
         leaves = keras.tree.flatten((args, kwargs))
         if not self._inside:
+            if self._around:
+                self.paths[id(layer)] = layer, "/".join([*self._around, layer.name])
             kwargs = {
                 k: v for k, v in kwargs.items() if v is not None or not _is_left_out(layer, k)
             }
@@ -237,8 +257,17 @@ class _Given:
         self._inside += 1
         try:
             return call(layer, *args, **kwargs)
+        except Exception:
+            # Code of others: whatever it raises, what it does may still be a series of operations.
+            if self._inside > 1 or not _is_code(layer, leaves):
+                raise
         finally:
             self._inside -= 1
+        self._around.append(layer.name)
+        try:
+            return self.code(layer, self._symbols)(*args, **kwargs)
+        finally:
+            self._around.pop()
 
     def _array(self, x: Any) -> Any:
         return self._symbol(x) if keras.ops.is_tensor(x) or isinstance(x, np.ndarray) else x
@@ -258,6 +287,21 @@ def _is_left_out(layer: keras.Layer, name: str) -> bool:
     by a subclass)."""
     parameter = inspect.signature(layer.call).parameters.get(name)
     return parameter is not None and parameter.default is None
+
+
+def _is_code(layer: keras.Layer, arguments: Sequence[Any]) -> bool:
+    """Whether a call of a layer is no more than one of its `call`.
+
+    That is run where Keras has no such operation: a layer that puts out None beside a tensor, or
+    computes the shapes of its outputs by a method that does not fit its `call`."""
+    symbols = [x for x in arguments if _is_symbol(x)]
+    return (
+        layer.built
+        and not private.is_keras_layer(layer)
+        and layer.compute_dtype == layer.variable_dtype
+        and bool(symbols)
+        and all(private.mask_of(x) is None for x in symbols)
+    )
 
 
 def _is_symbol(x: Any) -> bool:

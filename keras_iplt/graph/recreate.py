@@ -12,7 +12,7 @@ from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.walk import is_graph_model
 
-__all__ = ["config_of", "from_config", "is_custom", "model_class", "recreate"]
+__all__ = ["config_of", "forgotten", "from_config", "is_custom", "model_class", "recreate"]
 
 
 def is_custom(layer: keras.Layer) -> bool:
@@ -53,6 +53,22 @@ def _arguments_held(layer: keras.Layer) -> dict[str, Any]:
     return config
 
 
+def forgotten(layer: keras.Layer) -> dict[str, Any]:
+    """The arguments of a layer's constructor that its config lacks and the layer itself holds.
+
+    Under their own names, where they are not the defaults."""
+    if private.is_keras_layer(layer) or not private.is_from_keras(type(layer).from_config):
+        return {}
+    config, held = config_of(layer), vars(layer)
+    return {
+        name: held[name]
+        for name, one in inspect.signature(type(layer).__init__).parameters.items()
+        if name not in config
+        and isinstance(held.get(name), (str, int, float, tuple))
+        and held[name] != one.default
+    }
+
+
 def recreate(
     layer: keras.Layer,
     changes: dict[str, Any] | None = None,
@@ -77,6 +93,7 @@ def recreate(
     try:
         with private.shared_objects(shared):
             config = config_of(layer)
+        config = forgotten(layer) | config
         config |= {name: getattr(layer, name) for name in config if _goes_along(layer, name)}
         with private.shared_objects(shared):
             return from_config(type(layer), {**config, **(changes or {})})

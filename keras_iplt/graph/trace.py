@@ -179,6 +179,7 @@ class Tracer(Flow):
     def __init__(self, approximate: bool = False) -> None:
         super().__init__(approximate)
         self._prefix = ""
+        self._paths: dict[int, str] = {}
 
     def read(
         self,
@@ -187,12 +188,13 @@ class Tracer(Flow):
         prefix: str,
         wanted: Sequence[bool] | None = None,
     ) -> Any:
-        outer = self._prefix, self.used
+        outer = self._prefix, self.used, self._paths
         everything = [True] * len(keras.tree.flatten(private.output_structure(function)))
         self._prefix, self.used = prefix, needed(function, wanted or everything)
+        self._paths = getattr(function, "paths", {})
         given = [self._given(x) for x in getattr(function, "given", ())]
         outputs = walk(function, [*inputs, *given], self._apply)
-        self._prefix, self.used = outer
+        self._prefix, self.used, self._paths = outer
         return outputs
 
     def _given(self, x: Any) -> Any:
@@ -210,7 +212,8 @@ class Tracer(Flow):
     ) -> Any:
         outer = self.path, self.shapes, self._prefix, self.created
         self.created = 0
-        self.path = (self._prefix if node is not None else f"{self.path}/") + operation.name
+        name = self._paths.get(id(operation), operation.name)
+        self.path = (self._prefix if node is not None else f"{self.path}/") + name
         specs = _specs(operation, args, kwargs, node)
         if not is_graph_model(operation):  # those are read, whatever size they were built for
             self.shapes = _output_shapes(operation, specs, node)

@@ -16,7 +16,7 @@ from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.gains import multiplied
 from keras_iplt.graph.inline import structure_of
 from keras_iplt.graph.left import Left
-from keras_iplt.graph.recreate import is_custom, model_class, recreate
+from keras_iplt.graph.recreate import forgotten, is_custom, model_class, recreate
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.sharing import shared_layers
 from keras_iplt.graph.slices import Kept, kept_axes, kept_lengths, lengths_left, numbers_of, take
@@ -142,7 +142,7 @@ class Rewriter:
         """Whether a layer that its operations could take the place of stays one.
 
         It does where nothing of it goes, and it can be made again."""
-        if call.operation.variables or self.loses(call):
+        if call.operation.variables or self.loses(call) or forgotten(call.operation):
             return False
         try:
             check_round_trip(call)
