@@ -20,7 +20,7 @@ from keras_iplt_recipes.common.claims import COMPARED  # noqa: E402
 from keras_iplt_recipes.common.hardware import Hardware  # noqa: E402
 from keras_iplt_recipes.common.spread import Spread  # noqa: E402
 from keras_iplt_recipes.common.study import Place  # noqa: E402
-from keras_iplt_recipes.rethinking import names, networks, tables  # noqa: E402
+from keras_iplt_recipes.rethinking import names, networks, scales, tables  # noqa: E402
 from keras_iplt_recipes.rethinking import runs as recipe  # noqa: E402
 
 TRAINING = {
@@ -86,19 +86,38 @@ def test_networks_that_are_not_there():
     assert networks.shape("resnet50", 1.0) == ("resnet50", {})
 
 
-def test_what_is_refused(capsys):
+def test_blocks_are_those_of_residual_networks(tmp_path):
     """The reason is told, before anything is trained."""
-    with pytest.raises(SystemExit) as exit:
-        rethinking.main(["--methods", "sss"])
-    assert exit.value.code == 2
-    assert f"sss is not here: {names.REFUSED['sss']}" in capsys.readouterr().err
+    arguments = ["--methods", "sss", "--networks", "densenet7", "--out", str(tmp_path)]
+    with pytest.raises(SystemExit, match=r"sss selects .* received: densenet7"):
+        rethinking.main([*arguments, "--quick"])
+
+
+def test_blocks_whose_scale_is_zero_go():
+    """The others' scales go into batch norms: what is left computes the same."""
+    model = scales.with_scales(network("resnet14"), 20.0)
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    scales.follow(model)
+    x = np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype("float32")
+    model.fit(x, model.predict(x, verbose=0), epochs=2, verbose=0)
+    blocks = [layer for layer in model.layers if isinstance(layer, scales.BlockScale)]
+    zero = [float(block.factor) == 0 for block in blocks]
+    assert len(zero) == 6 and all(zero), "no loss holds against 2 a step"
+    for block, factor in zip(blocks, (0, 0.5, 2, 0, 1, 1.5), strict=True):
+        block.factor.assign(factor)
+    small = networks.pruned(model, "sss", 20.0, "depth")
+    assert len(convolutions(model)) - len(convolutions(small)) == 4
+    assert not any(isinstance(layer, scales.BlockScale) for layer in small.layers)
+    np.testing.assert_allclose(
+        small.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_methods_that_nobody_knows(capsys):
     with pytest.raises(SystemExit):
         rethinking.main(["--methods", "magic"])
     assert (
-        "expected norms, sfp, slimming, thinet, channel, weights, received: magic"
+        "expected norms, sfp, slimming, thinet, channel, sss, weights, received: magic"
         in capsys.readouterr().err
     )
 

@@ -11,7 +11,7 @@ Is what pruning leaves worth more than its architecture? The paper is taken as L
 A large network is trained and pruned. What is left is fine-tuned, and beside that trained from new
 values: for as many epochs as the large network was (Scratch-E), and for as many multiply-adds
 (Scratch-B: epochs × multiply-adds before / after, milestones of the learning rate stretched alike,
-without a limit). Six methods prune:
+without a limit). Seven methods prune:
 
     norms      the smallest l1 norms of each layer ("Pruning filters for efficient ConvNets"); of a
                residual block the first convolution only
@@ -23,20 +23,25 @@ without a limit). Six methods prune:
                what stays is fitted to those outputs; of a residual block the first convolution only
     channel    channel pruning (He et al.): what a LASSO lets go that tells the next layers' outputs
                from few channels; the rest as with thinet
+    sss        sparse structure selection (Huang & Wang): a scale on what each residual block adds,
+               taken to zero by a soft threshold at each step of training; blocks whose scale is
+               zero go as a whole, other scales into the batch norms before them
     weights    single weights of convolutions by magnitude (Han et al.), all layers together or each
                by itself; zeros are held in fine-tuning and from scratch
 
 ThiNet and channel pruning look at 1,024 training images, without labels; channels of all layers are
 chosen in the large network, then layer after layer is fitted, where the papers go through both for
-a layer at a time. Huang et al.'s sparse structure selection is refused: it needs scale factors of
-whole blocks and an optimizer of its own. (The report's list of references gives it the title of
-network slimming.)
+a layer at a time.
+
+Huang and Wang select groups and single filters, too; here those are left to the other methods, and
+networks without residual blocks to them alone. (The report's list of references gives their paper
+the title of network slimming.)
 
 The report prints no number at all, so what stands beside the figures is what it says in words. It
 writes "Scratch-B" for both budgets; the first is taken to be Scratch-E. It tells no settings: 160
 epochs of SGD from 0.1, a tenth after 1/2 and 3/4 of them, weight decay 1e-4 (of kernels only, here
 as an L2 penalty of half that), 40 epochs of fine-tuning at the lowest rate. Shares of filters, the
-penalty (too small for short trainings, see --penalty) and that scales start from 1 are chosen.
+penalties (too small for short trainings, see --penalty) and that scales start from 1 are chosen.
 A channel that several batch norms read, in a DenseNet, goes by the mean of their scales and from
 all of them. Zeros make nothing faster; for Scratch-B they count as if multiplications with them
 were left out. Values from scratch are drawn with another seed than the large network's: with the
@@ -91,6 +96,8 @@ def parser(prog: str | None = None) -> RecipeParser:
             metavar="SHARE")  # fmt: skip
     add("--penalty", float, 1e-4, 1e-2, "on the scales of batch norm, for slimming (1e-4; 1e-3 for "
         "a tenth of the epochs)", metavar="L1")  # fmt: skip
+    add("--sss-penalty", float, 0.01, 10.0, "on the scales of blocks, for sss: which of them go "
+        "follows from it (0.01)", metavar="L1")  # fmt: skip
     add("--allocation", None, "depth", None, "of single weights: all convolutions together, or "
         "each alike (depth)", choices=("depth", "uniform"))  # fmt: skip
     return parser

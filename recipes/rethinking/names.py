@@ -5,12 +5,9 @@ import re
 
 from ..common.command import NETWORKS
 
-__all__ = ["METHODS", "REFUSED", "method", "network", "zoo_name"]
+__all__ = ["METHODS", "method", "network", "takes", "zoo_name"]
 
-METHODS = ("norms", "sfp", "slimming", "thinet", "channel", "weights")
-REFUSED = {
-    "sss": "sparse structure selection needs scale factors of blocks and an optimizer of its own",
-}
+METHODS = ("norms", "sfp", "slimming", "thinet", "channel", "sss", "weights")
 
 
 def network(text: str) -> str:
@@ -33,8 +30,11 @@ def zoo_name(network: str) -> tuple[str, int | None]:
 
 def method(text: str) -> str:
     """One of those that are here."""
-    if text in REFUSED:
-        raise argparse.ArgumentTypeError(f"{text} is not here: {REFUSED[text]}")
     if text not in METHODS:
         raise argparse.ArgumentTypeError(f"expected {', '.join(METHODS)}, received: {text}")
     return text
+
+
+def takes(method: str, network: str) -> bool:
+    """Whether a method has anything to prune in a network: whole blocks are residual ones."""
+    return method != "sss" or network.startswith("resnet")

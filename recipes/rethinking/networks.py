@@ -11,6 +11,7 @@ from keras_iplt.errors import OptionError
 
 from .. import zoo
 from .names import zoo_name
+from .scales import selected
 
 __all__ = ["anew", "costs", "masked_anew", "pruned", "shape", "streams", "with_whole_streams"]
 
@@ -107,6 +108,8 @@ def pruned(
         return iplt.prune(
             model, ratio, criterion="bn_scale", scope="global", convolutions_only=True
         )
+    if method == "sss":
+        return selected(model)
     if method == "weights":
         iplt.sparsity.prune_weights(model, ratio, allocation, convolutions_only=True)
     return model  # of soft filter pruning as it is: smaller since its training ended

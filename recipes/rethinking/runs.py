@@ -13,14 +13,15 @@ from ..common.grid import Case, Grid
 from ..common.spread import Runs
 from ..common.study import Place
 from ..common.training import RunFunction, Workbench, at_workbench, milestones, percent
-from .names import METHODS
+from .names import METHODS, takes
 from .networks import anew, costs, masked_anew, pruned, shape, with_whole_streams
+from .scales import follow, with_scales
 
 __all__ = ["Found", "large", "run_all", "scratch", "tuned"]
 
 # What is trained before pruning, and what a pruned network is compared with.
-LARGE = {**dict.fromkeys(METHODS, "plain"), "sfp": "sfp", "slimming": "slimming"}
-UNPRUNED = {**LARGE, "sfp": "plain"}
+LARGE = {**dict.fromkeys(METHODS, "plain"), "sfp": "sfp", "slimming": "slimming", "sss": "sss"}
+UNPRUNED = {**LARGE, "sfp": "plain", "sss": "plain"}
 LOOKED_AT = 1024  # images that ThiNet and channel pruning see: neither takes labels
 RENEWED = 1000  # seeds of new values begin here
 
@@ -36,13 +37,16 @@ def large(
 
     Args:
         network, width: the name and the share of the filters, see `shape`.
-        kind: "plain", "slimming" for the penalty on scales, or "sfp", after which it is pruned.
+        kind: "plain", "slimming" or "sss" for a penalty on scales, of channels or of blocks, or
+            "sfp", after which it is pruned.
         epochs, rate: how many, and the learning rate at first.
-        penalty, ratio: the factor for "slimming", and the share of the filters for "sfp".
+        penalty, ratio: the factor of the penalty, and the share of the filters for "sfp".
     """
     model, callbacks = bench.build(*shape(network, width)), []
     if kind == "slimming":
         model = anew(model, penalty)
+    if kind == "sss":
+        model = with_scales(model, penalty)
     if ratio is not None:
         model = with_whole_streams(model)
         callbacks = [iplt.baselines.soft(ratio, backup_dir=bench.place.backup, verbose=0)]
@@ -93,6 +97,7 @@ def trained(
 ) -> dict[str, Any]:  # fmt: skip
     """Trains and saves; how good the model is then, and what it costs."""
     bench.compile(model, keras.optimizers.SGD(rates, momentum=0.9))
+    follow(model)
     course = bench.fit(model, epochs, callbacks)
     return {
         "accuracy": percent(model, bench.data.test), "epochs": epochs, "seconds": course.seconds,
@@ -105,9 +110,11 @@ def run_all(options: argparse.Namespace, grid: Grid) -> Found:
     own = {"size": options.size, "scaling": options.scaling, "augment": options.augment}
     setting = {**data_settings(options), **own}
     course = {"epochs": options.epochs, "rate": options.rate}
-    ratios = {method: getattr(options, f"{method}_ratio") for method in METHODS}
+    told = {"sss": "sss_penalty"}  # which blocks go follows from their penalty
+    ratios = {name: getattr(options, told.get(name, f"{name}_ratio")) for name in METHODS}
     by_kind: dict[str, dict[str, float]] = {
         "plain": {}, "slimming": {"penalty": options.penalty}, "sfp": {"ratio": ratios["sfp"]},
+        "sss": {"penalty": options.sss_penalty},
     }  # fmt: skip
 
     def of_large(network: str, kind: str) -> Case:
@@ -123,7 +130,10 @@ def run_all(options: argparse.Namespace, grid: Grid) -> Found:
         told = {**setting, **course, "method": method, **told}
         return Case(name, function, told, after.name, by_seed or {})
 
-    wanted = [(network, method) for network in options.networks for method in options.methods]
+    wanted = [
+        (network, method)
+        for network in options.networks for method in options.methods if takes(method, network)
+    ]  # fmt: skip
     whole = {
         (network, kind): of_large(network, kind)
         for network, method in wanted for kind in (UNPRUNED[method], LARGE[method])

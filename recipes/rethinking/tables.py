@@ -5,13 +5,14 @@ import functools
 from typing import Any
 
 import keras_iplt as iplt
+from keras_iplt.errors import OptionError
 
 from ..common.claims import COMPARED, Difference
 from ..common.grid import Grid
 from ..common.page import Page
 from ..common.published import published
 from ..common.spread import Runs, Spread, accuracy_at, paired, spread
-from .names import METHODS, REFUSED
+from .names import METHODS, takes
 from .networks import shape
 from .runs import Found, run_all
 
@@ -24,6 +25,13 @@ def reproduce(options: argparse.Namespace) -> dict[str, Any]:
     """Runs what is wanted, and writes the page."""
     for network in options.networks:  # what cannot work is said before anything is trained
         shape(network, options.width)
+    if not any(
+        takes(method, network) for method in options.methods for network in options.networks
+    ):
+        raise OptionError(
+            f"methods: sss selects residual blocks: expected resnet<depth> among the networks, "
+            f"received: {', '.join(options.networks)}"
+        )
     grid = Grid(options)
     page = Page("Rethinking the value of network pruning", grid.study, options.command)
     show(options, page, run_all(options, grid))
@@ -45,7 +53,7 @@ def show(options: argparse.Namespace, page: Page, found: Found) -> None:
         "Gone are multiply-adds and parameters; of `weights`, what zeros would save if "
         "multiplications with them were left out, which no layer here does. Unpruned are the plain "
         "network or, of `slimming`, that with its penalty. Scratch-B is epochs × multiply-adds "
-        f"before / after. Not done: {'; '.join(REFUSED.values())}.",
+        "before / after. Of networks without residual blocks, `sss` has none to select.",
     )  # fmt: skip
     check_claims(page, found)
     for network in options.networks:
