@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from pytest import approx
 from support.graphs import Block
 from support.law import difference, random_inputs, random_plan, randomize
 
@@ -80,8 +81,36 @@ def custom():
     return head(image, Block(4)(Block(4)(conv(image, 4))))
 
 
+class Decoder(layers.Layer):
+    """A block with a variable of its own: its code stays, whatever goes."""
+
+    def __init__(self, width, **options):
+        super().__init__(**options)
+        self.width, self.up = width, layers.Dense(width, activation="gelu")
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=shape[-1:], initializer="ones", name="scale")
+        self.mix, self.down = layers.Dense(shape[-1]), layers.Dense(shape[-1])
+        for layer, width in ((self.mix, shape[-1]), (self.up, shape[-1]), (self.down, self.width)):
+            layer.build((*shape[:-1], width))
+
+    def call(self, x, aside=None):
+        x = x + ops.max(self.mix(x * self.scale), axis=1, keepdims=True)
+        return x + self.down(self.up(x))
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width}
+
+
+def decoders():
+    tokens = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(9, 8)(tokens)
+    return head(tokens, Decoder(6, name="second")(Decoder(12, name="first")(x, None)))
+
+
 MODELS = {
-    f.__name__: f for f in (resnet, pre_activation, mobilenet_v2, transformer, nested, custom)
+    f.__name__: f
+    for f in (resnet, pre_activation, mobilenet_v2, transformer, nested, custom, decoders)
 }
 
 
@@ -109,7 +138,7 @@ def test_masked_equals_rewritten(name):
         assert [len(layer._inbound_nodes) for layer in private.all_layers(model)] == nodes
         assert difference(model(x, training=False), whole) == 0
         assert small.count_params() == parameters(plan.graph, plan.gone)
-        assert plan.ppr == pytest.approx(1 - small.count_params() / model.count_params())
+        assert plan.ppr == approx(1 - small.count_params() / model.count_params())
         iplt.mask(model, plan)
         y = model(x, training=False)
         assert difference(y, whole) > 1e-3
@@ -123,7 +152,8 @@ def without(model, branch, x):
     def apply(node, args, kwargs):
         several = keras.tree.flatten((args, kwargs))
         if node.operation is branch.call.operation:
-            several[branch.place] = 0 * several[branch.place]
+            (place,) = branch.places
+            several[place] = 0 * several[place]
         args, kwargs = keras.tree.pack_sequence_as((args, kwargs), several)
         return node.operation(*args, **kwargs)
 
@@ -161,6 +191,28 @@ def test_of_two_that_are_added_the_deeper_one_is_the_branch():
     assert inner.parameters > 0 and outer.parameters == 9 * 16 + 16  # it calls what is used before
 
 
+def test_a_layer_whose_code_stays_goes_as_a_whole():
+    """If its output is its input and what is added to it; by name, as any layer."""
+    model = decoders()
+    first, second = iplt.trace(model).branches
+    assert [(one.name, len(one.inside)) for one in (first, second)] == [("first", 2), ("second", 2)]
+    assert first.parameters == model.get_layer("first").count_params()
+    small = iplt.prune(model, branches="first")
+    assert [layer.name for layer in small.layers[2:3]] == ["second"]
+    (x,) = random_inputs(model)
+    scores, y = iplt.branch_scores(model, x), model(x)
+    share = float(ops.sum((small(x) - y) ** 2) / ops.sum(y**2))
+    assert {branch.name: score for branch, score in scores.items()}["first"] == approx(share, 1e-4)
+
+    class Scaled(Decoder):
+        def call(self, x):
+            return 2 * x + self.down(self.up(x))
+
+    tokens = keras.Input((5,), dtype="int32")
+    scaled = head(tokens, Scaled(6)(layers.Embedding(9, 8)(tokens)))
+    assert not iplt.trace(scaled).branches
+
+
 def test_a_tensor_that_something_else_needs_is_no_branch():
     image = keras.Input((8, 8, 4))
     y = layers.Conv2D(4, 3, padding="same")(image)
@@ -176,7 +228,7 @@ def test_a_plan_takes_branches_and_then_channels():
     assert not only.gone.any() and only.branches == (1,) and "second" in str(only)
     plan = iplt.plan(model, 0.75, of="macs", branches=["first"])
     small = iplt.rewrite(model, plan)
-    assert plan.gone.any() and iplt.profile(small).macs == pytest.approx(0.25 * whole, rel=0.2)
+    assert plan.gone.any() and iplt.profile(small).macs == approx(0.25 * whole, rel=0.2)
     within = iplt.prune(model, macs=0.3 * whole, branches=[0, 1])
     assert iplt.profile(within).macs <= 0.3 * whole
     gone = iplt.trace(model).branches[0].variables[0]
@@ -199,9 +251,9 @@ def test_scores_are_what_leaving_out_costs():
     assert [*costs.values()] == sorted(costs.values())
     for branch in graph.branches:
         other = iplt.prune(model, branches=branch)(x, training=False)
-        assert costs[branch] == pytest.approx(float(loss(y, other) - loss(y, whole)), abs=1e-5)
+        assert costs[branch] == approx(float(loss(y, other) - loss(y, whole)), abs=1e-5)
         share = float(ops.sum((other - whole) ** 2) / ops.sum(whole**2))
-        assert changes[branch] == pytest.approx(share, rel=1e-4)
+        assert changes[branch] == approx(share, rel=1e-4)
     (second,) = iplt.branch_scores(graph, x, without="first", verbose=0)
     assert second.name == "second"
     graph.branches[1].variables[-4].assign([1e-3] * 8)

@@ -185,9 +185,12 @@ def test_a_language_model_stays_one():
     backbone = models.LlamaBackbone(**DECODER)
     model = models.LlamaCausalLM(backbone=backbone, preprocessor=None)
     randomize(model)
-    plan = iplt.plan(model, 0.5, scope="layer", only="*feedforward_intermediate*")
+    graph = iplt.trace(model)
+    ffn = {"*feedforward_intermediate*": 0.5}
+    plan = iplt.plan(graph, per_layer=ffn, branches=graph.branches[-1])
     small = iplt.rebuild(model, plan)
     assert type(small) is models.LlamaCausalLM and small.backbone.intermediate_dim == 64
+    assert small.backbone.num_layers == 1
     iplt.mask(model, plan)
     tokens = np.zeros((1, 24), "int32")
     tokens[:, :3] = 3, 5, 7

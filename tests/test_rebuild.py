@@ -150,7 +150,7 @@ class Scaled(Network):
 
 
 @pytest.mark.parametrize(("kind", "uneven", "message"), [
-    (Network, True, r"cannot say what the plan leaves.*up/kernel.*scope='layer'"),
+    (Network, True, r"cannot say what the plan leaves.*up/kernel.*per_layer"),
     (WithoutConfig, False, "makes it again from its config"),
     (Scaled, False, "computes with a width"),
 ])  # fmt: skip

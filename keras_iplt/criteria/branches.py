@@ -105,21 +105,31 @@ def _costs(
 def _affected(steps: Sequence[Step], branch: Branch) -> list[Step]:
     """The steps that compute something else without a branch."""
     changed, found = set[int](), list[Step]()
+    begins = [one.call for one in _within(branch)]
     for step in steps:
-        if step.call is branch.call or not changed.isdisjoint(step.inputs):
+        if step.call in begins or not changed.isdisjoint(step.inputs):
             changed.update(step.outputs)
             found.append(step)
     return found
 
 
 def _run(steps: Iterable[Step], values: dict[int, Any], gone: Iterable[Branch]) -> None:
-    """Runs steps with what some branches add multiplied by zero."""
+    """Runs steps without what some branches add."""
+    leaving: dict[int, set[int]] = {}
+    for one in (inner for branch in gone for inner in _within(branch)):
+        leaving.setdefault(id(one.call), set()).update(one.places)
     for step in steps:
-        for branch in gone:
-            if step.call is branch.call:
-                end = keras.tree.flatten((step.args, step.kwargs))[branch.place].place
-                values[end] = keras.ops.zeros_like(values[end])
-        step.run(values)
+        if id(step.call) not in leaving:
+            step.run(values)
+            continue
+        several = enumerate(keras.tree.flatten((step.args, step.kwargs)))
+        left = [x for place, x in several if place not in leaving[id(step.call)]]
+        values[step.outputs[0]] = sum(filled(left, values))
+
+
+def _within(branch: Branch) -> list[Branch]:
+    """A branch and those in it: a program may run a layer as one step, or what is in it."""
+    return [branch, *(deep for one in branch.inside for deep in _within(one))]
 
 
 def _cost(model: keras.Model, batch: Batch, outputs: Any) -> Callable[[Any], float]:

@@ -7,6 +7,9 @@ A branch can be left out of a model, which is less deep then: nothing else takes
 computed in it, and what it is added to, its shortcut, has the shape of the sum. Of two tensors
 that are added, the one with more layers of its own that create channels is the branch; that of a
 projection is the shortcut.
+
+A custom layer whose code stays (a decoder block) can be left out as a whole if its output is its
+input and what branches in it add.
 """
 
 import math
@@ -79,6 +82,7 @@ class _Search:
         self._uses = Counter(id(v) for c in self._made(function) for v in _variables(c))
         self._times = Counter(id(inside_of(call)) for call in self._made(function))
         self._times[id(function)] = 1
+        self._calls_of = Counter(id(call.operation) for call in calls.values())
 
     def branches(self, function: keras.Function) -> Iterator[dict[str, Any]]:
         """Those of a graph, as entries of `Branch`."""
@@ -92,6 +96,8 @@ class _Search:
         for index, node in enumerate(nodes):
             if _adds(node.operation):
                 yield from self._added(function, nodes[:index], node, uses)
+            elif self._calls[id(node)].carry in ("recreate", "resize"):
+                yield from self._layer(function, node)
 
     def _added(
         self,
@@ -118,12 +124,38 @@ class _Search:
                 yield {
                     "name": self._calls[id(node)].path,
                     "call": self._calls[id(node)],
-                    "place": place,
+                    "places": frozenset([place]),
                     "nodes": tuple(inside),
                     "inputs": tuple(inputs.values()),
                     "output": tensors[place],
                     **self._within(inside, self._times[id(function)]),
                 }
+
+    def _layer(self, function: keras.Function, node: Any) -> Iterator[dict[str, Any]]:
+        """A layer whose code stays, if nothing but its branches keep its output from its input."""
+        call, several = self._calls[id(node)], keras.tree.flatten(private.arguments(node))
+        if call.inner is None or self._calls_of[id(call.operation)] > 1:
+            return
+        self._times[id(call.inner)] = 1
+        inside = tuple(Branch(index=0, **branch) for branch in self.branches(call.inner))
+        tensors = [place for place, x in enumerate(several) if isinstance(x, keras.KerasTensor)]
+        stream = {id(x): place for x, place in zip(call.inner.inputs, tensors, strict=False)}.get(
+            id(_without(call.inner, inside))
+        )
+        if stream is None or len(node.outputs) > 1:
+            return
+        x, (y,) = several[stream], node.outputs
+        if (x.shape, x.dtype) == (y.shape, y.dtype):
+            yield {
+                "name": call.path,
+                "call": call,
+                "places": frozenset(range(len(several))) - {stream},
+                "nodes": (node,),
+                "inputs": tuple(node.input_tensors),
+                "output": y,
+                "inside": inside,
+                **self._within([node], self._times[id(function)]),
+            }
 
     def _within(self, inside: Sequence[Any], times: int) -> dict[str, Any]:
         """What is in a branch, of a graph that is called so many times."""
@@ -155,6 +187,19 @@ class _Search:
             if call is not None:
                 yield call
                 yield from self._made(inside_of(call))
+
+
+def _without(function: keras.Function, branches: Sequence[Branch]) -> Any:
+    """The tensor that code puts out when branches in it add nothing, if there is one."""
+    ends = keras.tree.flatten(private.output_structure(function))
+    additions = {id(branch.call.node.outputs[0]): branch.call.node for branch in branches}
+    end = ends[0] if len(ends) == 1 else None
+    while (node := additions.get(id(end))) is not None:
+        places = {p for branch in branches if branch.call.node is node for p in branch.places}
+        several = enumerate(keras.tree.flatten(private.arguments(node)))
+        left = [x for place, x in several if place not in places]
+        end = left[0] if len(left) == 1 else None
+    return end
 
 
 def _adds(operation: keras.Operation) -> bool:

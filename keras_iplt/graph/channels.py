@@ -267,18 +267,21 @@ class Frozen:
 class Branch:
     """A residual branch: all between a stream of tensors and where it is added back to it.
 
+    Or a layer whose code stays and whose output is its input and what branches in it add.
+
     Attributes:
         index: the place of the branch in `Graph.branches`.
-        name: that of the addition.
+        name: that of the addition, or of the layer.
         layers: names of the layers in it.
         parameters: how many go with it; weights that are used elsewhere, too, stay.
         flops: those of its layers per example, None where the model's input has no fixed size.
-        call: the addition.
-        place: which of the arguments of the addition, flat, is the end of the branch.
+        call: the addition, or the layer.
+        places: which of its arguments, flat, go. One is left of a layer: its output then.
         nodes: its operations where they stand in the graph, in order.
         inputs, output: the symbolic tensors that it begins with, and that end.
         holds: ids of all calls in it.
         variables: those that nothing else uses.
+        inside: of a layer, the branches in it.
     """
 
     index: int
@@ -287,12 +290,13 @@ class Branch:
     parameters: int
     flops: int | None
     call: Call
-    place: int
+    places: frozenset[int]
     nodes: tuple[Any, ...]
     inputs: tuple[keras.KerasTensor, ...]
     output: keras.KerasTensor
     holds: frozenset[int]
     variables: tuple[keras.Variable, ...]
+    inside: tuple["Branch", ...] = ()
 
     def __repr__(self) -> str:
         flops = "" if self.flops is None else f", {self.flops:,} FLOPs"

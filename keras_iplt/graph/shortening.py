@@ -67,7 +67,7 @@ class _Shortener:
         self._calls = graph.calls
         self._leaving: dict[int, set[int]] = {}  # id(addition) -> which of its arguments, flat
         for branch in branches:
-            self._leaving.setdefault(id(branch.call), set()).add(branch.place)
+            self._leaving.setdefault(id(branch.call), set()).update(branch.places)
         self._made: dict[int, keras.Model] = {}  # by id(function)
 
     def model(self, old: keras.Layer, function: keras.Function) -> keras.Model:
@@ -116,7 +116,7 @@ class _Shortener:
         return any(id(call) in self._leaving for call in calls) or any(map(self._shortens, inside))
 
     def _without(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """An addition that loses branches: of what is left, or the only tensor that is."""
+        """What is left of an addition, or of a layer: one of its arguments may be all."""
         leaving = self._leaving[id(call)]
         several = enumerate(keras.tree.flatten((args, kwargs)))
         left = [x for place, x in several if place not in leaving]

@@ -20,8 +20,12 @@ def silenced(branch: Branch) -> Iterator[tuple[keras.Variable, np.ndarray]]:
     """Which variables have to hold which numbers for a branch to add zeros.
 
     The branch is read on its own, with everything that goes in as unknown: what creates the
-    channels at its end, and what follows them, is zero then.
+    channels at its end, and what follows them, is zero then. Of a layer, all branches in it are.
     """
+    for one in branch.inside:
+        yield from silenced(one)
+    if branch.inside:
+        return
     tracer = Tracer(approximate=True)  # all of a layer norm's channels go
     tracer.used = {id(x) for node in branch.nodes for x in node.outputs}
     values: dict[int, Any] = {id(x): tracer.solid(tuple(x.shape)) for x in branch.inputs}

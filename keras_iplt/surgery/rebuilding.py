@@ -36,8 +36,8 @@ def rebuild(
 
     For models of a class of their own, such as KerasHub's: what the class can do besides being
     called, it goes on doing. Its config has to be able to say the widths, so layers that share a
-    number in it must lose equally many channels: plan with `scope="layer"`, and say by `only` which
-    layers. Functional and Sequential models become what `keras_iplt.rewrite` makes of them.
+    number in it must lose equally many channels: plan with `per_layer`, which gives each of several
+    layers the same share. Functional and Sequential models are rewritten.
 
     Args:
         model: the model that the plan was made for, or one of the same architecture.
@@ -149,7 +149,7 @@ class _Search:
         while wrong:
             for path, number in self._candidates(left, shapes):
                 now = self._misfits(changes | {path: number}, shapes)
-                if path not in changes and now < wrong:
+                if now < wrong:
                     changes[path], wrong = number, now
                     break
             else:
@@ -220,7 +220,7 @@ def _first_misfit(
     return (
         f"{variable.path!r} of shape {tuple(variable.shape)} is left with {shape}, and the class "
         f"makes {made}. Let all layers that share a number of the config lose the same: "
-        "scope='layer', and `only` for which layers; or use rewrite"
+        "per_layer={'the*layers': ratio}; or use rewrite"
     )
 
 
