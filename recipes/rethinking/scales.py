@@ -70,7 +70,8 @@ def with_scales(model: keras.Model, penalty: float) -> keras.Model:
         if layer.name in blocks:
             block, operands = blocks[layer.name], list(args[0])
             scale = BlockScale(penalty, name=block.layers[-1] + SUFFIX)
-            operands[block.place] = scale(operands[block.place])
+            (place,) = block.places
+            operands[place] = scale(operands[place])
             args = (operands,)
         return layer(*args, **kwargs)
 
