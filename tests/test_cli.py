@@ -475,6 +475,7 @@ def test_an_old_file_is_converted_by_the_line_that_the_error_gives(here, call):
         ("inspect data.npz", "data.npz: an .npz file of arrays"),
         ("compare model.keras data.npz", "data.npz"),
         ("prune model.keras -o a.keras --ignore oen", "no layer 'oen'. Close to it: 'one'"),
+        ("prune model.keras -o a.keras --branches oen", "no residual branch 'oen'. It has none"),
         ("prune model.keras -o a.h5", "a.h5: expected a path that ends with .keras"),
         ("prune model.keras -o a.keras --data none.npz", "none.npz: no such file"),
         ("prune model.keras -o a.keras --plan none.json", "none.json: cannot be read"),

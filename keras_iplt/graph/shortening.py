@@ -119,7 +119,7 @@ class _Shortener:
         """What is left of an addition, or of a layer: one of its arguments may be all."""
         leaving = self._leaving[id(call)]
         several = enumerate(keras.tree.flatten((args, kwargs)))
-        left = [x for place, x in several if place not in leaving]
+        left = [x for place, x in several if _is_symbol(x) and place not in leaving]
         return left[0] if len(left) == 1 else call.operation(left)
 
 

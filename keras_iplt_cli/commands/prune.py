@@ -25,6 +25,7 @@ __all__ = ["add"]
 _OF_THE_PLAN = (  # arguments of `keras_iplt.plan`
     *("ratio", "of", "criterion", "scope", "per_layer", "ignore", "only", "min_channels"),
     *("round_to", "max_ratio", "convolutions_only", "params", "macs", "flops", "size", "latency"),
+    "branches",
 )
 _PRECISIONS = "float32|float16|dynamic|int8"
 
@@ -91,6 +92,10 @@ def _add_planning(parser: Parser) -> None:
         help="what is left of a layer is a multiple of N; 'auto' takes what is fast here",
     )  # fmt: skip
     group.add_argument("--max-ratio", type=share, help="no layer loses more than this share")
+    group.add_argument(
+        "--branches", action="append", metavar="NAME",
+        help="an addition whose residual branch goes as a whole, or a pattern; may be repeated",
+    )  # fmt: skip
     add_ranking(group)
 
 
