@@ -243,6 +243,8 @@ def inputs_of(model):
     for i, x in enumerate(model.inputs):
         if "mask" in x.name:
             flat[i][...] = 1
+        if "segment" in x.name:
+            flat[i] %= 2
     structure = model.input
     return keras.tree.pack_sequence_as(structure, flat)
 

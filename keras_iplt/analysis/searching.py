@@ -166,7 +166,7 @@ def smallest(
         criterion, scope, per_layer, ignore, only, min_channels, round_to, max_ratio,
             convolutions_only: see `keras_iplt.plan`. Criteria that look at data look at `train` if
             that is data, else at `data`.
-        approximate: see `keras_iplt.trace`.
+        approximate, heads: see `keras_iplt.trace`.
 
     Returns:
         A `Smallest`, with the model and all that was tried. Print it for a table.
@@ -242,7 +242,7 @@ class _Search:
             raise OptionError(
                 f"expected no budget, as the smallest model is searched for, received: {of_plan}"
             )
-        self.graph: Graph = trace(model, approximate=options.approximate)
+        self.graph: Graph = trace(model, approximate=options.approximate, heads=options.heads)
         of, round_to = resolved(self.graph, options.of, options.round_to)  # measured once
         self.options = options.meant(self.graph).replace(of=of, round_to=round_to)
         self.best: keras.Model = model

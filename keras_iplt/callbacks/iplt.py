@@ -72,7 +72,7 @@ class IPLTCallback(TimedCallback):
             pruning took, and those that it saved.
         ignore, only, min_channels, round_to, of, per_layer, max_ratio, convolutions_only: see
             `keras_iplt.plan`.
-        approximate: see `keras_iplt.trace`.
+        approximate, heads: see `keras_iplt.trace`.
         params, macs, flops, size, latency, at_most: a budget, in place of `target`: what the last
             step leaves is within it. See `keras_iplt.plan`.
 

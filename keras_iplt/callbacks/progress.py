@@ -84,7 +84,7 @@ class Progress:
                 f"criterion {options.criterion.name!r} expected data=(x, y), x or batches of "
                 "these, received: None"
             )
-        self.graph = trace(model, approximate=options.approximate)
+        self.graph = trace(model, approximate=options.approximate, heads=options.heads)
         of, round_to = resolved(self.graph, options.of, options.round_to)
         self.options = options.meant(self.graph).replace(of=of, round_to=round_to)
         self.architecture = self.graph.signature  # at full size
@@ -295,7 +295,9 @@ class Progress:
         """Reads the model after it has become smaller, here or elsewhere.
 
         Its groups are those from before, as a rule."""
-        self.graph = trace(self.model, approximate=self.options.approximate)
+        self.graph = trace(
+            self.model, approximate=self.options.approximate, heads=self.options.heads
+        )
         sizes = [group.size for group in self.graph.groups]
         same = len(sizes) == len(self._sizes)
         if same and all(now <= then for now, then in zip(sizes, self._sizes, strict=True)):

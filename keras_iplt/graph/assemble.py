@@ -80,6 +80,7 @@ def assembled(flow: Flow, model: keras.Model, function: keras.Function) -> Graph
         signature=_signature(flow.calls.values()),
         branches=residual_branches(flow.calls, function, producers, flow.works),
         approximate=flow.approximate,
+        heads=flow.heads,
     )
 
 

@@ -315,6 +315,7 @@ class Graph(Tables):
         frozen: what cannot be pruned, with reasons.
         branches: the residual branches, which can be left out as a whole.
         approximate: whether layer normalisation may be pruned.
+        heads: whether heads of attention may go as a whole.
         without: the branches that were left out: `model` is one of its own then, over the same
             layers, and `whole` the graph of the model that was given.
     """
@@ -333,6 +334,7 @@ class Graph(Tables):
     signature: tuple[str, ...] = dataclasses.field(repr=False)
     branches: tuple[Branch, ...] = dataclasses.field(default=(), repr=False)
     approximate: bool = False
+    heads: bool = False
     without: tuple[Branch, ...] = ()
     longer: "Graph | None" = dataclasses.field(default=None, repr=False)
 

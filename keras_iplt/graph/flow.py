@@ -42,9 +42,10 @@ class Flow(abc.ABC):
         path: name of the operation being read, with the models it is nested in.
         shapes: shapes of that operation's outputs, in flat order.
         approximate: whether layer normalisation may be pruned although no exact answer exists.
+        heads: whether heads of attention may go as a whole.
     """
 
-    def __init__(self, approximate: bool = False) -> None:
+    def __init__(self, approximate: bool = False, heads: bool = False) -> None:
         self.partition = Partition()
         self.partition.fresh(1)  # SOLID
         self.slices: dict[tuple[int, int], Slice] = {}  # by id(variable) and axis
@@ -69,13 +70,16 @@ class Flow(abc.ABC):
         self.path = ""
         self.shapes: tuple[Shape, ...] = ()
         self.approximate = approximate
+        self.heads = heads
 
     # -- channels come into being --
 
-    def create(self, layer: keras.Operation, count: int, convolution: bool = False) -> np.ndarray:
-        """New channels, one for each of `count` filters of `layer`."""
-        ids = self.partition.fresh(count)
-        self.producers.append(Producer(self.path, layer, ids, convolution, self.created))
+    def create(
+        self, layer: keras.Operation, count: int, convolution: bool = False, part: str = ""
+    ) -> np.ndarray:
+        """New channels, one for each of `count` filters of `layer`, or of its `part`."""
+        ids, path = self.partition.fresh(count), f"{self.path}/{part}" if part else self.path
+        self.producers.append(Producer(path, layer, ids, convolution, self.created))
         self.created += 1
         return ids
 

@@ -67,20 +67,26 @@ def by_layer(graph: Graph, prunable: Collection[int]) -> dict[str, list[int]]:
 
 def paths_of(graph: Graph, key: Selector) -> set[str]:
     """Paths of the operations that a selector stands for, and of those inside these."""
-    calls = graph.calls.values()
-    heads = {call.path for call in calls if matches(key, call.operation, call.path)}
+    places = _places(graph)
+    heads = {path for path, operation in places if matches(key, operation, path)}
     if not heads:
         raise OptionError(
             f"model {graph.model.name!r} has no layer {described(key)}. Close to it: "
             + ", ".join(map(repr, near(key, _known(graph, key))))
         )
     inside = tuple(f"{head}/" for head in heads)
-    return heads | {call.path for call in calls if call.path.startswith(inside)}
+    return heads | {path for path, _ in places if path.startswith(inside)}
+
+
+def _places(graph: Graph) -> list[tuple[str, keras.Operation]]:
+    """Operations by path, and parts of them that create channels (the heads of attention)."""
+    found = [(call.path, call.operation) for call in graph.calls.values()]
+    return found + [(producer.path, producer.layer) for producer in graph.producers]
 
 
 def _known(graph: Graph, key: Selector) -> set[str]:
     """What a selector of this kind could have said."""
-    operations = [(call.path, call.operation) for call in graph.calls.values()]
+    operations = _places(graph)
     if isinstance(key, type):
         return {type(operation).__name__ for _, operation in operations}
     return {name for path, operation in operations for name in (path, operation.name)}
@@ -136,4 +142,4 @@ def _with_channels(graph: Graph) -> list[str]:
         for path, pieces in graph.by_path.items()
         if any(p.role == "follow" and (graph.classes[p.ids] != SOLID).any() for p in pieces)
     }
-    return [*dict.fromkeys(c.path for c in graph.calls.values() if c.path in producers | others)]
+    return [*dict.fromkeys(path for path, _ in _places(graph) if path in producers | others)]

@@ -31,7 +31,11 @@ Branches: TypeAlias = Annotated[Any, Kind("residual branches, their names or the
 
 @checked
 def trace(
-    model: keras.Model, approximate: bool = False, verbose: Verbosity = 1, without: Branches = ()
+    model: keras.Model,
+    approximate: bool = False,
+    verbose: Verbosity = 1,
+    without: Branches = (),
+    heads: bool = False,
 ) -> Graph:
     """Reads a model as channels.
 
@@ -44,6 +48,9 @@ def trace(
         without: residual branches to leave out, as a plan made of the graph then does: from the
             `branches` of another graph of this model, or by their places there, or by the names of
             the additions that they end in (or patterns of these).
+        heads: whole heads of attention may go, too, beside channels within all of them: in
+            `MultiHeadAttention` and, with the heads that share their keys and values, in
+            `GroupQueryAttention`. They are called `"…/heads"` after their layer.
 
     Returns:
         A `Graph`: what can be pruned (`groups`) and what cannot, and why (`frozen`), and what can
@@ -63,7 +70,7 @@ def trace(
            -       10  head        frozen: it is an output of the model
     """
     with silent(when=not verbose):
-        graph = _traced(model, approximate)
+        graph = _traced(model, approximate, heads)
         return without_branches(graph, several(without)) if several(without) else graph
 
 
@@ -80,12 +87,12 @@ def without_branches(graph: Graph, keys: Iterable[Any]) -> Graph:
             f"{', '.join(branch.name for branch in graph.without)}. Name all branches at once"
         )
     branches = branches_for(graph, keys)
-    short = _traced(shortened(graph, branches), graph.approximate)
+    short = _traced(shortened(graph, branches), graph.approximate, graph.heads)
     return dataclasses.replace(short, without=branches, longer=graph, branches=())
 
 
-def _traced(model: keras.Model, approximate: bool) -> Graph:
-    tracer, function = Tracer(approximate), graph_of(model)
+def _traced(model: keras.Model, approximate: bool, heads: bool) -> Graph:
+    tracer, function = Tracer(approximate, heads), graph_of(model)
     outputs = tracer.read(function, [tracer.solid(t.shape) for t in function.inputs], prefix="")
     tracer.path = ""
     for x in channels_in(outputs):
@@ -176,8 +183,8 @@ _ADAPTED = {
 class Tracer(Flow):
     """A `Flow` that knows how to look at operations."""
 
-    def __init__(self, approximate: bool = False) -> None:
-        super().__init__(approximate)
+    def __init__(self, approximate: bool = False, heads: bool = False) -> None:
+        super().__init__(approximate, heads)
         self._prefix = ""
         self._paths: dict[int, str] = {}
 

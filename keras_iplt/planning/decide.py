@@ -98,7 +98,7 @@ def plan(
             processor computes at once in layers of that kind.
         max_ratio: no group loses more than this share, so that a global ranking cannot empty it.
         convolutions_only: prune and count the filters of convolutions only, as the papers do.
-        approximate: of a model, read it as `keras_iplt.trace(model, approximate=True)` does.
+        approximate, heads: of a model, read it as `keras_iplt.trace` does with these.
         params, macs, flops, size, latency: a budget, in place of `ratio`: at most so many
             parameters, multiply-adds or FLOPs are left (`20_000`, `"20k"`), bytes of the .tflite
             file (`"200KB"`, `"200KB int8"`), or seconds (`"5ms"`). Of a model that is within its
@@ -129,12 +129,16 @@ def plan(
     check_one("ratio", ratio, options.at_most)
     if options.per_layer and isinstance(ratio, Unsaid):
         ratio = 0.0  # the others stay as they are
-    graph = model if isinstance(model, Graph) else trace(model, options.approximate, verbose)
-    if options.approximate and not graph.approximate:
-        raise OptionError(
-            "approximate: expected a model, or the graph of iplt.trace(model, approximate=True), "
-            "received: a graph that was read without it"
-        )
+    if isinstance(model, Graph):
+        graph = model
+    else:
+        graph = trace(model, options.approximate, verbose, heads=options.heads)
+    for name in ("approximate", "heads"):
+        if getattr(options, name) and not getattr(graph, name):
+            raise OptionError(
+                f"{name}: expected a model, or the graph of iplt.trace(model, {name}=True), "
+                "received: a graph that was read without it"
+            )
     with silent(when=not verbose):
         if branches:
             graph = without_branches(graph, branches)

@@ -48,6 +48,7 @@ class _Limits(TypedDict, total=False):
     max_ratio: float | None
     convolutions_only: bool
     approximate: bool
+    heads: bool
     at_most: float | str | None
 
 
@@ -86,7 +87,7 @@ class PlanOptions:
     Attributes:
         of, criterion, scope, per_layer, ignore, only, min_channels, round_to,
             max_ratio, convolutions_only: as for `keras_iplt.plan`.
-        approximate: as for `keras_iplt.trace`.
+        approximate, heads: as for `keras_iplt.trace`.
         at_most: how much of what `of` measures may be left, whatever the share that goes.
     """
 
@@ -101,6 +102,7 @@ class PlanOptions:
     max_ratio: Share | None = None
     convolutions_only: bool = False
     approximate: bool = False
+    heads: bool = False
     at_most: Any = None
 
     def __post_init__(self) -> None:

@@ -192,7 +192,8 @@ def bound(plan: Plan, model: keras.Model) -> Plan:
     """
     if plan.graph is not None and plan.graph.whole.model is model and _is_current(plan):
         return plan
-    graph = trace(model, approximate=bool(plan.options.get("approximate", False)))
+    ways = {name: bool(plan.options.get(name, False)) for name in ("approximate", "heads")}
+    graph = trace(model, **ways)
     _compare("operation", plan.architecture, graph.signature)
     if plan.branches:
         graph = without_branches(graph, plan.branches)
@@ -281,7 +282,9 @@ def finished(
         removed=tuple(tuple(int(i) for i in sorted(chosen)) for chosen in removed),
         fpr=(lost + departed) / max(1, total),
         ppr=cost(gone),
-        options=types.MappingProxyType(options | {"approximate": graph.approximate}),
+        options=types.MappingProxyType(
+            options | {"approximate": graph.approximate, "heads": graph.heads}
+        ),
         architecture=graph.whole.signature,
         variables=describe_variables(graph, gone),
         graph=graph,

@@ -16,6 +16,7 @@ from keras_iplt.graph.rules.registry import After, layer_rule
 def _resize_heads(layer: keras.Layer, after: After) -> dict[str, Any]:
     query, _, value, output = private.attention_denses(layer)
     return {
+        "num_heads": after.size(private.kernel_of(query), 1),
         "key_dim": after.size(private.kernel_of(query), -1),
         "value_dim": after.size(private.kernel_of(value), -1),
         "output_shape": (after.size(private.kernel_of(output), -1),),
@@ -41,8 +42,12 @@ def multi_head(
 
 
 def _resize_grouped(layer: keras.Layer, after: After) -> dict[str, Any]:
-    query, *_ = private.attention_denses(layer)
-    return {"head_dim": after.size(private.kernel_of(query), -1)}
+    query, key, *_ = map(private.kernel_of, private.attention_denses(layer))
+    return {
+        "head_dim": after.size(query, -1),
+        "num_query_heads": after.size(query, 1),
+        "num_key_value_heads": after.size(key, 1),
+    }
 
 
 @layer_rule("GroupQueryAttention", resize=_resize_grouped)
@@ -81,22 +86,30 @@ def _attend(
     if len(wide) == len(narrow):  # they stay equally long: fused kernels demand it
         flow.join(narrow, wide, "")
     key = value if key is None else key
-    gates = [(gate, query, wide) for gate in private.attention_gates(layer)]
-    projections = [(of_query, query, narrow), (of_key, key, narrow), (of_value, value, wide)]
-    for projection, x, ids in projections + gates:
-        _project(flow, projection, x, ids)
+    outputs = flow.create(layer, merging.shape[-1])
+    shared = _heads(flow, layer, private.kernel_of(of_key).shape[1])
+    heads = np.repeat(shared, asking.shape[1] // len(shared))  # of which several share keys
+    gates = [(gate, query, heads, wide) for gate in private.attention_gates(layer)]
+    projections = [
+        (of_query, query, heads, narrow),
+        (of_key, key, shared, narrow),
+        (of_value, value, shared, wide),
+    ]
+    for projection, x, several, ids in projections + gates:
+        _project(flow, projection, x, several, ids)
     for variable in (asking, of_query.bias):
         flow.rescale(variable, narrow, 0.5)
-    asked, heads = flow.positions(query.shape, -1), asking.shape[1]
-    pairs = _pairs(flow, query, value, private.attention_axes(layer), heads)
-    flow.work(pairs, narrow)
-    flow.work(pairs, wide)
-    outputs = flow.create(layer, merging.shape[-1])
+    asked = flow.positions(query.shape, -1)
+    pairs = _pairs(flow, query, value, private.attention_axes(layer))
+    flow.work(pairs, heads, narrow)
+    flow.work(pairs, heads, wide)
+    if flow.heads:
+        flow.consume(merging, 0, heads)
     flow.consume(merging, 1, wide)
     flow.slice(merging, -1, outputs, "output")
     copies = math.prod(merging.shape[2:-1])  # further axes of `output_shape`
     asked = None if asked is None else asked * copies
-    flow.work(None if asked is None else asked * heads, wide, outputs)
+    flow.work(asked, heads, wide, outputs)
     if of_output.bias is not None:
         flow.follow(of_output.bias, -1, outputs)
         flow.work(asked, outputs, adds=True)
@@ -108,29 +121,38 @@ def _attend(
 
 
 def _pairs(
-    flow: Flow, query: Channels, value: Channels, axes: Sequence[int] | None = None, heads: int = 1
+    flow: Flow, query: Channels, value: Channels, axes: Sequence[int] | None = None
 ) -> int | None:
     """How many scores are computed: positions asked, times those that each looks at."""
     asked = flow.positions(query.shape, -1)
     seen = product([value.shape[axis] for axis in axes or range(1, len(value.shape) - 1)])
-    return None if asked is None or seen is None else asked * seen * heads
+    return None if asked is None or seen is None else asked * seen
 
 
-def _project(flow: Flow, projection: keras.Layer, x: Channels, ids: np.ndarray) -> None:
+def _heads(flow: Flow, layer: keras.Layer, count: int) -> np.ndarray:
+    """One id per head, or per group of heads that share their keys and values."""
+    return flow.create(layer, count, part="heads") if flow.heads else np.full(count, SOLID)
+
+
+def _project(
+    flow: Flow, projection: keras.Layer, x: Channels, heads: np.ndarray, ids: np.ndarray
+) -> None:
     """One of the dense layers that make heads: kernel (in, heads, size of a head)."""
     inputs = flow.vector(x, -1, "its positions differ in their channels")
     kernel = private.kernel_of(projection)
     flow.consume(kernel, 0, inputs)
     flow.slice(kernel, -1, ids, "output")
-    heads, steps = kernel.shape[1], flow.positions(x.shape, -1)
-    steps = None if steps is None else steps * heads
-    flow.work(steps, inputs, ids)
+    steps = flow.positions(x.shape, -1)
+    flow.work(steps, inputs, heads, ids)
+    if flow.heads:
+        flow.slice(kernel, 1, heads, "output")
+        flow.follow(projection.bias, 0, heads)
     if projection.bias is not None:
         # TensorFlow adds a bias (heads, 1) to (batch, positions, heads, 1) along the positions
         # when there are as many of them as heads.
         flow.at_least(ids, 2)
         flow.follow(projection.bias, -1, ids)
-        flow.work(steps, ids, adds=True)
+        flow.work(steps, heads, ids, adds=True)
 
 
 @layer_rule("Attention")
