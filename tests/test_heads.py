@@ -21,7 +21,7 @@ def transformer(attention):
 
 
 def several():
-    return transformer(layers.MultiHeadAttention(4, 6, value_dim=5, name="attention"))
+    return transformer(layers.MultiHeadAttention(4, 6, name="attention"))
 
 
 def grouped():
