@@ -81,7 +81,6 @@ class Fisher(criteria.Taylor):
 WAYS = {
     "scratch": lambda seed: criteria.Energy(),  # what it leaves is trained from new weights
     "energy": lambda seed: criteria.Energy(),
-    "energy_both": lambda seed: criteria.Energy(both_ends=True),
     "l2": lambda seed: criteria.L2(),
     "l2_sum": lambda seed: criteria.L2(reduce="sum"),
     "l2_layer": lambda seed: criteria.L2(),

@@ -345,7 +345,7 @@ FORGED = [
     ("course.epochs", 1), ("course.held", 10**9), ("course.last_step", 9), ("guard", [1]),
     ("guard", "best"), ("progress", 3), ("progress.plans", "x"), ("progress.plans", ["{}"]),
     ("progress.plans.0.@.removed", [[99]]), ("progress.plans.0.@.variables", [3]),
-    ("progress.costs", [float("nan")]), ("progress.masked", 7), ("soft_share", "much"),
+    ("progress.masked", 7), ("soft_share", "much"),
     ("soft_share", -0.1), ("variables", "all"), ("variables", 10**12), ("variables", 2),
 ]  # fmt: skip
 

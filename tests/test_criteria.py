@@ -990,11 +990,13 @@ def test_weights_that_are_not_finite():
 
 
 def test_weights_that_no_score_depends_on_may_be_anything():
-    """The frozen head is nobody's filter."""
+    """The frozen head is nobody's filter; only `Energy` asks what it reads."""
     model = convolutional()
     model.get_layer("head").kernel.assign(np.full((4, 2), np.nan))
     graph = iplt.trace(model)
-    assert np.isfinite(of_layer(graph, criteria.scores(graph), "hidden")).all()
+    assert np.isfinite(of_layer(graph, criteria.scores(graph, "l2"), "hidden")).all()
+    with pytest.raises(iplt.errors.WeightsError, match=r"'head'.*head/kernel.* 8 NaN"):
+        criteria.scores(graph)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`plan`: which channels go, how many, and that a plan says what a rewritten model shows."""
 
 import functools
+import itertools
 import json
 import math
 import time
@@ -16,6 +17,8 @@ from support.law import difference, random_inputs, randomize
 import keras_iplt as iplt
 from keras_iplt.graph.costs import flops, parameters
 from keras_iplt.graph.trace import trace
+from keras_iplt.planning.decide import Past, decide
+from keras_iplt.planning.options import PlanOptions
 
 pytestmark = pytest.mark.quick
 
@@ -67,6 +70,17 @@ def norms(layer):
     """The norm of every filter of a convolution or a dense layer."""
     kernel = keras.ops.convert_to_numpy(layer.kernel).astype("float64")
     return np.sqrt((kernel.reshape(-1, kernel.shape[-1]) ** 2).sum(axis=0))
+
+
+def kernel_of(model, name):
+    return keras.ops.convert_to_numpy(model.get_layer(name).kernel).astype("float64")
+
+
+def costs(kernel, axis):
+    """What a kernel loses with each position along an axis, as `Energy` measures it."""
+    sums = np.moveaxis(kernel**2, axis, 0).reshape(kernel.shape[axis], -1).sum(axis=1)
+    lost = np.array([sums[sums <= each].sum() for each in sums])
+    return -np.log(np.maximum(1 - lost / sums.sum(), 1e-9))
 
 
 def kept_filters(plan, layer):
@@ -208,22 +222,27 @@ def test_ties_go_to_the_first_layer_and_the_first_filter():
         kernel.assign(value)
     plans = [iplt.plan(model, 0.5, criterion="l2").removed for _ in range(3)]
     assert plans[0] == plans[1] == plans[2] == (tuple(range(5)), (0, 1, 2, 3), ())
-    assert iplt.plan(model, 0.5, scope="layer").removed == ((0, 1, 2),) * 3
+    assert iplt.plan(model, 0.5, criterion="l2", scope="layer").removed == ((0, 1, 2),) * 3
 
 
-def test_by_energy_each_layer_loses_the_same_share_of_its_squares():
+def test_by_energy_those_go_that_cost_least_of_squares_at_both_ends():
     """By default. However large the weights of one layer are."""
     model = convolutions(24, 40, 16)
+    small = iplt.plan(model, 0.4)
     kernel = model.get_layer("c1").kernel
-    kernel.assign(keras.ops.convert_to_numpy(kernel) * 100)
+    kernel.assign(keras.ops.convert_to_numpy(kernel) * 128)
     plan = iplt.plan(model, 0.4)
-    lost = []
-    for i in range(3):
-        squares = norms(model.get_layer(f"c{i}")) ** 2
-        gone = np.setdiff1d(np.arange(len(squares)), kept_filters(plan, model.get_layer(f"c{i}")))
-        assert set(gone) == set(np.argsort(squares)[: len(gone)])
-        lost.append(squares[gone].sum() / squares.sum())
-    assert max(lost) - min(lost) < 1 / 16
+    assert plan.removed == small.removed
+    ranked = sorted(
+        (cost, name, channel)
+        for name, reader in itertools.pairwise(["c0", "c1", "c2", "head"])
+        for channel, cost in enumerate(
+            costs(kernel_of(model, name), -1) + costs(kernel_of(model, reader), -2)
+        )
+    )
+    gone = {(name, channel) for _, name, channel in ranked[:32]}
+    stays = {(f"c{i}", f) for i in range(3) for f in kept_filters(plan, model.get_layer(f"c{i}"))}
+    assert len(stays) == 48 and not gone & stays
 
 
 def test_by_energy_equal_layers_lose_equally_and_none_is_emptied():
@@ -231,8 +250,29 @@ def test_by_energy_equal_layers_lose_equally_and_none_is_emptied():
     for layer in model.layers:
         for weight in layer.weights:
             weight.assign(np.full(weight.shape, 0.1, "float32"))
-    assert left(iplt.plan(model, 0.5)) == {"c0": 4, "c1": 4}
+    assert iplt.plan(model, 0.5).removed == ((0, 1, 2, 3),) * 2
     assert left(iplt.plan(model, 0.875)) == {"c0": 1, "c1": 1}
+
+
+def test_by_energy_what_earlier_steps_took_counts_by_channels():
+    """Layers that were equal are so again, whatever share of their weights was in what went."""
+    model = convolutions(8, 8)
+    for weight in model.weights:
+        weight.assign(np.full(weight.shape, 0.1, "float32"))
+    graph = trace(iplt.prune(model, per_layer={"c0": 0.5}))
+    past = Past(sizes=[8, 8], filters=[8.0, 8.0], whole=16.0)
+    assert left(decide(graph, 0.5, PlanOptions(), past=past)) == {"c0": 4, "c1": 4}
+    assert left(iplt.plan(graph, 1 / 3)) == {"c0": 3, "c1": 5}
+
+
+def test_by_energy_channels_of_zeros_cost_nothing():
+    """Whichever end is zero: half of these filters are, or what is read of them."""
+    model = convolutions(8, 8)
+    for name, place in [("c0", np.s_[..., ::2]), ("head", np.s_[1::2])]:
+        value = kernel_of(model, name)
+        value[place] = 0
+        model.get_layer(name).kernel.assign(value)
+    assert iplt.plan(model, 0.5).removed == ((0, 2, 4, 6), (1, 3, 5, 7))
 
 
 def test_by_energy_a_stream_costs_what_all_its_layers_lose():
@@ -259,19 +299,13 @@ def test_filters_of_one_channel_count_as_one_by_energy():
     model = keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
     graph = iplt.trace(model)
     (maps,) = (g for g in graph.groups if g.producers[0].path == "maps")
-    kernel = keras.ops.convert_to_numpy(model.get_layer("maps").kernel)
-    squares = (kernel.reshape(5, 9, 4) ** 2).sum(axis=(0, 1))
-    lost = np.array([squares[squares <= s].sum() for s in squares])
+    maps_made = costs(kernel_of(model, "maps").reshape(5, 9, 4), 2)
     found = iplt.criteria.scores(graph, "energy")[maps.classes]
-    most = squares.argmax()
-    others = np.delete(np.arange(4), most)
-    costs = -np.log(1 - lost[others] / squares.sum())
-    np.testing.assert_allclose(found[others], costs, rtol=1e-5)
-    assert found.argmax() == most
+    np.testing.assert_allclose(found, maps_made + costs(kernel_of(model, "conv"), 2), rtol=1e-5)
 
 
 @pytest.mark.any_backend
-def test_energy_of_both_ends_counts_what_is_read_of_a_channel():
+def test_energy_counts_what_makes_a_channel_and_what_reads_it():
     """A layer that is called twice reads, and loses, once."""
     image = keras.Input((6, 6, 2))
     shared, norm = layers.Conv2D(4, 3, padding="same", name="shared"), layers.BatchNormalization()
@@ -280,26 +314,13 @@ def test_energy_of_both_ends_counts_what_is_read_of_a_channel():
     model = keras.Model(image, layers.Dense(2, name="head")(x))
     randomize(model, 0)
     graph = iplt.trace(model)
-    squares = {
-        layer.name: keras.ops.convert_to_numpy(layer.kernel).astype("float64") ** 2
-        for layer in model.layers
-        if hasattr(layer, "kernel")
-    }
-
-    def cost(kernel, axis):
-        """Of each position along an axis."""
-        sums = np.moveaxis(kernel, axis, 0).reshape(kernel.shape[axis], -1).sum(axis=1)
-        lost = np.array([sums[sums <= each].sum() for each in sums])
-        return -np.log(np.maximum(1 - lost / sums.sum(), 1e-9))
-
-    stream = cost(squares["first"], 3) + cost(squares["shared"], 3)
-    stream += cost(squares["shared"], 2) + cost(squares["last"], 2)
-    flat = squares["head"].reshape(16, 3, 2)
-    expected = {"first": stream, "last": cost(squares["last"], 3) + cost(flat, 1)}
-    values = iplt.criteria.scores(graph, iplt.criteria.Energy(both_ends=True))
+    first, shared, last, head = (kernel_of(model, n) for n in ("first", "shared", "last", "head"))
+    stream = costs(first, 3) + costs(shared, 3) + costs(shared, 2) + costs(last, 2)
+    expected = {"first": stream, "last": costs(last, 3) + costs(head.reshape(16, 3, 2), 1)}
+    values = iplt.criteria.scores(graph, "energy")
     for group in graph.groups:
-        costs = expected.pop(group.producers[0].path)
-        np.testing.assert_allclose(values[group.classes], costs, rtol=1e-4)
+        cost = expected.pop(group.producers[0].path)
+        np.testing.assert_allclose(values[group.classes], cost, rtol=1e-4)
     assert not expected
 
 

@@ -31,12 +31,12 @@ def compiled(name="residual", **options):
 
 
 def measured(model, data=(X, Y), ratios=RATIOS, **options):
-    return iplt.sensitivity(model, data, ratios, verbose=0, **options)
+    return iplt.sensitivity(model, data, ratios, verbose=0, **{"criterion": "l2", **options})
 
 
 def evaluated(model, layer, ratio, data):
     """The slow way: a copy with zeros, evaluated by Keras."""
-    plan = iplt.plan(model, 0, per_layer={layer: ratio})
+    plan = iplt.plan(model, 0, criterion="l2", per_layer={layer: ratio})
     weights = model.get_weights()
     iplt.mask(model, plan)
     x, y, *rest = data

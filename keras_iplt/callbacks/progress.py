@@ -21,7 +21,6 @@ from keras_iplt.planning.decide import Past, decide
 from keras_iplt.planning.measures import FILTERS, cost_of, resolved
 from keras_iplt.planning.options import PlanOptions
 from keras_iplt.planning.plan import Plan, bound
-from keras_iplt.support.records import Number
 from keras_iplt.support.text import printable
 from keras_iplt.surgery.masking import mask
 from keras_iplt.surgery.refitting import refitted
@@ -41,12 +40,10 @@ class ProgressState:
     Attributes:
         plans: those carried out, in order.
         masked: the plan whose channels are zero but still there, or None.
-        costs: see `Progress`; backups from before had none.
     """
 
     plans: list[str]
     masked: str | None
-    costs: list[Number] | None
 
 
 class Progress:
@@ -67,7 +64,6 @@ class Progress:
         graph: the model as it is now, read as channels.
         masked: the `Plan` whose channels are zero but still there, or None.
         plans: those carried out, in order.
-        costs: per group, what it has cost so far by a criterion that adds up, or empty.
     """
 
     def __init__(
@@ -97,7 +93,6 @@ class Progress:
             float(counts[group.index].sum()) if group.index in counts else 0.0
             for group in self.graph.groups
         ]
-        self.costs: Sequence[float] = ()  # per group, by a criterion that adds up
         self._flops = _flops(self.graph)
         self._whole = sum(self._filters) if self._of == FILTERS else cost_of(self._of, self.graph)
         if options.at_most is not None:
@@ -169,7 +164,6 @@ class Progress:
             filters=self._filters,
             whole=self._whole,
             masked=self.masked.removed if masked and self.masked is not None else (),
-            costs=self.costs,
         )
         return decide(self.graph, ratio, options, self.data, past)
 
@@ -196,7 +190,7 @@ class Progress:
                 if id(variable) in fitted:
                     variable.assign(fitted[id(variable)])
         mask(self.model, plan)
-        self.masked, self.costs = plan, plan.costs
+        self.masked = plan
         for slot, kept in self._slots(plan):
             slot.assign(zeroed(numbers_of(slot), kept))
 
@@ -261,18 +255,17 @@ class Progress:
         Returns:
             A function that takes it back.
         """
-        saved = self.graph, self.masked, self._sizes, self._filters, self.costs
+        saved = self.graph, self.masked, self._sizes, self._filters
         plan = plan or self.masked
         compensate = None if plan is self.masked or not fit else self.compensate
         undo = shrunk(self.model, plan, also, compensate)
-        self.costs = plan.costs
         self.plans.append(plan)
         self.masked = None
         self.look_again()
 
         def back() -> None:
             undo()
-            self.graph, self.masked, self._sizes, self._filters, self.costs = saved
+            self.graph, self.masked, self._sizes, self._filters = saved
             self.plans.pop()
             del self._texts[len(self.plans) :]
 
@@ -304,7 +297,6 @@ class Progress:
             return
         # A grouped convolution that is down to one channel per group is a depthwise one, and
         # channels hang together otherwise. Only the totals can be carried on.
-        self.costs = ()
         whole = sum(self._sizes) / sum(sizes)
         self._sizes = [round(size * whole) for size in sizes]
         counts = self.options.countable(self.graph)
@@ -321,7 +313,7 @@ class Progress:
         done = len(self._texts)
         self._texts += [plan.to_json() for plan in self.plans[done:]]
         masked = None if self.masked is None else self.masked.to_json()
-        return ProgressState(self._texts, masked, list(self.costs))
+        return ProgressState(self._texts, masked)
 
     def replay(
         self, state: ProgressState, also: Sequence[keras.Model], undo: contextlib.ExitStack
@@ -338,9 +330,6 @@ class Progress:
             undo.callback(self.carry_out(plan, also, fit=False))
         if state.masked is not None:
             self.masked = bound(Plan.from_json(state.masked), self.model)
-        self.costs = state.costs or ()
-        if len(self.costs) not in (0, len(self.graph.groups)):
-            raise ValueError(f"costs: expected {len(self.graph.groups)}, one for each group")
 
 
 class WayBack:
@@ -353,7 +342,6 @@ class WayBack:
     def __init__(self, progress: Any) -> None:
         self.undo = lambda: None
         self._progress, self._masked = progress, progress.masked
-        self._costs = progress.costs
         model = progress.model
         inside = private.inner_optimizers(model.optimizer)
         slots = [slot for one in inside for slot, *_ in private.slots(one)]
@@ -364,7 +352,7 @@ class WayBack:
         self.undo()
         for variable, value in self._values:
             variable.assign(value)
-        self._progress.masked, self._progress.costs = self._masked, self._costs
+        self._progress.masked = self._masked
 
 
 def _flops(graph: Graph, gone: np.ndarray | None = None) -> int | None:

@@ -30,7 +30,7 @@ that see a channel.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -147,7 +147,19 @@ def scores(
         An array with one number per id: at the id that names a class, the importance of that
         channel; NaN everywhere else.
     """
-    criterion = get(criterion)
+    return scores_after(np.ones(len(graph.classes)), graph, get(criterion), data, groups)
+
+
+def scores_after(
+    times: np.ndarray,
+    graph: Graph,
+    criterion: Criterion,
+    data: Any,
+    groups: Iterable[Group] | None,
+) -> np.ndarray:
+    """The `scores` of a model that has lost channels: it had `times` as many, per class.
+
+    Weights have been trained since, so that the share which is left is that of the channels."""
     if criterion.needs_data and data is None:
         raise DataError(
             f"criterion {criterion.name!r} expected data=(x, y), x or batches of these, "
@@ -159,6 +171,8 @@ def scores(
     found = [(np.zeros(0, np.int64), np.zeros(0)), *criterion.collect(graph, wanted, data)]
     classes = np.concatenate([graph.classes[ids].ravel() for ids, _ in found])
     values = np.concatenate([np.asarray(v, np.float64).ravel() for _, v in found])
+    if criterion.adds_up:
+        values = values + np.log(times[classes])
     result = _reduced(criterion.reduce, classes, values, size)
     result[~wanted | (graph.classes != np.arange(size))] = np.nan
     counts = np.bincount(classes, minlength=size)

@@ -36,7 +36,7 @@ class Criterion(Configurable):
 
     needs_data = False
     sees_zeros = False  # whether filters that are zero change the scores of others
-    adds_up = False  # whether numbers are costs, to which comes what a group has cost before
+    adds_up = False  # whether numbers are -log of shares left, to which comes what went before
     missing = "their layer records no weights of theirs: see keras_iplt.register_rule"
 
     @checked

@@ -1,5 +1,6 @@
 """Criteria that look at nothing but the weights."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, TypeAlias
@@ -123,41 +124,51 @@ class LAMP(Criterion):
 
 
 class Energy(Criterion):
-    """By how much a layer's squared weights shrink if a channel and all smaller ones go.
+    """By how much the squared weights of layers shrink if a channel and all smaller ones go.
 
-    Minus the logarithm of the share of them that is left.
+    Minus the logarithm of the share of them that is left, summed over the layers that make the
+    channel and those that read it. One that is made or read by zeros alone costs nothing.
 
-    It compares across layers: those with the smallest numbers of a network are the channels by
-    which each layer loses the same share of its squares, whatever its size and scale; and however
-    much goes, no layer is emptied. The layers of coupled channels add up, so that a residual stream
-    costs what all its layers lose, and so do the steps of a training.
+    It compares across layers, whatever their size and scale: where layers lose the same share, they
+    pay the same; and however much goes, none is emptied. The layers of coupled channels add up, so
+    that a residual stream costs what all its layers lose, and so do the steps of a training, by
+    the channels that they took.
 
     Args:
-        both_ends: to the filters that make a channel come the weights by which the layers behind
-            read it, with their own shares.
         reduce: see `Criterion`.
     """
 
     adds_up = True
 
     @checked
-    def __init__(self, both_ends: bool = False, reduce: str = "sum") -> None:
+    def __init__(self, reduce: str = "sum") -> None:
         super().__init__(reduce)
-        self.both_ends = both_ends
 
     def collect(
         self, graph: Graph, wanted: np.ndarray, data: Any
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        readers = readers_of(graph, wanted) if self.both_ends else []
-        for filters in (*filters_of(graph, wanted), *readers):
-            free = graph.classes[filters.ids] != SOLID
-            classes, place = np.unique(graph.classes[filters.ids[free]], return_inverse=True)
-            squares = np.bincount(place, filters.power_sums(2)[free])
+        ends = [
+            [_squares_of_classes(graph, filters) for filters in found]
+            for found in (filters_of(graph, wanted), readers_of(graph, wanted))
+        ]
+        idle = np.zeros(len(graph.classes), bool)
+        for end in filter(None, ends):
+            classes, squares = map(np.concatenate, zip(*end, strict=True))
+            idle[classes] |= np.bincount(classes, squares, len(idle))[classes] == 0
+        for classes, squares in itertools.chain(*ends):
+            squares = np.where(idle[classes], 0, squares)
             order = np.argsort(squares, kind="stable")  # equal ones go one after the other
             lost = np.empty(len(squares))
             lost[order] = np.cumsum(squares[order])
             whole = max(squares.sum(), _TINY)
             yield classes, -np.log(np.maximum(1 - lost / whole, _LEAST))
+
+
+def _squares_of_classes(graph: Graph, filters: Filters) -> tuple[np.ndarray, np.ndarray]:
+    """The classes of which a layer has filters, without constants, and their squared weights."""
+    free = graph.classes[filters.ids] != SOLID
+    classes, place = np.unique(graph.classes[filters.ids[free]], return_inverse=True)
+    return classes, np.bincount(place, filters.power_sums(2)[free], len(classes))
 
 
 class BatchNormScale(Criterion):

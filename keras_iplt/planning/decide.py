@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_iplt.criteria import DEFAULT, check_finite, scores
+from keras_iplt.criteria import DEFAULT, check_finite, scores_after
 from keras_iplt.criteria.base import AnyCriterion, Criterion
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Graph, Group
@@ -161,14 +161,12 @@ class Past:
         filters: how many filters that count each group had.
         whole: what the ratio is a share of, in FLOPs or parameters (unused for filters).
         masked: per group, the channels that are zero already; these go first. May be empty.
-        costs: per group, what it has cost so far by a criterion that adds up. May be empty.
     """
 
     sizes: list[int]
     filters: list[float]
     whole: float
     masked: tuple[tuple[int, ...], ...] = ()
-    costs: Sequence[float] = ()
 
 
 def decide(
@@ -202,15 +200,11 @@ def decide(
     _tell_of_emptied(graph, shared, options)
     removed: list[tuple[int, ...]] = [()] * len(graph.groups)
     counted = [np.zeros(group.size, np.int64) for group in graph.groups]
-    costs = list(past.costs) if past is not None and past.costs else [0.0] * len(graph.groups)
     for candidate in candidates:
         removed[candidate.index] = tuple(candidate.chosen.tolist())
         counted[candidate.index] = candidate.filters
-        of_chosen = values[candidate.classes[candidate.chosen]]
-        costs[candidate.index] = float(of_chosen.max(initial=costs[candidate.index]))
     asked = {"ratio": ratio, **options.plain()}
-    made = finished(graph, removed, counted, asked, share_removed(parameters, graph))
-    return dataclasses.replace(made, costs=tuple(costs))
+    return finished(graph, removed, counted, asked, share_removed(parameters, graph))
 
 
 def _tell_of_emptied(graph: Graph, shared: Sequence[Candidate], options: PlanOptions) -> None:
@@ -266,13 +260,15 @@ def ranked(
     graph: Graph, criterion: Criterion, data: Any, groups: list[Group], past: Past | None
 ) -> np.ndarray:
     """The importance of every channel; what is masked already comes first."""
-    values = scores(graph, criterion, data, groups)
-    if past is not None and past.costs and criterion.adds_up:
+    times = np.ones(len(graph.classes))
+    masked: list[int] = []
+    if past is not None:
         for group in groups:
-            values[group.classes] += past.costs[group.index]
-    if past is not None and past.masked:
-        for group in groups:
-            values[group.classes[list(past.masked[group.index])]] = -np.inf
+            zero = past.masked[group.index] if past.masked else ()
+            masked += group.classes[list(zero)].tolist()
+            times[group.classes] = past.sizes[group.index] / max(1, group.size - len(zero))
+    values = scores_after(times, graph, criterion, data, groups)
+    values[masked] = -np.inf
     return values
 
 

@@ -44,7 +44,6 @@ class Plan(Tables):
         architecture: what the plan was made for, operation by operation.
         variables: per variable its path, shape and what stays of each axis.
         graph: the model it is bound to, or None for a plan read from JSON.
-        costs: per group, what it has cost by the criterion so far; empty for a plan from JSON.
     """
 
     removed: tuple[tuple[int, ...], ...]
@@ -54,7 +53,6 @@ class Plan(Tables):
     architecture: tuple[str, ...]
     variables: tuple[dict[str, Any], ...] = dataclasses.field(repr=False)
     graph: Graph | None = dataclasses.field(default=None, repr=False)
-    costs: tuple[float, ...] = dataclasses.field(default=(), repr=False)
     branches: tuple[int, ...] = ()
 
     @functools.cached_property
