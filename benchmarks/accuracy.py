@@ -22,7 +22,8 @@ whole training (the ResNets: for the budget, at five times the rate). Of the Res
 fits the weights that stay anew, to 1,024 images without labels, and `WAY+distilled` or
 `WAY+refit+distilled` learn from the whole network, too, by `keras.distillation.Distiller`; and
 `blocks`, `blocks_greedy`, `blocks_scale` and `blocks_random` take residual branches instead of
-filters. Of the others, `WAY+recalibrate` measures batch norms again when training ends.
+filters, `blocks_energy` a quarter of the FLOPs in this way and then filters. Of the others,
+`WAY+recalibrate` measures batch norms again when training ends.
 
 Each run is a line of `--results` with all that it depends on; none is repeated while it is there.
 """
@@ -109,29 +110,33 @@ def chosen(way, seed, x, y):
     return options
 
 
-DEPTH = "blocks", "blocks_greedy", "blocks_scale", "blocks_random"
+# Ways to choose residual branches, and the share of the FLOPs that go with them.
+DEPTH = {
+    **dict.fromkeys(("blocks", "blocks_greedy", "blocks_scale", "blocks_random"), 0.5),
+    "blocks_energy": 0.25,
+}
 
 
 @functools.cache
 def branches(way, seed, name, folder):
-    """Places of the residual branches that go, until half of the FLOPs are gone: those without
+    """Places of the residual branches that go, until that share of the FLOPs is gone: those without
     which the loss grows least, told for each by itself or after the others went; those with the
     smallest scales; or any."""
     network = NETWORKS[name]
     x, y, *_ = images(folder / network.file, *network.normal, network.images, TESTS)
     data = [(x[i : i + BATCH], y[i : i + BATCH]) for i in range(0, SEEN // 2, BATCH)]
     model = compiled(network.build(folder), network.rate, 0)
-    graph, half, gone = iplt.trace(model), iplt.profile(model).flops / 2, []
+    graph, most, gone = iplt.trace(model), DEPTH[way] * iplt.profile(model).flops, []
     if way == "blocks_random":
         order = np.random.default_rng(seed).permutation(len(graph.branches))
         ranked = [graph.branches[place] for place in order]
     elif way != "blocks_greedy":
-        ranked = [*iplt.branch_scores(graph, data if way == "blocks" else None)]
+        ranked = [*iplt.branch_scores(graph, None if way == "blocks_scale" else data)]
     while True:
         if way == "blocks_greedy":
             ranked = [*iplt.branch_scores(graph, data, without=gone)]
         one = ranked.pop(0)
-        if sum(branch.flops for branch in gone) + one.flops / 2 > half:
+        if sum(branch.flops for branch in gone) + one.flops / 2 > most:
             return [branch.index for branch in gone]
         gone.append(one)
 
@@ -286,7 +291,8 @@ def run(settings, folder):
     else:
         if way in DEPTH:
             drawn = seed if way == "blocks_random" else None
-            model = iplt.prune(model, branches=branches(way, drawn, name, folder))
+            rest = dict(ratio=0.5, of="flops") if way == "blocks_energy" else {}
+            model = iplt.prune(model, branches=branches(way, drawn, name, folder), **rest)
         model = iplt.prune(model, 0.5, of="flops", **options) if options else model
         if way == "scratch":
             model, rate = keras.models.clone_model(model), 5 * rate
