@@ -7,8 +7,7 @@
 Each model is built as small as its code allows, with the head of its task where there is one
 (`CausalLM`, `ImageClassifier` or `TextClassifier`), in a process of its own, which is given up
 after ten minutes. Its weights are random. It is traced, random channels of each group go, and the
-masked model is compared with the rewritten one, as `tests/support/law.py` does, on outputs and on
-every tensor in between. A row of the table:
+masked model's outputs are compared with those of the rewritten one. A row of the table:
 
     exact       largest difference, relative to the largest number
     prunable    share of all filters that can go, in percent

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 from support.law import check_law, difference, random_inputs, random_plan, randomize
 
 import keras_iplt as iplt
@@ -70,3 +70,16 @@ def test_heads_stay_unless_asked_for():
     assert not any(p.path.endswith("/heads") for g in graph.groups for p in g.producers)
     with pytest.raises(iplt.PruningError, match="heads: expected a model"):
         iplt.plan(graph, ratio=0.5, heads=True)
+
+
+@pytest.mark.parametrize("scale", [0.3, None])
+def test_attention_as_an_operation(scale):
+    """Heads of queries, keys and values get narrower, unless what divides them is not known."""
+    x = keras.Input((5, 6))
+    y = layers.Dense(8, activation="tanh")(x)
+    three = (layers.EinsumDense("btd,dnh->btnh", (None, 2, 6))(y) for _ in range(3))
+    z = ops.dot_product_attention(*three, scale=scale)
+    z = layers.EinsumDense("btnh,nhd->btd", (None, 7))(z)
+    worst, plan, _ = check_law(keras.Model(x, layers.Dense(2)(z)))
+    assert worst < 1e-5
+    assert sum(int(group.filters.sum()) for group in plan.graph.groups) == 15 + 18 * bool(scale)

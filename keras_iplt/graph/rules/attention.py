@@ -9,8 +9,8 @@ import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.graph.channels import SOLID, Channels, Outputs
-from keras_iplt.graph.flow import Flow, product
-from keras_iplt.graph.rules.registry import After, layer_rule
+from keras_iplt.graph.flow import Flow, channels_in, product
+from keras_iplt.graph.rules.registry import After, layer_rule, operation_rule
 
 
 def _resize_heads(layer: keras.Layer, after: After) -> dict[str, Any]:
@@ -173,6 +173,32 @@ def dot_attention(flow: Flow, layer: keras.Layer, inputs: Any, *_: Any, **__: An
         )
     y = Channels(flow.only(value, -1).ids, flow.shapes[0], 0.0 if value.zero else None)
     return [y, *(flow.solid(shape) for shape in flow.shapes[1:])] if flow.shapes[1:] else y
+
+
+@operation_rule("DotProductAttention")
+def attend(
+    flow: Flow,
+    operation: keras.Operation,
+    query: Channels,
+    key: Channels,
+    value: Channels,
+    bias: Any = None,
+    mask: Any = None,
+    scale: float | None = None,
+) -> Channels:
+    """Queries, keys and values (batch, position, head, channel) are of one length, with a result
+    of that length."""
+    several = [flow.vector(x, -1) for x in (query, key, value)]
+    pairs = _pairs(flow, query, value, axes=[1])
+    flow.work(pairs, several[0])
+    flow.work(pairs, several[2])
+    for other in several[1:]:
+        flow.join(several[0], other, "queries, keys and values are as long as each other")
+    if scale is None or not (query.zero or key.zero):
+        flow.freeze(several[0], "attention scores are divided by a number of channels")
+    for x in channels_in([bias, mask]):
+        flow.freeze(x, "it steers an operation")
+    return flow.place(several[2], -1, masked=0.0 if value.zero else None)
 
 
 @layer_rule("AdditiveAttention")
