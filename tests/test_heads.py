@@ -55,7 +55,7 @@ def test_the_head_that_does_least_goes():
     for dense in (attention.query_dense, attention.key_dense, attention.value_dense):
         kernel = keras.ops.convert_to_numpy(dense.kernel)
         dense.kernel.assign(np.where(np.arange(4)[None, :, None] == 2, 0.01 * kernel, kernel))
-    plan = iplt.plan(model, ratio=0.25, heads=True, only="*/heads")
+    plan = iplt.plan(model, ratio=0.25, criterion="l2", heads=True, only="*/heads")
     kept = plan.kept(attention.query_dense.kernel)
     assert kept[1].tolist() == [0, 1, 3] and kept[2] is None
     graph = iplt.trace(model, heads=True)
