@@ -83,7 +83,7 @@ def train(model, numbers, count, rate, seed, teacher=None):
     else:
         from keras.distillation import Distiller, LogitsDistillation
 
-        trained = Distiller(teacher, model, LogitsDistillation(temperature=1.0))
+        trained = Distiller(teacher, model, LogitsDistillation(1.0, keras.losses.KLDivergence()))
         model.compile(loss=LOSS)
         trained.compile(loss=LOSS, **options)
     for x, y in batches(numbers, count, seed):
