@@ -110,7 +110,9 @@ def main():
         largest = 255 if name == "yolox" else 1
         shape = (4, *model.input_shape[1:])
         images = np.random.default_rng(0).uniform(0, largest, shape).astype("float32")
-        if name == "yolox" and options.yolox:
+        if name != "yolox" or not options.yolox:
+            iplt.recalibrate(model, images, verbose=0)  # fresh networks hardly react to images
+        else:
             off = beside_the_file(model, options.yolox, images)
             print(f"off {options.yolox.name} in onnxruntime by {off:.1e}")
         rows += measure(name, model, images, options.seconds)

@@ -376,6 +376,45 @@ def output_shape_of_the_config():
     return after(tokens(), Promising())
 
 
+class Short(layers.Layer):
+    """Tells what comes out of it, but takes no `training` then."""
+
+    def build(self, shape):
+        self.dense = layers.Dense(8)
+        self.dense.build(shape)
+
+    def call(self, x, training=None):
+        return self.dense(x)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor((*x.shape[:-1], 8), x.dtype)
+
+
+class Scaled(layers.Layer):
+    """Has a variable where its config has the number that it began with."""
+
+    def __init__(self, factor=0.5, **options):
+        super().__init__(**options)
+        self.factor = factor
+
+    def build(self, shape):
+        start = keras.initializers.Constant(self.factor)
+        self.factor = self.add_weight(shape=(1,), initializer=start)
+        self.short = Short()
+        self.short.build(shape)
+
+    def call(self, x, training=None):
+        return self.short(x, training=training) * self.factor
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
+@written
+def what_keras_cannot_call_on_symbols():
+    return after(tokens(), Scaled())
+
+
 class Two(layers.Layer):
     def build(self, shape):
         self.first, self.second = layers.Dense(4), layers.Dense(3)

@@ -10,6 +10,7 @@ import keras
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
+from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.walk import is_graph_model
 
 __all__ = ["config_of", "forgotten", "from_config", "is_custom", "model_class", "recreate"]
@@ -23,7 +24,15 @@ def is_custom(layer: keras.Layer) -> bool:
 def config_of(layer: keras.Layer) -> dict[str, Any]:
     """A layer's config, without the warning that a lambda in it is unsafe in a file.
 
-    No file is written here."""
+    No file is written here. A variable in it, which took the place of the number that it was made
+    from, is that number again: two layers must not share it."""
+    config = _own_config(layer)
+    return {
+        name: numbers_of(x) if isinstance(x, keras.Variable) else x for name, x in config.items()
+    }
+
+
+def _own_config(layer: keras.Layer) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*includes a `lambda`", UserWarning)
         try:
