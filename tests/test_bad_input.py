@@ -365,14 +365,14 @@ def test_data_that_do_not_fit_are_refused(case):
 
 @keras.saving.register_keras_serializable("bad_input")
 class Forgetful(layers.Layer):
-    """Needs an argument that get_config leaves out."""
+    """Needs an argument that get_config leaves out, and holds it under another name."""
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
-        self.units = units
+        self.columns = units
 
     def build(self, shape):
-        self.matrix = self.add_weight(shape=(shape[-1], self.units), name="matrix")
+        self.matrix = self.add_weight(shape=(shape[-1], self.columns), name="matrix")
 
     def call(self, x):
         return ops.tanh(ops.matmul(x, self.matrix))
@@ -387,10 +387,10 @@ class Defaulting(layers.Layer):
 
     def __init__(self, factor=1.0, **kwargs):
         super().__init__(**kwargs)
-        self.factor = factor
+        self.times = factor
 
     def call(self, x):
-        return ops.tanh(x) * self.factor
+        return ops.tanh(x) * self.times
 
     def get_config(self):
         return super().get_config()  # without factor

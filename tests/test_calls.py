@@ -325,7 +325,7 @@ def public():
 
 # Made by the library, or bases whose arguments are a subclass's.
 MADE = "Frozen Graph Group Guided Smallest Comparison LatencyTable Profile Export Filters".split()
-MADE += "Sparsity CompressedSize is_in_steps supported".split()
+MADE += "Branch Sparsity CompressedSize is_in_steps supported".split()
 
 
 def test_every_public_call_reads_its_arguments():

@@ -186,8 +186,7 @@ def attend(
     mask: Any = None,
     scale: float | None = None,
 ) -> Channels:
-    """Queries, keys and values (batch, position, head, channel) are of one length, with a result
-    of that length."""
+    """Queries, keys and values (batch, position, head, channel), of one length as the result is."""
     several = [flow.vector(x, -1) for x in (query, key, value)]
     pairs = _pairs(flow, query, value, axes=[1])
     flow.work(pairs, several[0])
