@@ -1,5 +1,6 @@
 """Finding out how a custom layer is made smaller: by trying it with a few channels fewer."""
 
+import functools
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -101,12 +102,21 @@ def _tried(flow: Flow, call: Call) -> Lesson:
         recipe = way(flow, call).outcome()[0] if carry == "resize" else None
         if recipe is not None:
             return Lesson(carry, recipe, [])
-        alone = [kind for kind in trial.kinds if way(flow, call, [kind]).outcome()[0] is not None]
+        alone = _workable(functools.partial(way, flow, call), trial.kinds)
         recipe = way(flow, call, alone).outcome()[0] if alone else None
         if recipe is not None:
             stuck = [np.array(kind) for kind in trial.kinds if kind not in alone]
             return Lesson(carry, recipe, stuck, problem)
     return Lesson("recreate", None, _ids_of(flow, call), problem)
+
+
+def _workable(trial: Callable[[list[Kind]], "_Trial"], kinds: list[Kind]) -> list[Kind]:
+    """Which of several kinds may go, if not all may: halves are tried before each alone."""
+    middle, found = len(kinds) // 2, list[Kind]()
+    for half in (kinds[:middle], kinds[middle:]) if middle else ():
+        works = trial(half).outcome()[0] is not None
+        found += half if works else _workable(trial, half)
+    return found
 
 
 def _ids_of(flow: Flow, call: Call) -> list[np.ndarray]:
