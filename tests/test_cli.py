@@ -139,13 +139,13 @@ def test_options_of_planning(here, call):
     """They arrive at `keras_iplt.plan`, and its defaults are its own."""
     options = (
         "--scope layer --of params --ratio 0.3 --criterion l1 --per-layer one=0.25 --ignore two "
-        "--min-channels 2 --round-to 2 --max-ratio 0.9 --convolutions-only"
+        "--min-channels 2 --round-to 2 --max-ratio 0.9 --convolutions-only --heads"
     )
     succeed(call("prune", "model.keras", "-o", "a.keras", "--plan-out", "p.json", *options.split()))
     assert dict(iplt.Plan.from_json(pathlib.Path("p.json").read_text()).options) == {
         "ratio": 0.3, "of": "params", "scope": "layer", "criterion": "l1", "ignore": ["two"],
         "per_layer": {"one": 0.25}, "min_channels": 2, "round_to": 2, "max_ratio": 0.9,
-        "convolutions_only": True, "approximate": False,
+        "convolutions_only": True, "approximate": False, "heads": True,
     }  # fmt: skip
     succeed(call("prune", "model.keras", "-o", "b.keras", "--plan-out", "q.json"))
     ours = iplt.plan(keras.saving.load_model("model.keras"))
@@ -824,7 +824,7 @@ MISTAKES = [
     *("prune m.keras -o a.keras --criterion best", "sensitivity m.keras", "compare m.keras"),
     *("export m.keras -o a.tflite --precision int3", "report", "recipe --bogus", "demo --rat 1"),
     *("recipe iplt --tables 4", "recipe incremental_weights --seeds 0", "recipe demo --out"),
-    *("recipe rethinking --networks alexnet", "recipe rethinking --methods sss"),
+    *("recipe rethinking --networks alexnet", "recipe rethinking --methods magic"),
     *("recipe structure_aware --typical alexnet", "recipe pretraining --share 2"),
 ]
 REFUSALS = [

@@ -100,11 +100,11 @@ def test_the_loss_chooses_who_answers():
 @pytest.mark.slow
 def test_fit_trains_it():
     """It finds what it has not seen; pruned in the middle of it, too."""
-    images, boxes = scenes(96)
+    images, boxes = scenes(192)
     model = one_level()
-    model.compile(keras.optimizers.Adam(0.02), detection.ObjectnessLoss())
+    model.compile(keras.optimizers.Adam(0.005), detection.ObjectnessLoss())
     callback = iplt.IPLTCallback(0.3, 0.3, every=6, verbose=0)
-    model.fit(images, boxes, batch_size=16, epochs=24, verbose=0, callbacks=[callback])
+    model.fit(images, boxes, batch_size=16, epochs=16, verbose=0, callbacks=[callback])
     other, there = scenes(40, 2)
     score = detection.average_precision(detection.found(model, other), there, 2)
     assert score.at_half > 0.8

@@ -25,7 +25,7 @@ __all__ = ["add"]
 _OF_THE_PLAN = (  # arguments of `keras_iplt.plan`
     *("ratio", "of", "criterion", "scope", "per_layer", "ignore", "only", "min_channels"),
     *("round_to", "max_ratio", "convolutions_only", "params", "macs", "flops", "size", "latency"),
-    "branches",
+    *("branches", "heads"),
 )
 _PRECISIONS = "float32|float16|dynamic|int8"
 
@@ -95,6 +95,10 @@ def _add_planning(parser: Parser) -> None:
     group.add_argument(
         "--branches", action="append", metavar="NAME",
         help="an addition whose residual branch goes as a whole, or a pattern; may be repeated",
+    )  # fmt: skip
+    group.add_argument(
+        "--heads", action="store_true", default=argparse.SUPPRESS,
+        help="whole heads of attention may go, too",
     )  # fmt: skip
     add_ranking(group)
 

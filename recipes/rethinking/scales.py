@@ -64,7 +64,8 @@ class BlockScale(keras.layers.Layer):
 
 def with_scales(model: keras.Model, penalty: float) -> keras.Model:
     """The architecture with a scale at the end of each residual block, and new values."""
-    blocks = {block.name: block for block in iplt.trace(model).branches}
+    graph = iplt.trace(model)
+    blocks = {block.name: block for block in graph.branches}
 
     def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
         if layer.name in blocks:
@@ -90,8 +91,10 @@ def selected(model: keras.Model) -> keras.Model:
 
     Others are multiplied into the batch norms before them."""
     factors = {one.name: float(one.factor) for one in model.layers if isinstance(one, BlockScale)}
-    blocks = iplt.trace(model).branches
-    gone = [block for block in blocks if any(factors.get(name) == 0 for name in block.layers)]
+    graph = iplt.trace(model)
+    gone = [
+        block for block in graph.branches if any(factors.get(name) == 0 for name in block.layers)
+    ]
     left = iplt.prune(model, branches=gone) if gone else model
 
     def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
