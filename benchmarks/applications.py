@@ -30,16 +30,16 @@ import math
 import os
 import pathlib
 import resource
-import subprocess
 import sys
 import time
+
+import one_by_one
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOLERANCE = 1e-4
 MOST_BYTES = 4e9  # of tensors in between: beyond that only outputs are compared
 SIZES = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}  # the smallest they take
 SIZE = 64  # of the others
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 
 
 # -- one model, in a process of its own --
@@ -143,21 +143,6 @@ def names():
     )  # fmt: skip
 
 
-def run(name, control):
-    """The row of one model from a fresh process; {"error": …} if that fails."""
-    options = ["--control"] if control else []
-    process = subprocess.run(
-        [sys.executable, __file__, "--measure", name, *options],
-        env={**os.environ, **QUIET},
-        capture_output=True,
-        text=True,
-    )
-    if process.returncode:
-        lines = process.stderr.strip().splitlines() or [f"exit status {process.returncode}"]
-        return {"error": lines[-1]}
-    return json.loads(process.stdout.splitlines()[-1])
-
-
 COLUMNS = ("groups", "prunable", "frozen", "parameters", "macs", "difference", "spoilt", "trace_s",
            "memory")  # fmt: skip
 
@@ -175,13 +160,7 @@ def report(rows):
         else:
             cells = [shown(column, row) for column in columns]
             print(f"| {name} | {row['size']} | " + " | ".join(cells) + " |")
-    print("\nFrozen:\n")
-    models = {}
-    for name, row in rows.items():
-        for reason in row.get("reasons", {}):
-            models.setdefault(reason, []).append(name)
-    for reason, found in sorted(models.items(), key=lambda item: len(item[1])):
-        print(f"- {reason}: {', '.join(found) if len(found) < len(rows) else 'all models'}")
+    one_by_one.frozen(rows)
     partial = [name for name, row in rows.items() if not row.get("everything", True)]
     if partial:
         print(f"\nOutputs only: {', '.join(partial)}")
@@ -208,14 +187,12 @@ def main():
     if arguments.measure:
         print(json.dumps(measure(arguments.measure, arguments.control)))
         return 0
-    os.environ.update(QUIET)
-    wanted, known = arguments.only or names(), names()
-    unknown = sorted(set(wanted) - set(known))
-    if unknown:
-        parser.error(f"no such model: {', '.join(unknown)}. There are: {', '.join(known)}")
+    os.environ.update(one_by_one.QUIET)
+    wanted = one_by_one.wanted(parser, arguments.only, names())
+    options = ["--control"] if arguments.control else []
     rows = {}
     for name in wanted:
-        rows[name] = run(name, arguments.control)
+        rows[name] = one_by_one.run(__file__, name, options)
         summary = {k: v for k, v in rows[name].items() if k in ("error", "difference", "trace_s")}
         print(name, summary, file=sys.stderr)
         if arguments.json:

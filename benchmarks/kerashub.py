@@ -27,15 +27,16 @@ import json
 import math
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 import time
 
+import one_by_one
+from markdown_tables import table
+
 HERE = pathlib.Path(__file__).resolve().parent
 TOLERANCE = 1e-4
 SECONDS = 600  # for one model
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 
 # Arguments that a constructor demands, by name; where some model needs others, and for those that
 # `tests/test_hub.py` builds, see below.
@@ -277,25 +278,6 @@ def names():
     return sorted((n for n in found if n and n not in LEFT_OUT), key=str.lower)
 
 
-def run(name, tflite):
-    """The row of one model from a fresh process; {"error": …} if that fails."""
-    options = ["--tflite"] if tflite else []
-    try:
-        process = subprocess.run(
-            [sys.executable, __file__, "--measure", name, *options],
-            env={**os.environ, **QUIET},
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"more than {SECONDS} s"}
-    if process.returncode:
-        lines = process.stderr.strip().splitlines() or [f"exit status {process.returncode}"]
-        return {"error": lines[-1]}
-    return json.loads(process.stdout.splitlines()[-1])
-
-
 COLUMNS = ("exact", "prunable", "parameters", "shrink", "reload", "tflite", "trace_s")
 
 
@@ -303,17 +285,11 @@ def report(rows):
     """A table in Markdown, then what is frozen and why, then what was refused."""
     columns = [c for c in COLUMNS if c != "tflite" or any("tflite" in r for r in rows.values())]
     heads = {"prunable": "prunable, %", "parameters": "parameters −%", "trace_s": "trace, s"}
-    print("| model | " + " | ".join(heads.get(c, c) for c in columns) + " |")
-    print("|---" * (len(columns) + 1) + "|")
-    for name, row in rows.items():
-        print(f"| {name} | " + " | ".join(shown(column, row) for column in columns) + " |")
-    print("\nFrozen:\n")
-    models = {}
-    for name, row in rows.items():
-        for reason in row.get("reasons", {}):
-            models.setdefault(reason, []).append(name)
-    for reason, found in sorted(models.items(), key=lambda item: len(item[1])):
-        print(f"- {reason}: {', '.join(found)}")
+    table(
+        ["model", *(heads.get(c, c) for c in columns)],
+        [[name, *(shown(column, row) for column in columns)] for name, row in rows.items()],
+    )
+    one_by_one.frozen(rows)
     print("\nRefused:\n")
     for name, row in rows.items():
         for key in ("error", "shrink_error", "reload_error", "tflite_error"):
@@ -345,16 +321,14 @@ def main():
     if arguments.measure:
         print(json.dumps(measure(arguments.measure, arguments.tflite)))
         return 0
-    os.environ.update(QUIET)
-    known = names()
-    wanted = arguments.only or known
-    if unknown := sorted(set(wanted) - set(known)):
-        parser.error(f"no such model: {', '.join(unknown)}. There are: {', '.join(known)}")
+    os.environ.update(one_by_one.QUIET)
+    wanted = one_by_one.wanted(parser, arguments.only, names())
+    options = ["--tflite"] if arguments.tflite else []
     file = arguments.json
     rows = json.loads(file.read_text()) if file is not None and file.exists() else {}
     for name in wanted:
         if name not in rows:
-            rows[name] = run(name, arguments.tflite)
+            rows[name] = one_by_one.run(__file__, name, options, SECONDS)
             summary = {k: v for k, v in rows[name].items() if k not in ("reasons", "at")}
             print(name, summary, file=sys.stderr)
         if file is not None:

@@ -8,6 +8,7 @@ from support.law import difference, randomize
 
 import keras_iplt as iplt
 from keras_iplt.errors import ModelError
+from keras_iplt.surgery import trial_run
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.quick]
 
@@ -130,6 +131,14 @@ def test_models_without_a_class_of_their_own_are_rewritten():
     model = keras.Sequential([keras.Input((6,)), layers.Dense(8), layers.Dense(2)])
     small = iplt.rebuild(model, iplt.plan(model, 0.5))
     assert type(small) is keras.Sequential and small.count_params() == 38
+
+
+def test_what_cannot_be_compared_is_refused(monkeypatch):
+    """No lengths that the models take are found: nothing is known to be the same."""
+    monkeypatch.setattr(trial_run, "TRIALS", ())
+    model = network()
+    with pytest.raises(ModelError, match="does not compute"):
+        iplt.rebuild(model, iplt.plan(model, 0.5, scope="layer"))
 
 
 class WithoutConfig(Network):

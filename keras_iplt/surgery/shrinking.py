@@ -81,7 +81,7 @@ def shrunk(
     for one in named:
         private.synchronize(one)
     plan = bound(plan, model)
-    check_branches(plan)
+    _check_branches(plan)
     if not plan.gone.any():
         return lambda: None
     with _all_or_nothing(model, lambda: None):
@@ -114,7 +114,7 @@ def rehearse(model: keras.Model, plan: Plan, also: Also = ()) -> None:
 
     The model stays as it is, and so does what it has compiled."""
     plan = bound(plan, model)
-    check_branches(plan)
+    _check_branches(plan)
     journal = Journal()
     with _all_or_nothing(model, journal.undo):
         if plan.gone.any():
@@ -122,7 +122,7 @@ def rehearse(model: keras.Model, plan: Plan, also: Also = ()) -> None:
     journal.undo()
 
 
-def check_branches(plan: Plan) -> None:
+def _check_branches(plan: Plan) -> None:
     """Raises a `ModelError` if whole branches go."""
     if plan.branches:
         raise ModelError(
