@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from support.law import check_law, difference, random_plan, randomize
-from support.random_graphs import RootMeanSquare
+from support.random_graphs import Backwards, RootMeanSquare
 
 import keras_iplt as iplt
 from keras_iplt.graph.costs import parameters
@@ -273,6 +273,20 @@ def tied_weights():
     embedding = layers.Embedding(9, 6)
     x = layers.Dense(6)(layers.Dense(8, activation="relu")(embedding(ids)))
     return keras.Model(ids, Tied(embedding)(x))
+
+
+class Unread(Backwards):
+    """Finds the kernel of another layer in a way that shows no symbol."""
+
+    def call(self, x):
+        return ops.matmul(x, ops.transpose(self.other.weights[0]))
+
+
+@written
+def weights_in_code_that_is_not_understood():
+    x, dense = keras.Input((6,)), layers.Dense(5)
+    y = dense(layers.Dense(7, activation="relu")(layers.Dense(8)(x)))
+    return keras.Model(x, layers.Dense(2)(Unread(dense)(y)))
 
 
 @written

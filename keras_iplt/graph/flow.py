@@ -53,7 +53,8 @@ class Flow(abc.ABC):
         self.works: list[Work] = []
         self.rescales: list[Rescale] = []
         self.uses: list[Any] = []  # of variables by operations, see `gains`
-        self.spread_out: list[tuple[keras.Variable, int]] = []  # used as tensors, and their axis
+        # Variables used as tensors, and their axis; None if how they are used is not understood.
+        self.spread_out: list[tuple[keras.Variable, int | None]] = []
         self.minimums: list[tuple[np.ndarray, int]] = []  # (ids, how many of them have to stay)
         # Rows for layers that create channels in a way not understood.
         self.refusals: list[Frozen] = []
@@ -152,8 +153,11 @@ class Flow(abc.ABC):
             self.freeze(one, reason)
         return self.solid_outputs()
 
-    def refused(self, x: Any, reason: str) -> Outputs:
-        """As `frozen`, for a layer whose own filters are not understood: it is listed too."""
+    def refused(self, layer: keras.Layer, x: Any, reason: str) -> Outputs:
+        """As `frozen`, for a layer whose own filters are not understood: it is listed too.
+
+        Weights that it shares with other layers stay whole there."""
+        self.spread_out += [(variable, None) for variable in layer.weights]
         channels = int(self.shapes[0][-1] or 0) if self.shapes and self.shapes[0] else 0
         self.refusals.append(Frozen(self.path, channels, reason))
         return self.frozen(x, reason)

@@ -241,7 +241,7 @@ class Tracer(Flow):
             return self.read(function, record.inputs, prefix=f"{self.path}/")
         for attribute, what in _ADAPTED.items():
             if getattr(operation, attribute, None):
-                return self.refused([args, kwargs], f"it is {what}")
+                return self.refused(operation, [args, kwargs], f"it is {what}")
         rule = rule_for(operation)
         if rule is None:
             return read_unknown(self, record, specs)

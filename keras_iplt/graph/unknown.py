@@ -215,7 +215,9 @@ def _probe(flow: Flow, record: Call, specs: Arguments) -> Outputs:
         "symbolic tensors nor does it work channel by channel. keras_iplt.register_rule can "
         "teach it"
     )
-    return flow.refused(tensors, reason) if weighted else flow.frozen(tensors, reason)
+    if weighted:
+        return flow.refused(record.operation, tensors, reason)
+    return flow.frozen(tensors, reason)
 
 
 def _works_per_channel(

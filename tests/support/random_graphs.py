@@ -794,11 +794,14 @@ class Marked(Written):
 
 @keras.saving.register_keras_serializable("random graphs")
 class RootMeanSquare(layers.Layer):
-    """Normalisation by the mean of squares, in one of several ways to write it."""
+    """Normalisation by the mean of squares, in one of several ways to write it.
 
-    def __init__(self, way, epsilon, **options):
+    With the mean taken off before, it is layer normalisation by hand.
+    """
+
+    def __init__(self, way, epsilon, centred=False, **options):
         super().__init__(**options)
-        self.way, self.epsilon = way, epsilon
+        self.way, self.epsilon, self.centred = way, epsilon, centred
 
     def build(self, shape):
         # Without a scale, what comes behind has to make good for the mean.
@@ -807,6 +810,8 @@ class RootMeanSquare(layers.Layer):
 
     def call(self, x):
         epsilon, scale = self.epsilon, ops.cast(self.scale, "float32")
+        if self.centred:
+            x = x - ops.mean(x, axis=-1, keepdims=True)
         mean = ops.mean(ops.square(x), axis=-1, keepdims=True)
         match self.way:
             case 0:
@@ -823,28 +828,65 @@ class RootMeanSquare(layers.Layer):
         return self.scale * x / ops.sqrt(mean + epsilon)
 
     def get_config(self):
-        return {**super().get_config(), "way": self.way, "epsilon": self.epsilon}
+        own = {"way": self.way, "epsilon": self.epsilon, "centred": self.centred}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("random graphs")
 class Backwards(layers.Layer):
-    """Through the kernel of another layer the other way."""
+    """Through the kernel or the table of another layer the other way."""
 
-    def __init__(self, dense, **options):
+    def __init__(self, other, **options):
         super().__init__(**options)
-        self.dense = dense
+        self.other = other
 
     def call(self, x):
-        return ops.matmul(x, ops.transpose(self.dense.kernel))
+        table = isinstance(self.other, layers.Embedding)
+        weights = self.other.embeddings if table else self.other.kernel
+        return ops.matmul(x, ops.transpose(weights))
 
     def get_config(self):
-        dense = keras.saving.serialize_keras_object(self.dense)
-        return {**super().get_config(), "dense": dense}
+        other = keras.saving.serialize_keras_object(self.other)
+        return {**super().get_config(), "other": other}
 
     @classmethod
     def from_config(cls, config):
-        dense = keras.saving.deserialize_keras_object(config.pop("dense"))
-        return cls(dense=dense, **config)
+        other = keras.saving.deserialize_keras_object(config.pop("other"))
+        return cls(other=other, **config)
+
+
+@keras.saving.register_keras_serializable("random graphs")
+class Attending(Written):
+    """Attention in one layer: one projection, taken apart in one of several ways to write it."""
+
+    def __init__(self, units, heads, way, **options):
+        super().__init__(units, **options)
+        self.heads, self.way = heads, way
+
+    def build(self, shape):
+        c = self.units * self.heads
+        self.inside, self.out = layers.Dense(3 * c), layers.Dense(shape[-1])
+        self.inside.build(shape)
+        self.out.build((*shape[:-1], c))
+
+    def call(self, x):
+        b, n, _ = ops.shape(x)
+        y = self.inside(x)
+        if self.way % 3 == 0:
+            three = [ops.reshape(z, (b, n, self.heads, -1)) for z in ops.split(y, 3, axis=-1)]
+        else:
+            y = ops.reshape(y, (b, n, 3, self.heads, -1))
+            three = ops.unstack(y, axis=2) if self.way % 3 == 1 else [y[:, :, i] for i in range(3)]
+        q, k, v = three
+        if self.way < 3:
+            y = ops.dot_product_attention(q, k, v, scale=0.5)
+        else:
+            weights = ops.softmax(0.5 * ops.einsum("bqhd,bkhd->bhqk", q, k))
+            y = ops.einsum("bhqk,bkhd->bqhd", weights, v)
+        return self.out(ops.reshape(y, (b, n, -1)))
+
+    def get_config(self):
+        return {**super().get_config(), "heads": self.heads, "way": self.way}
 
 
 @keras.saving.register_keras_serializable("random graphs")
@@ -873,7 +915,7 @@ def written(x, take, _):
 @step((2, 3, 4), 6)
 def by_root_mean_square(x, take, _):
     """Normalised by hand, which is exact but for what cannot make good for the mean."""
-    return RootMeanSquare(take(6), take((1e-2, 1e-6)))(x)
+    return RootMeanSquare(take(6), take((1e-2, 1e-6)), take((False, False, True)))(x)
 
 
 @step((2, 3, 4), 4)
@@ -881,6 +923,22 @@ def tied(x, take, _):
     """Down through a dense layer, and back up through its kernel."""
     dense = layers.Dense(units_of(take), activation=take(ACTIVATIONS))
     return Backwards(dense)(dense(x))
+
+
+@step((3,), 4)
+def tied_words(x, take, _):
+    """The place of the largest channel as a word, embedded, and words again by the same table."""
+    words = layers.Embedding(x.shape[-1], units_of(take))
+    y = words(ops.argmax(x, axis=-1))
+    if take(2):
+        y = layers.Dense(y.shape[-1], activation=take(ACTIVATIONS))(y)
+    return Backwards(words)(y) if take((True, True, False)) else y
+
+
+@step((3,), 4)
+def attention_in_a_layer(x, take, _):
+    y = Attending(2 + take(3), 1 + take(3), take(6))(x) if known(x) and x.shape[0] != 1 else None
+    return y if y is None or take(2) else layers.Add()([x, y])
 
 
 @step((2, 3), 4)
