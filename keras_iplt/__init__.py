@@ -23,7 +23,7 @@ from keras_iplt.analysis.zeroing import sensitivity
 from keras_iplt.callbacks import Guard, IPLTCallback
 from keras_iplt.criteria.branches import branch_scores
 from keras_iplt.errors import PruningError
-from keras_iplt.exporting import Export, export
+from keras_iplt.exporting import Export, QuantizationErrors, export, quantization_errors
 from keras_iplt.graph.channels import Branch, Frozen, Graph, Group
 from keras_iplt.graph.rules import register_rule
 from keras_iplt.graph.trace import trace
@@ -82,7 +82,9 @@ __all__ = [
     "sensitivity",
     # ship
     "Export",
+    "QuantizationErrors",
     "export",
+    "quantization_errors",
     # errors
     "PruningError",
     "errors",

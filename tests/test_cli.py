@@ -279,6 +279,9 @@ def test_export(here, call):
     fail(call("export", "model.keras", "-o", "m.onx"), "expected one that ends with .tflite")
     int8 = ("--precision", "int8")
     fail(call("export", "model.keras", "-o", "n.tflite", *int8), "examples", "--data")
+    fail(call("export", "model.keras", "-o", "n.tflite", "--keep-float", "1"), "--precision int8")
+    kept = (*int8, "--data", "data.npz", "--tolerance", "1", "--keep-float")
+    assert "in float: " in succeed(call("export", "model.keras", "-o", "n.tflite", *kept, "1"))
     fail(call("export", "model.keras", "-o", "n.onnx", *int8), "only .tflite has")
 
 
@@ -451,7 +454,7 @@ def test_wrong_options(here, call, arguments, message):
 def test_what_is_known_without_the_library():
     """Is what the library knows."""
     assert sorted(options.CRITERIA) == sorted(criteria._NAMED)
-    assert (export.FORMATS, export.PRECISIONS) == (formats.FORMATS, formats.PRECISIONS)
+    assert (export.FORMATS, export.PRECISIONS) == (formats.FORMATS, formats.TFLITE_PRECISIONS)
     for name in (HOSTILE, "größe", "a b", "\ud800"):
         assert escaped(name, keep="") == printable(name)
 

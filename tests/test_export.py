@@ -78,7 +78,13 @@ def test_keras_files(build, tmp_path):
 @on_tensorflow
 @pytest.mark.parametrize(
     ("precision", "smaller", "within"),
-    [("float32", 1, 1e-5), ("float16", 0.75, 1e-2), ("dynamic", 0.6, 0.1), ("int8", 0.65, 0.2)],
+    [
+        ("float32", 1, 1e-5),
+        ("float16", 0.75, 1e-2),
+        ("dynamic", 0.6, 0.1),
+        ("int8", 0.65, 0.2),
+        ("int16x8", 0.65, 0.2),
+    ],
 )
 def test_tflite(precision, smaller, within, tmp_path):
     """In every precision: named, as small as promised, close to the Keras model on real data."""
@@ -455,6 +461,7 @@ def test_whoever_is_refused_is_told_how_to_go_on(tmp_path):
     for words in (
         "Accuracy 1.0000 in Keras, ", ", on 40 examples. ", "40 were given, 100 are of use",
         "precision='dynamic'", "--tolerance 0.", "quantization-aware",
+        "keep_float=3 (--keep-float 3: ", "scores",
     ):  # fmt: skip
         assert words in message, message
     more = float(message.partition("tolerance=")[2].partition(" ")[0])
@@ -465,6 +472,61 @@ def test_whoever_is_refused_is_told_how_to_go_on(tmp_path):
     with pytest.raises(iplt.errors.ExportError) as caught:
         iplt.export(model, path, tolerance=0)
     assert "precision=" not in str(caught.value) and "quantization" not in str(caught.value)
+
+
+@on_tensorflow
+def test_some_layers_stay_in_float(tmp_path):
+    """Those that are named, or the worst, in nested models and at outputs too; what int8 costs in
+    each is told."""
+    image = keras.Input((8, 8, 3), name="image")
+    conv = layers.Conv2D(3, 3, padding="same", name="conv_1")  # used twice: scopes of one name
+    inner = keras.Sequential(
+        [keras.Input((8, 8, 3)), layers.Conv2D(8, 3, name="conv"), layers.BatchNormalization(),
+         layers.ReLU(), layers.GlobalAveragePooling2D()], name="inner"
+    )  # fmt: skip
+    x = inner(conv(conv(image)))
+    heads = [layers.Dense(3, "relu", name="a")(x), layers.Dense(2, name="conv_2")(x)]
+    model = keras.Model(image, heads)
+    randomize(model)
+    kernel = model.layers[2].layers[0].kernel
+    kernel.assign(kernel * np.where(np.arange(3) < 2, 1e-3, 1)[:, None])  # int8 cannot tell them
+
+    found = iplt.quantization_errors(model, X)
+    names = sorted(one.layer for one in found.operations)
+    assert names == [
+        "a",
+        "conv_1",
+        "conv_1",
+        "conv_2",
+        "inner/conv",
+        "inner/global_average_pooling2d",
+    ]
+    errors = [one.error for one in found.operations]
+    assert errors == sorted(errors, reverse=True) and errors[-1] < found.error < 1
+    assert str(found).splitlines()[1].split()[0] == found.operations[0].layer
+
+    options = dict(precision="int8", data=X, tolerance=1)
+    path = tmp_path / "m.tflite"
+    whole = iplt.export(model, path, **options)
+    done = iplt.export(model, path, keep_float=["conv_2", conv, "inner/*"], **options)
+    assert sorted(done.in_float) == names[1:] and computes_in_float(path) == 5
+    done = iplt.export(model, path, keep_float="*", **options)
+    assert computes_in_float(path) == 6 and done.difference < 1e-4 < whole.difference
+    done = iplt.export(model, path, keep_float=1, **options)
+    assert done.in_float == (found.operations[0].layer,) and str(done).endswith(done.in_float[0])
+    with pytest.raises(iplt.errors.OptionError, match=r"made of a layer 'cnv_1'.*'conv_1'"):
+        iplt.export(model, path, keep_float=["cnv_1"], **options)
+
+
+def computes_in_float(path):
+    """How many operations do."""
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(str(path))
+    graph = model.subgraphs[0]
+    kinds = [flatbuffer_utils.opcode_to_name(model, one.opcodeIndex) for one in graph.operators]
+    outputs = [graph.tensors[one.outputs[0]].type for one in graph.operators]
+    return sum(t == 0 and k != "DEQUANTIZE" for k, t in zip(kinds, outputs, strict=True))
 
 
 def test_interruptions_leave_what_was_there(before, monkeypatch):
@@ -678,6 +740,7 @@ def test_a_directory_that_cannot_be_written_to(tmp_path):
         ("m.keras", dict(precision="int8"), "precision: expected 'float32' for format 'keras'"),
         ("m.tflite", dict(precision="int4"), "precision: expected one of"),
         ("m.tflite", dict(precision="int8"), "data: expected examples to measure ranges on"),
+        ("m.tflite", dict(keep_float=2), "keep_float: expected none for precision 'float32'"),
         ("m.tflite", dict(batch_size=0), "batch_size: expected a positive integer"),
         ("m.keras", dict(tolerance=-1), "tolerance: expected a number that is not negative"),
         ("none/m.keras", {}, "expected one in a directory that exists"),

@@ -242,11 +242,13 @@ def test_the_public_names_are_pinned():
     """Adding or removing a public name is a decision, written down here."""
     assert sorted(iplt.__all__) == sorted([
         "Branch", "Comparison", "Export", "Frozen", "Graph", "Group", "Guard", "Guided",
-        "IPLTCallback", "LatencyTable", "Plan", "Profile", "PruningError", "Refit", "Sensitivity",
+        "IPLTCallback", "LatencyTable", "Plan", "Profile", "PruningError", "QuantizationErrors",
+        "Refit", "Sensitivity",
         "Smallest", "SparsityCallback", "baselines", "branch_scores", "compare", "criteria",
         "errors", "export",
         "latency_table", "mask", "plan", "plan_channels", "plots", "profile", "prune",
-        "prune_guided", "rebuild", "recalibrate", "register_rule", "report", "rewrite", "schedules",
+        "prune_guided", "quantization_errors", "rebuild", "recalibrate", "register_rule", "report",
+        "rewrite", "schedules",
         "sensitivity", "shrink", "smallest", "sparsity", "trace",
     ])  # fmt: skip
     assert all(hasattr(iplt, name) for name in iplt.__all__)

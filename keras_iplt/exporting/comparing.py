@@ -10,13 +10,13 @@ import numpy as np
 from keras_iplt.errors import DataError, ExportError, PruningError
 from keras_iplt.exporting.accuracy import in_words
 from keras_iplt.exporting.examples import Arrays, joined
-from keras_iplt.exporting.formats import one_line
+from keras_iplt.exporting.formats import INTEGER, one_line
 from keras_iplt.exporting.runtimes import Runtime, load, outputs_of
 
 __all__ = ["RANGES", "difference_of", "expected_of", "found_by", "to_compare", "way_on"]
 
 RANGES = 100  # examples on which int8 measures ranges
-_CLOSER = {"int8": "dynamic", "dynamic": "float16", "float16": "float32"}
+_CLOSER = {"int8": "dynamic", "int16x8": "dynamic", "dynamic": "float16", "float16": "float32"}
 
 
 def to_compare(samples: list[Arrays], batch_size: int | None) -> list[Arrays]:
@@ -87,6 +87,7 @@ def way_on(
     given: int,
     labelled: bool,
     accuracy: tuple[float, float] | None,
+    worst: list[str],
 ) -> str:
     """What to do about a file whose outputs are too far off, as sentences.
 
@@ -95,12 +96,18 @@ def way_on(
         given: how many examples there were.
         labelled: whether with labels.
         accuracy: of model and file, where the labels tell.
+        worst: the layers that are to be in float instead, as far as that is known.
     """
     ways = []
     if accuracy is not None:
         ways.append(f"{in_words(accuracy)}, on {given} examples")
-    if precision == "int8" and given < RANGES:
+    if precision in INTEGER and given < RANGES:
         ways.append(f"give more examples as data: {given} were given, {RANGES} are of use")
+    if worst:
+        ways.append(
+            f"leave what int8 costs most in float: keep_float={len(worst)} (--keep-float "
+            f"{len(worst)}: {', '.join(worst)}; keras_iplt.quantization_errors tells of all layers)"
+        )
     if precision in _CLOSER:
         ways.append(f"take precision={_CLOSER[precision]!r}, which is closer")
     if math.isfinite(difference):
@@ -108,7 +115,7 @@ def way_on(
         ways.append(f"allow more: tolerance={more} (--tolerance {more} on the command line)")
     if not labelled:
         ways.append("give labels too, data=(x, y), to see what it costs in accuracy")
-    if precision in ("int8", "dynamic"):
+    if precision in (*INTEGER, "dynamic"):
         ways.append("train with weights rounded as they will be (quantization-aware training)")
     return "".join(f". {way[0].upper()}{way[1:]}" for way in ways)
 

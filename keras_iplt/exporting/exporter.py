@@ -20,11 +20,13 @@ from keras_iplt.exporting.comparing import (
     to_compare,
     way_on,
 )
-from keras_iplt.exporting.examples import examples
-from keras_iplt.exporting.formats import FORMATS, PRECISIONS, io_names, write
+from keras_iplt.exporting.examples import Arrays, examples
+from keras_iplt.exporting.formats import FORMATS, INTEGER, TFLITE_PRECISIONS, io_names, write
+from keras_iplt.exporting.mixed import EXAMPLES, Integer
 from keras_iplt.exporting.onnx_files import check_installed
 from keras_iplt.exporting.precision import in_float32, precisions_of
 from keras_iplt.graph.channels import Shape
+from keras_iplt.graph.selectors import Layers
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.support.arguments import (
     Count,
@@ -40,11 +42,11 @@ from keras_iplt.support.files import beside, put_in_place
 from keras_iplt.support.progress import doing, silent
 from keras_iplt.support.text import printable
 
-__all__ = ["Export", "export"]
+__all__ = ["MODEL", "Export", "batch_size_of", "check_model", "export"]
 
 # How far outputs may be off, relative to the largest: by how weights are written, and by what the
 # Keras model itself computes in.
-_TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "dynamic": 0.1, "int8": 0.2}
+_TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "dynamic": 0.1, "int8": 0.2, "int16x8": 0.2}
 _OWN_TOLERANCES = {"float16": 1e-2, "bfloat16": 0.1}
 
 
@@ -62,6 +64,7 @@ class Export:
         inputs, outputs: shapes by name.
         accuracy: of the Keras model and of what was written, on up to 256 examples; None without
             labels that say which output is right.
+        in_float: the layers that `keep_float` left in float, one for each operation.
     """
 
     path: str
@@ -76,6 +79,7 @@ class Export:
     inputs: dict[str, Shape]
     outputs: dict[str, Shape]
     accuracy: tuple[float, float] | None = None
+    in_float: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The same as dicts, lists, strings and numbers."""
@@ -83,7 +87,7 @@ class Export:
             name: {key: list(shape) for key, shape in getattr(self, name).items()}
             for name in ("inputs", "outputs")
         }
-        return {**dataclasses.asdict(self), **shapes}
+        return {**dataclasses.asdict(self), **shapes, "in_float": [*self.in_float]}
 
     def __str__(self) -> str:
         def listed(shapes: dict[str, Shape]) -> str:
@@ -98,21 +102,24 @@ class Export:
         ]
         if self.accuracy is not None:
             lines.insert(4, f"  {in_words(self.accuracy)}")
+        if self.in_float:
+            lines.append(f"  in float: {', '.join(self.in_float)}")
         return "\n".join(map(printable, lines))
 
 
-_MODEL = Kind("a built Functional or Sequential model", error=ModelError)
+MODEL = Kind("a built Functional or Sequential model", error=ModelError)
 
 
 @checked
 def export(
-    model: Annotated[keras.Model, _MODEL],
+    model: Annotated[keras.Model, MODEL],
     path: Path,
     format: Annotated[str, one_of(*FORMATS)] | None = None,
-    precision: Annotated[str, one_of(*PRECISIONS)] = "float32",
+    precision: Annotated[str, one_of(*TFLITE_PRECISIONS)] = "float32",
     data: Data | None = None,
     batch_size: Count | Literal["auto"] | None = "auto",
     tolerance: NotNegative | None = None,
+    keep_float: Count | Layers = (),
     verbose: Verbosity = 1,
 ) -> Export:
     """Writes a model for use elsewhere: as .tflite, .onnx, SavedModel or .keras.
@@ -128,15 +135,18 @@ def export(
         path: where: `.tflite`, `.onnx`, `.keras`, or a directory for a SavedModel.
         format: `"tflite"`, `"onnx"`, `"saved_model"` or `"keras"`; by default, what the path says.
         precision: of the weights, for .tflite: `"float32"`; `"float16"`; `"dynamic"`, int8 weights
-            and float32 activations; `"int8"`, both, with inputs and outputs in float32.
-        data: examples: `x`, `(x, y)` or batches of these. `"int8"` measures ranges on them (100 are
-            enough); for the others random numbers do, if all sizes are known. With labels, accuracy
-            is measured as well.
+            and float32 activations; `"int8"`, both, with inputs and outputs in float32;
+            `"int16x8"`, int8 weights and int16 activations, which few runtimes compute fast.
+        data: examples: `x`, `(x, y)` or batches of these. `"int8"` and `"int16x8"` measure ranges
+            on them (100 are enough); for the others random numbers do, if all sizes are known. With
+            labels, accuracy is measured as well.
         batch_size: of what is written: a number, None for any, or `"auto"`, which is any but for
             .tflite, where it is 1, since phones plan ahead for a size that they know. What the
             inputs of the model say comes first.
         tolerance: how far outputs may be off, relative to the largest; by default 1e-4, and for
             less precise weights 1e-2, 0.1 and 0.2.
+        keep_float: of `"int8"`, layers that stay in float, with what is computed together with
+            them: names, patterns, classes …; or how many, those in which int8 costs most.
         verbose: 0 for no word about what takes long, which only terminals and notebooks get.
 
     Returns:
@@ -156,11 +166,12 @@ def export(
     """
     path = pathlib.Path(path)
     format = _format(path) if format is None else format
-    _check(model, path, format, precision)
-    batch_size = _batch_size(model, format, batch_size)
+    _check(path, format, precision, keep_float)
+    check_model(model, format)
+    batch_size = batch_size_of(model, format, batch_size)
     tolerance = _tolerance(model, precision) if tolerance is None else float(tolerance)
     with silent(when=not verbose):
-        return _exported(model, path, format, precision, data, batch_size, tolerance)
+        return _exported(model, path, format, precision, data, batch_size, tolerance, keep_float)
 
 
 def _exported(
@@ -171,33 +182,60 @@ def _exported(
     data: Any,
     batch_size: int | None,
     tolerance: float,
+    keep_float: int | Layers,
 ) -> Export:
-    most = RANGES if precision == "int8" else 4
-    found, labels = examples(model, data, most, needed=precision == "int8")
+    most = RANGES if precision in INTEGER else 4
+    found, labels = examples(model, data, most, needed=precision in INTEGER)
     given = to_compare(found[: min(most, 8)], batch_size)
     expected = expected_of(model, given, data)
     shipped = model if format == "keras" else in_float32(model)
+    integer, kept = None, []
+    if keep_float:
+        integer = Integer(shipped, batch_size, found[:most])
+        kept = integer.kept(keep_float, found[:EXAMPLES])
     with beside(path, ExportError) as partial:
         with doing(f"writing {path}"):
-            write(shipped, partial, format, precision, batch_size, found[:most])
+            if integer is not None:
+                partial.write_bytes(integer.content(kept))
+            else:
+                write(shipped, partial, format, precision, batch_size, found[:most])
         with doing("running it beside the model"):
             runtime, received = found_by(shipped, partial, format, given)
             difference = difference_of(expected, received)
             accuracy = accuracies(model, runtime, found, labels, batch_size)
         if not difference <= tolerance:
+            worst = _worst(shipped, precision, integer, batch_size, found, len(kept) + 3)
             raise ExportError(
                 f"{path}: expected outputs within {tolerance:g} of those of model {model.name!r}, "
                 f"received: {difference:.3g} as {format}, {precision}. Nothing was written"
-                + way_on(precision, difference, len(found), labels is not None, accuracy)
+                + way_on(precision, difference, len(found), labels is not None, accuracy, worst)
             )
         with doing("measuring it"):
             done = Export(
                 str(path), format, precision, *_sizes(partial), difference, tolerance,
                 runtime.latency(given[0]) / (batch_size or 1), runtime.name,
-                *_shapes(shipped, batch_size), accuracy,
+                *_shapes(shipped, batch_size), accuracy, tuple(one.name for one in kept),
             )  # fmt: skip
         put_in_place(partial, path)
     return done
+
+
+def _worst(
+    model: keras.Model,
+    precision: str,
+    integer: Integer | None,
+    batch_size: int | None,
+    samples: list[Arrays],
+    count: int,
+) -> list[str]:
+    """The layers in which int8 costs most; none where that is not to be had."""
+    if precision != "int8":
+        return []
+    try:
+        integer = integer or Integer(model, batch_size, samples[:RANGES])
+        return [one.name for _, one in integer.costs(samples[:EXAMPLES])[1][:count]]
+    except ExportError:
+        return []
 
 
 # -- what is asked for --
@@ -214,19 +252,13 @@ def _format(path: pathlib.Path) -> str:
     return known[path.suffix]
 
 
-def _check(model: keras.Model, path: pathlib.Path, format: str, precision: str) -> None:
-    """Refuses what cannot work before anything is written."""
+def check_model(model: keras.Model, format: str) -> None:
+    """Refuses models that cannot be written in a format."""
     if not isinstance(model, (keras.Sequential, private.Functional)) or not model.built:
         raise ModelError(
             f"model: expected a built Functional or Sequential model, received: {model!r}. A "
             "subclassed model becomes one by keras.Model(inputs, model(inputs))"
         )
-    if precision != "float32" and format != "tflite":
-        raise OptionError(
-            f"precision: expected 'float32' for format {format!r}, received: {precision!r}; only "
-            ".tflite has others"
-        )
-    _check_place(path, format)
     if format != "keras" and keras.backend.backend() != "tensorflow":
         raise OptionError(
             f"format {format!r}: expected the TensorFlow backend, received: "
@@ -236,6 +268,21 @@ def _check(model: keras.Model, path: pathlib.Path, format: str, precision: str) 
     if format == "onnx":
         check_installed()
     _check_contents(model)
+
+
+def _check(path: pathlib.Path, format: str, precision: str, keep_float: int | Layers) -> None:
+    """Refuses what cannot work before anything is written."""
+    if precision != "float32" and format != "tflite":
+        raise OptionError(
+            f"precision: expected 'float32' for format {format!r}, received: {precision!r}; only "
+            ".tflite has others"
+        )
+    if keep_float and precision != "int8":
+        raise OptionError(
+            f"keep_float: expected none for precision {precision!r}, received: {keep_float!r}; it "
+            "is for 'int8'"
+        )
+    _check_place(path, format)
 
 
 def _check_place(path: pathlib.Path, format: str) -> None:
@@ -264,7 +311,7 @@ def _check_contents(model: keras.Model) -> None:
             raise WeightsError(f"weights: expected numbers, received NaN in {variable.path}")
 
 
-def _batch_size(model: keras.Model, format: str, batch_size: int | str | None) -> int | None:
+def batch_size_of(model: keras.Model, format: str, batch_size: int | str | None) -> int | None:
     """What is asked for, or what the inputs of the model say, or what suits the format."""
     auto = batch_size == "auto"
     wanted = batch_size if isinstance(batch_size, int) else None

@@ -1,11 +1,12 @@
 """Writing a model in a format, with inputs and outputs that have names."""
 
+import contextlib
 import os
 import pathlib
 import re
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -15,9 +16,22 @@ from keras_iplt.errors import ExportError
 from keras_iplt.exporting.examples import Arrays
 from keras_iplt.exporting.onnx_files import onnx_content
 
-__all__ = ["FORMATS", "PRECISIONS", "io_names", "one_line", "write"]
+__all__ = [
+    "FORMATS",
+    "INTEGER",
+    "PRECISIONS",
+    "TFLITE_PRECISIONS",
+    "converter_of",
+    "converting",
+    "io_names",
+    "one_line",
+    "serving",
+    "write",
+]
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
+TFLITE_PRECISIONS = (*PRECISIONS, "int16x8")
+INTEGER = ("int8", "int16x8")  # these measure the ranges of activations
 FORMATS = {"tflite": ".tflite", "onnx": ".onnx", "saved_model": "", "keras": ".keras"}
 
 
@@ -37,10 +51,17 @@ def write(
         format, precision, batch_size: see `keras_iplt.export`; None for any number of examples.
         samples: a list of lists of arrays, one per input, each of one example.
     """
+    with converting(model, format, precision):
+        _WRITERS[format](model, str(path), precision, batch_size, samples)
+
+
+@contextlib.contextmanager
+def converting(model: keras.Model, format: str, precision: str) -> Iterator[None]:
+    """What a converter raises says which model it was about."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # converters warn of themselves
-            _WRITERS[format](model, str(path), precision, batch_size, samples)
+            yield
     except OSError:  # a full disk is not the model's fault
         raise
     except Exception as error:  # converters raise whatever they like
@@ -101,7 +122,7 @@ def _identifier(name: str) -> str:
 # -- writers --
 
 
-def _serving(model: keras.Model, batch_size: int | None) -> Any:
+def serving(model: keras.Model, batch_size: int | None) -> Any:
     """A `tf.Module` that holds the weights, with a function `serve` that has names."""
     import tensorflow as tf
 
@@ -127,9 +148,12 @@ def _serving(model: keras.Model, batch_size: int | None) -> Any:
 def _saved_model(
     model: keras.Model, path: str, precision: str, batch_size: int | None, samples: list[Arrays]
 ) -> None:
+    _save(serving(model, batch_size), path)
+
+
+def _save(module: Any, path: str) -> None:
     import tensorflow as tf
 
-    module = _serving(model, batch_size)
     function = module.serve.get_concrete_function()
     tf.saved_model.save(module, path, signatures={"serving_default": function})
 
@@ -137,19 +161,48 @@ def _saved_model(
 def _tflite(
     model: keras.Model, path: str, precision: str, batch_size: int | None, samples: list[Arrays]
 ) -> None:
+    # By way of a SavedModel: only then are there signatures in every case.
+    module = serving(model, batch_size)
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as directory:
+        converter = converter_of(module, directory, precision, io_names(model)[0], samples)
+        content = converter.convert()
+    _write_bytes(path, content)
+
+
+def converter_of(
+    module: Any, directory: str, precision: str, names: list[str], samples: list[Arrays]
+) -> Any:
+    """TensorFlow's converter to .tflite.
+
+    Args:
+        module: what `serving` returns.
+        directory: an empty one, that lasts until the converter is done.
+        precision: of what is written.
+        names: of the inputs.
+        samples: see `write`.
+    """
     import tensorflow as tf
 
-    if precision == "int8" and _loops(_serving(model, batch_size).serve):
+    if precision in INTEGER and _loops(module.serve):
         raise ValueError(  # before TensorFlow's converter kills the process
             "it has a loop, the ranges in which TensorFlow cannot measure. Build recurrent layers "
             "with unroll=True, or choose precision 'dynamic'"
         )
-    # By way of a SavedModel: only then are there signatures in every case.
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as directory:
-        _saved_model(model, directory, precision, batch_size, samples)
-        converter = tf.lite.TFLiteConverter.from_saved_model(directory)
-        content = _converted(converter, precision, io_names(model)[0], samples)
-    _write_bytes(path, content)
+    _save(module, directory)
+    converter = tf.lite.TFLiteConverter.from_saved_model(directory)
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if precision in INTEGER:
+        named = [dict(zip(names, sample, strict=True)) for sample in samples]
+        converter.representative_dataset = lambda: iter(named)
+        kinds = tf.lite.OpsSet
+        converter.target_spec.supported_ops = [
+            kinds.TFLITE_BUILTINS_INT8 if precision == "int8"
+            else kinds.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        ]  # fmt: skip
+    return converter
 
 
 def _loops(function: Any) -> bool:
@@ -158,24 +211,10 @@ def _loops(function: Any) -> bool:
     return any(node.op in ("While", "StatelessWhile") for node in (*graph.node, *inner))
 
 
-def _converted(converter: Any, precision: str, names: list[str], samples: list[Arrays]) -> bytes:
-    import tensorflow as tf
-
-    if precision != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if precision == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if precision == "int8":
-        named = [dict(zip(names, sample, strict=True)) for sample in samples]
-        converter.representative_dataset = lambda: iter(named)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    return converter.convert()
-
-
 def _onnx(
     model: keras.Model, path: str, precision: str, batch_size: int | None, samples: list[Arrays]
 ) -> None:
-    _write_bytes(path, onnx_content(_serving(model, batch_size).serve, batch_size))
+    _write_bytes(path, onnx_content(serving(model, batch_size).serve, batch_size))
 
 
 def _keras(

@@ -18,7 +18,7 @@ __all__ = ["FORMATS", "PRECISIONS", "add"]
 
 # Known here so that what cannot be is found out at once.
 FORMATS = {"tflite": ".tflite", "onnx": ".onnx", "saved_model": "", "keras": ".keras"}
-PRECISIONS = ("float32", "float16", "dynamic", "int8")
+PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
 
 
 def add(commands: Commands) -> None:
@@ -37,12 +37,17 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="float32", metavar="PRECISION",
-        help="of a .tflite: float32, float16, dynamic or int8 (default: %(default)s)",
+        help="of a .tflite: float32, float16, dynamic, int8 or int16x8 (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--tolerance", type=not_negative, metavar="SHARE",
         help="how far outputs may be off, relative to the largest (default: 1e-4, for less precise "
         "weights more)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep-float", action="append", metavar="N|NAME",
+        help="of int8, what stays in float: a number of layers, those in which int8 costs most, or "
+        "the name of one, or a pattern such as 'conv_dw_*'; may be repeated",
     )  # fmt: skip
     add_data(parser, "examples, on which int8 measures ranges, and accuracy if they have labels")
 
@@ -71,8 +76,10 @@ def _check(options: argparse.Namespace) -> None:
             f"--precision: expected float32 for {format}, received: {options.precision}; only "
             ".tflite has others"
         )
-    if options.precision == "int8" and options.data is None:
+    if options.keep_float and options.precision != "int8":
+        raise CommandError("--keep-float: it is for --precision int8")
+    if options.precision in ("int8", "int16x8") and options.data is None:
         raise CommandError(
-            "--precision int8 measures the ranges of activations on examples: name them with "
-            "--data FILE.npz, as with --data test.npz --take 100"
+            f"--precision {options.precision} measures the ranges of activations on examples: name "
+            "them with --data FILE.npz, as with --data test.npz --take 100"
         )

@@ -20,8 +20,14 @@ def exported(options: argparse.Namespace) -> Answer:
     done = iplt.export(
         model, options.output, format=options.format, precision=options.precision,
         data=None if found is None else found.data, tolerance=options.tolerance,
+        keep_float=_kept(options.keep_float or []),
     )  # fmt: skip
     return Answer(str(done), done.to_dict())
+
+
+def _kept(given: list[str]) -> int | list[str]:
+    """A number of operations, or names of layers."""
+    return int(given[0]) if len(given) == 1 and given[0].isdecimal() else given
 
 
 def reported(options: argparse.Namespace) -> Answer:
