@@ -29,7 +29,9 @@ from keras_iplt_recipes.common.study import Place, Run, Study
 pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[1]
-RECIPES = ["iplt", "incremental_weights", "rethinking", "structure_aware", "pretraining"]
+RECIPES = [
+    *("iplt", "incremental_weights", "rethinking", "structure_aware", "pretraining"), "language",
+]  # fmt: skip
 
 
 # -- runs ------------------------------------------------------------------------------------------

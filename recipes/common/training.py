@@ -87,7 +87,7 @@ class Workbench:
 
     def fit(
         self, model: keras.Model, epochs: int, callbacks: Sequence[keras.callbacks.Callback] = (),
-        validation: Any = None, every: int | None = None,
+        validation: Any = None, every: int | None = None, batches: Any = None,
     ) -> Trained:  # fmt: skip
         """Trains a compiled model and saves it; what was interrupted goes on where it was.
 
@@ -96,12 +96,14 @@ class Workbench:
             callbacks: those of keras_iplt take care of themselves with `backup_dir=place.backup`.
             validation: batches to evaluate after each epoch, or None.
             every: how many batches an epoch has, if it has a length of its own, see `Phases`.
+            batches: a `PyDataset` to train on in place of the data.
         """
         whole_only = self.hardware.devices > 1
-        if every is None:
-            batches = self.data.batches("train", drop_remainder=whole_only)
-        else:
-            batches = Phases(self.data, every, drop_remainder=whole_only)
+        if batches is None:
+            batches = (
+                self.data.batches("train", drop_remainder=whole_only) if every is None
+                else Phases(self.data, every, drop_remainder=whole_only)
+            )  # fmt: skip
         record = _Record(self.place.file(".epochs"))
         backup = self.place.backup
         # Hidden files are of a training that was killed before its first backup.

@@ -1,0 +1,5 @@
+"""`python -m recipes.language`."""
+
+from . import main
+
+main()
