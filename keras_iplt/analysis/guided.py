@@ -19,6 +19,7 @@ from keras_iplt.analysis.fitting import evaluated as _evaluated
 from keras_iplt.analysis.fitting import trained as _trained
 from keras_iplt.analysis.sensitivities import Sensitivity
 from keras_iplt.analysis.zeroing import sensitivity as analyse
+from keras_iplt.criteria import DEFAULT
 from keras_iplt.criteria import get as get_criterion
 from keras_iplt.criteria.base import AnyCriterion
 from keras_iplt.errors import OptionError
@@ -161,7 +162,7 @@ def prune_guided(
     step: Step = 0.25,
     tolerance: NotNegative = 0.01,
     epochs: Count = 5,
-    criterion: AnyCriterion = "l1",
+    criterion: AnyCriterion = DEFAULT,
     **options: Unpack[GuidedKeywords],
 ) -> Guided:
     """Prunes one layer at a time, as far as a metric recovers. The model is left as it is.

@@ -81,8 +81,9 @@ def prune(
     with contextlib.redirect_stdout(sys.stderr):  # its lines are progress
         found = iplt.prune_guided(
             model, data.train, data.validation, step=share, tolerance=tolerance,
-            epochs=retraining, metric="accuracy", layers=analysis.ranking()[:layers],
-            convolutions_only=True, backup_dir=bench.place.backup, shuffle=False,
+            epochs=retraining, criterion="l1", metric="accuracy",
+            layers=analysis.ranking()[:layers], convolutions_only=True,
+            backup_dir=bench.place.backup, shuffle=False,
         )  # fmt: skip
     bench.save(found.model)
     return {
