@@ -198,15 +198,16 @@ def pruned(dropout=0.0, **options):
 def test_a_pruning_that_was_killed_goes_on(count, monkeypatch, tmp_path):
     """To the same steps and the same weights, none of them done twice; random numbers go on, too,
     which Keras keeps in no file."""
-    whole = pruned(dropout=0.2, layers=["wide", "narrow"])
+    how = {"dropout": 0.2, "layers": ["wide", "narrow"], "criterion": "l1"}  # in many steps
+    whole = pruned(**how)
     assert [step.kept for step in whole.steps].count(False) and len(whole.steps) > 4
     with monkeypatch.context() as patch:
         killed_after(count, patch)
         with pytest.raises(Killed):
-            pruned(dropout=0.2, layers=["wide", "narrow"], backup_dir=tmp_path)
+            pruned(**how, backup_dir=tmp_path)
     with monkeypatch.context() as patch:
         killed_after(len(whole.steps) - count, patch)  # one more would be one too many
-        resumed = pruned(dropout=0.2, layers=["wide", "narrow"], backup_dir=tmp_path)
+        resumed = pruned(**how, backup_dir=tmp_path)
     assert resumed.steps == whole.steps and resumed.value == whole.value
     for one, other in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
