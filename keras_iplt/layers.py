@@ -1,6 +1,6 @@
 """Layers that pruned models are made of, beside those of Keras."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
@@ -10,7 +10,7 @@ from keras import ops
 from keras_iplt.errors import OptionError
 from keras_iplt.support.arguments import Count, checked
 
-__all__ = ["Scatter"]
+__all__ = ["PaddedLayerNormalization", "Scatter", "class_with"]
 
 
 @keras.saving.register_keras_serializable("keras_iplt")
@@ -85,3 +85,68 @@ class Scatter(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         kept = None if self.kept is None else list(self.kept)
         return {**super().get_config(), "width": self.width, "kept": kept, "axis": self.axis}
+
+
+@keras.saving.register_keras_serializable("keras_iplt")
+class PaddedLayerNormalization(keras.layers.LayerNormalization):
+    """Layer normalisation of what is left of `width` channels, as if zeros stood for the others.
+
+    Mean and variance are over all `width` channels, so that those that are left come out as they
+    did when the others were there, masked to zero. With `width` channels, none is missing and it is
+    `keras.layers.LayerNormalization`.
+
+    Args:
+        width: how many channels are normalised, those included that do not go in.
+        axis: the one axis of the channels.
+        **options: see `keras.layers.LayerNormalization`.
+
+    Example:
+
+    >>> x = PaddedLayerNormalization(4)(np.array([[3.0, 1.0]]))  # of 3, 1, 0, 0
+    >>> ops.convert_to_numpy(x).round(2)
+    array([[1.63, 0.  ]], dtype=float32)
+    """
+
+    width: int  # also of a layer that becomes one when channels of it go
+
+    @checked
+    def __init__(self, width: Count, axis: int | Sequence[int] = -1, **options: Any) -> None:
+        super().__init__(axis=axis, **options)
+        if not isinstance(axis, int) and len(axis) != 1:
+            raise OptionError(f"axis: expected a single one, received: {axis!r}")
+        self.width = int(width)
+
+    def call(self, inputs: Any) -> Any:
+        (axis,) = self.axis
+        count = inputs.shape[axis]
+        if count == self.width:
+            return super().call(inputs)
+        if count > self.width:
+            raise OptionError(
+                f"layer {self.name!r} expected up to {self.width} channels along axis {axis}, "
+                f"received: shape {tuple(inputs.shape)}"
+            )
+        share = count / self.width
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        mean = share * ops.mean(x, axis, keepdims=True)
+        variance = share * ops.mean(ops.square(x - mean), axis, keepdims=True)
+        variance += (1 - share) * ops.square(mean)  # of the zeros
+        shape = [count if i == axis % len(x.shape) else 1 for i in range(len(x.shape))]
+        gain = ops.rsqrt(variance + self.epsilon)
+        if self.gamma is not None:
+            gain *= ops.reshape(ops.cast(self.gamma, x.dtype), shape)
+        y = x * gain if self.rms_scaling else (x - mean) * gain
+        if self.beta is not None:
+            y += ops.reshape(ops.cast(self.beta, x.dtype), shape)
+        return ops.cast(y, self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "width": self.width}
+
+
+_PADDED = {keras.layers.LayerNormalization: PaddedLayerNormalization}
+
+
+def class_with(layer: keras.Layer, entries: Collection[str]) -> type[keras.Layer]:
+    """The class of a layer once its config has these entries: its own, or one with a `width`."""
+    return _PADDED.get(type(layer), type(layer)) if "width" in entries else type(layer)

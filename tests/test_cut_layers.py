@@ -23,7 +23,7 @@ class Decoder(layers.Layer):
 
     def build(self, shape):
         size = shape[-1] // self.heads
-        self.norms = [RootMeanSquare(2, 0.01, name=f"norm_{i}") for i in range(2)]
+        self.norms = [RootMeanSquare(2, 0.01, name="norm_0"), layers.LayerNormalization()]
         self.query, self.key, self.value = (
             layers.EinsumDense("btd,dnh->btnh", (None, self.heads, size), name=name)
             for name in ("query", "key", "value")

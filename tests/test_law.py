@@ -3,11 +3,14 @@
 import keras
 import numpy as np
 import pytest
+from keras import layers
 from support.graphs import GRAPHS, build
-from support.law import check_law, random_inputs, random_plan, randomize
+from support.law import check_law, difference, random_inputs, random_plan, randomize
 
 import keras_iplt as iplt
 from keras_iplt.graph.slices import kept_axes
+from keras_iplt.layers import PaddedLayerNormalization
+from keras_iplt.surgery.shrinking import shrunk
 
 pytestmark = pytest.mark.quick
 
@@ -76,18 +79,68 @@ def test_masking_producers_alone_is_not_enough(name):
         assert (value[lost] == 0).all(), f"{piece.path} {piece.role}"
 
 
-def test_approximate_pruning_crosses_layer_norm_and_says_so():
-    """Layer norm is frozen by default; with `approximate` it is pruned, law or no law."""
-    model = build("layer_norm_and_rms_norm")
-    assert any("layer normalisation" in f.reason for f in iplt.trace(model).frozen)
-    graph = iplt.trace(model, approximate=True)
-    assert not any("layer normalisation" in f.reason for f in graph.frozen)
+def norms_of(model):
+    """Those that may lose channels."""
+    found = [layer for layer in model.layers if isinstance(layer, layers.LayerNormalization)]
+    return [layer for layer in found if layer.name != "late"]
+
+
+def test_layer_norm_counts_the_channels_that_went():
+    """The law holds across it, of a layer made smaller twice too; without the count it does not."""
+    model = build("layer_norms_of_a_stream")
+    _, _, small = check_law(model, 1)
+    assert {type(one) for one in norms_of(small)} == {PaddedLayerNormalization}
+    check_law(small, 2)
+
+    def forget(small):
+        norms_of(small)[0].width = norms_of(small)[0].gamma.shape[0]
+
+    with pytest.raises(AssertionError, match="differ by"):
+        check_law(build("layer_norms_of_a_stream"), 1, spoil=forget)
+
+
+@pytest.mark.any_backend
+def test_layer_norm_that_lost_channels_in_place_gets_them_back():
+    """`shrink` makes the layer another one, which can be undone; what loses nothing stays plain."""
+    model, (x,) = build("layer_norms_of_a_stream"), random_inputs(build("layer_norms_of_a_stream"))
     randomize(model)
-    plan = random_plan(graph, 1)
+    before, graph = model(x), iplt.trace(model)
+    undo = shrunk(model, random_plan(graph, 1))
+    assert {type(one) for one in norms_of(model)} == {PaddedLayerNormalization}
+    undo()
+    assert {type(one) for one in norms_of(model)} == {layers.LayerNormalization}
+    assert difference(before, model(x)) == 0
+    inner = [group for group in graph.groups if group.size == 5]
+    small = iplt.prune(model, per_layer={group.producers[0].path: 0.4 for group in inner})
+    assert {type(one) for one in norms_of(small)} == {layers.LayerNormalization}
+
+
+def test_approximate_pruning_leaves_layer_norm_as_it_is():
+    """With `approximate` it stays one of Keras's own, law or no law."""
+    model = build("layer_norm_and_rms_norm")
+    randomize(model)
+    plan = random_plan(iplt.trace(model, approximate=True), 1)
     small = iplt.rewrite(model, plan)
+    assert {type(one) for one in norms_of(small)} == {layers.LayerNormalization}
     (x,) = random_inputs(model)
-    assert small.predict(x, verbose=0).shape == model.predict(x, verbose=0).shape
-    assert small.count_params() < model.count_params()
+    iplt.mask(model, plan)
+    assert difference(model(x), small(x)) > 1e-3
+
+
+@pytest.mark.any_backend
+def test_padded_layer_norm_in_half_precision(tmp_path):
+    """Statistics are of single precision, as Keras's are; it comes back from a file."""
+    x = np.random.default_rng(0).normal(300, 1, (4, 6)).astype("float16")
+    padded = np.concatenate([x, np.zeros((4, 2), "float16")], axis=1)
+    i = keras.Input((6,), dtype="float16")
+    layer = PaddedLayerNormalization(8, dtype="mixed_float16", name="norm")
+    keras.Model(i, layer(i)).save(tmp_path / "norm.keras")
+    y = keras.models.load_model(tmp_path / "norm.keras")(x)
+    expected = layers.LayerNormalization(dtype="mixed_float16")(padded)[:, :6]
+    assert keras.backend.standardize_dtype(y.dtype) == "float16"
+    assert difference(y, expected) < 2e-3
+    with pytest.raises(iplt.errors.OptionError, match="up to 8 channels"):
+        PaddedLayerNormalization(8)(np.ones((2, 9)))
 
 
 def test_slices_of_a_variable_cover_what_goes():

@@ -62,7 +62,7 @@ def test_a_residual_stream_is_one_group_of_all_its_producers():
         ("one_channel_gate", "conv2d_2", "broadcast"),
         ("spatial_attention", "conv2d", "max compares"),
         ("attention_on_sigmoid", "dense", "masked channel is not zero"),
-        ("layer_norm_and_rms_norm", "dense", "layer normalisation"),
+        ("layer_norms_of_a_stream", "half", "masked ones not being zero"),
         ("mixer", "dense", "along another axis"),
         ("custom_probed", "conv2d_1", "register_rule"),
         ("activations", "conv2d_4", "softmax"),

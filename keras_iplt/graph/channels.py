@@ -195,6 +195,7 @@ class Call:
             `recipe` do, in a layer that keeps its code).
         scaled: numbers among the arguments, by place or name, that the smaller model multiplies.
         works: places in `Graph.works` of what it computes.
+        approximate: whether the smaller operation may compute something else.
     """
 
     operation: keras.Operation
@@ -209,6 +210,7 @@ class Call:
     recipe: Recipe | None = None
     scaled: dict[int | str, Gain] = dataclasses.field(default_factory=dict)
     works: tuple[int, ...] = ()
+    approximate: bool = False
 
     @property
     def inside(self) -> keras.Function | None:
@@ -314,7 +316,7 @@ class Graph(Tables):
         groups: what can be pruned, in the order of the graph.
         frozen: what cannot be pruned, with reasons.
         branches: the residual branches, which can be left out as a whole.
-        approximate: whether layer normalisation may be pruned.
+        approximate: whether layer normalisation may compute something else on fewer channels.
         heads: whether heads of attention may go as a whole.
         without: the branches that were left out: `model` is one of its own then, over the same
             layers, and `whole` the graph of the model that was given.

@@ -16,6 +16,7 @@ from keras_iplt.graph.recordings import same
 from keras_iplt.graph.recreate import config_of, forgotten, from_config, recreate
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.slices import Kept, lengths_left
+from keras_iplt.layers import class_with
 
 __all__ = ["CutLayer", "inside_of", "numbers_left", "cut"]
 
@@ -59,8 +60,9 @@ class CutLayer(keras.layers.Layer):
             _demand_less(one)
         self._places: list[Place] = [(index, name) for (index, name), _ in numbers]
         for (index, name), value in numbers:
-            _check_attribute(inside, index, name)
-            object.__setattr__(inside[index], name, _tuples(value))
+            layer = _owner_of(inside, index, name)
+            object.__setattr__(layer, "__class__", class_with(layer, [name]))
+            object.__setattr__(layer, name, _tuples(value))
         self.supports_masking = self.layer.supports_masking
         self.built = True
 
@@ -177,12 +179,14 @@ def _check_smaller(variable: keras.Variable, shape: Sequence[int]) -> None:
         )
 
 
-def _check_attribute(inside: Sequence[keras.Layer], index: int, name: str) -> None:
-    known = 0 <= index < len(inside) and not name.startswith("__") and hasattr(inside[index], name)
-    if not known:
+def _owner_of(inside: Sequence[keras.Layer], index: int, name: str) -> keras.Layer:
+    """The layer that has such an attribute, or will have; other wishes of a file are refused."""
+    layer = inside[index] if 0 <= index < len(inside) and not name.startswith("__") else None
+    if layer is None or not (hasattr(layer, name) or class_with(layer, [name]) is not type(layer)):
         raise ModelError(
             f"expected an attribute of one of {len(inside)} layers, received: {name!r}"
         )
+    return layer
 
 
 def _demand_less(layer: keras.Layer) -> None:

@@ -41,7 +41,7 @@ class Flow(abc.ABC):
     Attributes:
         path: name of the operation being read, with the models it is nested in.
         shapes: shapes of that operation's outputs, in flat order.
-        approximate: whether layer normalisation may be pruned although no exact answer exists.
+        approximate: whether layer normalisation may compute something else on fewer channels.
         heads: whether heads of attention may go as a whole.
     """
 

@@ -35,7 +35,14 @@ from keras_iplt.graph.rules import (
 __all__ = ["Use", "ended", "followed", "multiplied", "settle_gains", "without"]
 
 _REASON = "an average over its channels is used where it cannot be made good for"
-_MOVES = {movement.__name__, slicing.getitem, slicing.split, slicing.unstack, spatial.identity}
+_MOVES = {
+    movement.__name__,
+    slicing.getitem,
+    slicing.sliced,
+    slicing.split,
+    slicing.unstack,
+    spatial.identity,
+}
 _ELEMENTWISE = {activation.unary, elementwise.binary}
 _PRODUCTS = {product.dense_layer, product.einsum_dense, product.matmul, product.einsum}
 _LINEAR = {"Mean", "Sum"}

@@ -108,6 +108,6 @@ def _merged(live: Any, before: Any, after: Any) -> Any:
 
 def _compared(layer: keras.Layer, before: keras.Layer, after: keras.Layer) -> Iterator[Attribute]:
     for name, value in plain_differences(before, after):
-        yield layer, name, _merged(vars(layer).get(name), vars(before)[name], value)
+        yield layer, name, _merged(vars(layer).get(name), vars(before).get(name), value)
     for inside in zip(*map(private.sublayers, (layer, before, after)), strict=True):
         yield from _compared(*inside)

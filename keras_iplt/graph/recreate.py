@@ -12,6 +12,7 @@ from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.walk import is_graph_model
+from keras_iplt.layers import class_with
 
 __all__ = ["config_of", "forgotten", "from_config", "is_custom", "model_class", "recreate"]
 
@@ -83,7 +84,7 @@ def recreate(
     changes: dict[str, Any] | None = None,
     shared: Mapping[int, keras.Layer] = types.MappingProxyType({}),
 ) -> keras.Layer:
-    """A new layer of the same class and config, but for `changes`.
+    """A new layer of the same class (but see `class_with`) and config, but for `changes`.
 
     Args:
         layer: the layer. It stays as it is.
@@ -105,7 +106,7 @@ def recreate(
         config = forgotten(layer) | config
         config |= {name: getattr(layer, name) for name in config if _goes_along(layer, name)}
         with private.shared_objects(shared):
-            return from_config(type(layer), {**config, **(changes or {})})
+            return from_config(class_with(layer, changes or ()), {**config, **(changes or {})})
     except Exception as error:
         raise ModelError(
             f"layer {layer.name!r} ({type(layer).__name__}) cannot be recreated from its config: "

@@ -26,7 +26,7 @@ def silenced(branch: Branch) -> Iterator[tuple[keras.Variable, np.ndarray]]:
         yield from silenced(one)
     if branch.inside:
         return
-    tracer = Tracer(approximate=True)  # all of a layer norm's channels go
+    tracer = Tracer(approximate=True)  # all of a layer norm's channels go, whatever they are
     tracer.used = {id(x) for node in branch.nodes for x in node.outputs}
     values: dict[int, Any] = {id(x): tracer.solid(tuple(x.shape)) for x in branch.inputs}
     walk_on(

@@ -42,8 +42,9 @@ def trace(
     Args:
         model: a built Functional or Sequential model, or a subclassed one whose `call` can be
             followed on symbolic tensors. It is left as it is.
-        approximate: also prune across layer normalisation, for which no exact answer exists:
-            the smaller model then differs from the masked one.
+        approximate: leave layer normalisation over channels that go a layer of Keras's own, which
+            does not count them, and let them go where they are not zero when masked, too: the
+            smaller model then differs from the masked one.
         verbose: 0 for no progress bar, which only terminals and notebooks get.
         without: residual branches to leave out, as a plan made of the graph then does: from the
             `branches` of another graph of this model, or by their places there, or by the names of
@@ -225,6 +226,7 @@ class Tracer(Flow):
         if not is_graph_model(operation):  # those are read, whatever size they were built for
             self.shapes = _output_shapes(operation, specs, node)
         record, before = Call(operation, self.path, node, args, kwargs, specs), len(self.works)
+        record.approximate = self.approximate
         record.outputs = self._outcome(record, specs)
         record.works = (*range(before, len(self.works)),)
         self._remember(record, node)

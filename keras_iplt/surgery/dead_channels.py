@@ -57,7 +57,8 @@ def removable(group: Group, marked: np.ndarray) -> np.ndarray:
 
 
 # Each of their outputs depends on all channels.
-_NORMS = ("LayerNormalization", "Normalize", "RMSNormalization", "UnitNormalization")
+_NORMS = {"LayerNormalization", "Normalize", "PaddedLayerNormalization", "RMSNormalization",
+          "UnitNormalization"}  # fmt: skip
 
 
 def _acting(graph: Graph) -> np.ndarray:

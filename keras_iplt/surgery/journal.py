@@ -27,7 +27,8 @@ class Journal:
 
     def set(self, owner: object, name: str, value: Any) -> None:
         """Sets an attribute."""
-        old = vars(owner).get(name, _ABSENT) if hasattr(owner, "__dict__") else getattr(owner, name)
+        own = hasattr(owner, "__dict__") and name != "__class__"
+        old = vars(owner).get(name, _ABSENT) if own else getattr(owner, name)
         if old is _ABSENT:
             self._entries.append(lambda: vars(owner).pop(name, None))
         else:

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -21,6 +21,7 @@ from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.rules.registry import Resized
 from keras_iplt.graph.slices import Kept, kept_along
 from keras_iplt.graph.walk import accepted, is_graph_model
+from keras_iplt.layers import class_with
 from keras_iplt.surgery.journal import Journal
 from keras_iplt.surgery.rewriter import AfterRewriting, Rewriter
 from keras_iplt.surgery.zeros import works_on_zeros
@@ -28,7 +29,7 @@ from keras_iplt.surgery.zeros import works_on_zeros
 __all__ = ["Live"]
 
 # Entries of the config that Keras's layers hold under the same name, with nothing derived.
-_HELD_AS_GIVEN = {"filters", "units", "output_dim", "groups", "epsilon"}
+_HELD_AS_GIVEN = {"filters", "units", "output_dim", "groups", "epsilon", "width"}
 
 
 class Live:
@@ -133,11 +134,19 @@ class Live:
             self._look_at_twins(call, changes)
         else:
             self._changes += [(layer, name, changes[name]) for name in held]
+            self._change_class(layer, held)
 
     def _look_at_numbers(self, call: Call) -> None:
         """The attributes that the code of a layer computes with."""
         inside, numbers = inside_of(call.operation), self._rewriter.numbers(call)
-        self._changes += [(inside[index], name, value) for (index, name), value in numbers]
+        for (index, name), value in numbers:
+            self._changes.append((inside[index], name, value))
+            self._change_class(inside[index], [name])
+
+    def _change_class(self, layer: keras.Layer, entries: Collection[str]) -> None:
+        kind = class_with(layer, entries)
+        if kind is not type(layer):
+            self._changes.append((layer, "__class__", kind))
 
     def _wraps(self, layer: keras.Layer) -> bool:
         """Whether a layer is a shell around others: not one that has an activation made a layer."""

@@ -456,6 +456,21 @@ def layer_norm_and_rms_norm():
 
 
 @graph
+def layer_norms_of_a_stream():
+    i = keras.Input((6, 5))
+    x = layers.Dense(8)(i)
+    for options in ({}, {"scale": False}, {"center": False, "axis": [2]}):
+        y = layers.LayerNormalization(**options)(x)
+        x = x + layers.Dense(8)(layers.Dense(5, activation="relu")(y))
+    x = layers.Permute((2, 1))(x)  # channels first
+    x = layers.LayerNormalization(axis=1)(x)
+    norm = layers.LayerNormalization(scale=False, center=False, name="shared")
+    x = norm(layers.Dense(7)(layers.Permute((2, 1))(x))) + norm(layers.Dense(7)(i))
+    half = layers.LayerNormalization(name="late")(layers.Dense(6, "sigmoid", name="half")(i))
+    return keras.Model(i, head(ops.concatenate([x, half], axis=-1)))
+
+
+@graph
 def p_relu():
     i = image()
     x = layers.PReLU()(layers.Conv2D(6, 3)(i))

@@ -182,6 +182,7 @@ def _normalisations():
                 f"layer norm over positions, {text}",
                 lambda x, i, o=options: layers.LayerNormalization(axis=1, **o)(x),
             )
+            yield f"layer norm, {text}", lambda x, i, o=options: layers.LayerNormalization(**o)(x)
     yield "RMS norm", lambda x, i: layers.RMSNormalization()(x)
     yield (
         "RMS norm over positions",

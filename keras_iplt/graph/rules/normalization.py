@@ -6,9 +6,9 @@ import keras
 import numpy as np
 
 from keras_iplt.graph.channels import SOLID, Channels, Outputs
-from keras_iplt.graph.flow import Flow
-from keras_iplt.graph.rules.activation import follow_parameter
-from keras_iplt.graph.rules.registry import After, layer_rule, operation_rule
+from keras_iplt.graph.flow import Flow, channels_in
+from keras_iplt.graph.rules.registry import After, layer_rule, operation_rule, register_rule
+from keras_iplt.layers import PaddedLayerNormalization
 
 
 @layer_rule("BatchNormalization")
@@ -38,9 +38,7 @@ def _normalised(flow: Flow, layer: keras.Operation, y: Channels) -> Outputs:
 )
 def group_norm(flow: Flow, layer: keras.Layer, x: Channels) -> Outputs:
     ids = flow.vector(x, layer.axis, "it is normalised along another axis")
-    for call in flow.calls_of(layer):  # without weights, nothing else holds its uses together
-        earlier = flow.vector(call.args[0], layer.axis)
-        flow.join(earlier, ids, "a shared layer meets channels that stay")
+    _hold_together(flow, layer, x, layer.axis)
     groups = layer.groups if layer.groups != -1 else len(ids)
     members = ids.reshape(groups, -1)
     if groups == 1 and (ids != SOLID).any():
@@ -66,21 +64,50 @@ def _axes(layer: keras.Layer, x: Channels) -> list[int]:
     return [axis % len(x.shape) for axis in axes]
 
 
-@layer_rule("LayerNormalization")
-def layer_norm(flow: Flow, layer: keras.Layer, x: Channels) -> Outputs:
+def _width_before(layer: keras.Layer, after: After) -> dict[str, Any]:
+    (x,) = channels_in((after.call.args, after.call.kwargs))
     axes = _axes(layer, x)
-    if set(axes) & set(x.varying) and not flow.approximate:
-        return flow.frozen(x, "layer normalisation is over its channels: no exact answer exists")
+    lost = any(after.lengths(x)[axis] != x.shape[axis] for axis in axes)
+    return {"width": x.shape[axes[0]]} if lost and not after.call.approximate else {}
+
+
+@register_rule(PaddedLayerNormalization)
+@layer_rule("LayerNormalization", resize=_width_before)
+def layer_norm(flow: Flow, layer: keras.Layer, x: Channels) -> Outputs:
+    """Exact when masked channels are zero: the smaller layer counts those that went."""
+    axes = _axes(layer, x)
+    if len(axes) == 1:
+        _hold_together(flow, layer, x, axes[0])
+    if not set(axes) & set(x.varying):
+        # Over positions: scale and offset belong to those, and are not masked.
+        y = Channels(x.ids, x.shape, 0.0 if x.zero and layer.beta is None else None)
+        return _normalised(flow, layer, y)
+    if len(axes) > 1:
+        return flow.frozen(x, "layer normalisation is over several axes")
+    if not (x.zero or flow.approximate):
+        return flow.frozen(x, "it is normalised over its channels, masked ones not being zero")
+    if type(layer) not in (keras.layers.LayerNormalization, PaddedLayerNormalization):
+        return flow.frozen(x, "its class is derived from that of layer normalisation")
+    x = flow.only(x, axes[0])
     for variable in (layer.gamma, layer.beta):
-        if variable is not None and axes == [len(x.shape) - 1] and x.varying == (axes[0],):
-            follow_parameter(flow, variable, x)
-        elif set(axes) & set(x.varying):
-            return flow.frozen(x, "layer normalisation is over several axes")
-    if set(axes) & set(x.varying):
-        return Channels(x.ids, x.shape, masked=_scaled(x, layer.gamma is not None))
-    # Over positions: scale and offset belong to those, and are not masked.
-    y = Channels(x.ids, x.shape, 0.0 if x.zero and layer.beta is None else None)
-    return _normalised(flow, layer, y)
+        if variable is not None:
+            flow.follow(variable, 0, flow.vector(x, axes[0]))
+    scaled = layer.gamma is not None or (flow.approximate and x.zero)
+    return Channels(x.ids, x.shape, 0.0 if scaled else None)
+
+
+def _hold_together(flow: Flow, layer: keras.Layer, x: Channels, axis: int) -> None:
+    """The uses of a shared layer lose the same channels: without weights, nothing else says so."""
+    reason = "a shared layer meets channels that stay"
+    for call in flow.calls_of(layer):
+        (earlier,) = channels_in((call.args, call.kwargs))
+        if axis % len(x.shape) in {*x.varying, *earlier.varying}:
+            before, now = (flow.vector(one, axis, reason) for one in (earlier, x))
+            if len(before) == len(now):
+                flow.join(before, now, reason)
+            else:
+                flow.freeze(before, reason)
+                flow.freeze(now, reason)
 
 
 def _resize_rms(layer: keras.Layer, after: After) -> dict[str, Any]:

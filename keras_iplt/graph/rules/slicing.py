@@ -83,6 +83,39 @@ def getitem(flow: Flow, operation: keras.Operation, x: Channels, key: Any) -> Ou
     return moved(flow, x.ids[tuple(ids_key)], x.masked)
 
 
+def _resize_slice(
+    operation: keras.Operation, after: After, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Resized:
+    x = after.call.args[0]
+    starts, lengths = [*after.call.args[1]], [*_lengths_of(operation, after.call.args)]
+    for axis in x.varying:
+        kept, stop = after.kept_along(x, axis), starts[axis] + lengths[axis]
+        lengths[axis] = int(((kept >= starts[axis]) & (kept < stop)).sum())
+        starts[axis] = int((kept < starts[axis]).sum())
+    if hasattr(operation, "shape"):
+        return {"shape": tuple(lengths)}, (args[0], tuple(starts)), kwargs
+    return {}, (args[0], tuple(starts), tuple(lengths)), kwargs
+
+
+def _lengths_of(operation: keras.Operation, args: tuple[Any, ...]) -> Sequence[int]:
+    """The lengths that are cut out: an attribute, or an argument before Keras 3.12."""
+    found: Sequence[int] = operation.shape if hasattr(operation, "shape") else args[2]
+    return found
+
+
+@operation_rule("Slice", resize=_resize_slice)
+def sliced(
+    flow: Flow, operation: keras.Operation, x: Channels, start_indices: Any, *shape: Any
+) -> Outputs:
+    ids, lengths = x.ids, _lengths_of(operation, (x, start_indices, *shape))
+    for axis in x.varying:
+        start = start_indices[axis] if isinstance(start_indices, (tuple, list)) else None
+        if not isinstance(start, (int, np.integer)):
+            return flow.frozen(x, "it is sliced from where a tensor says")
+        ids = ids.take(range(start, start + lengths[axis]), axis)
+    return moved(flow, ids, x.masked)
+
+
 def _resize_split(
     operation: keras.Operation, after: After, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Resized:
