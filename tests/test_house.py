@@ -37,7 +37,7 @@ LEVELS = [
     ["surgery", "exporting"],
     ["latency"],
     ["pruning", "callbacks", "analysis"],
-    ["baselines", "sparsity", "tfmot_bridge"],
+    ["baselines", "quantization", "sparsity", "tfmot_bridge"],
     ["plots"],
     ["reporting"],
     ["__main__"],
@@ -247,8 +247,8 @@ def test_the_public_names_are_pinned():
         "Smallest", "SparsityCallback", "baselines", "branch_scores", "compare", "criteria",
         "errors", "export",
         "latency_table", "mask", "plan", "plan_channels", "plots", "profile", "prune",
-        "prune_guided", "quantization_errors", "rebuild", "recalibrate", "register_rule", "report",
-        "rewrite", "schedules",
+        "prune_guided", "quantization", "quantization_errors", "rebuild", "recalibrate",
+        "register_rule", "report", "rewrite", "schedules",
         "sensitivity", "shrink", "smallest", "sparsity", "trace",
     ])  # fmt: skip
     assert all(hasattr(iplt, name) for name in iplt.__all__)

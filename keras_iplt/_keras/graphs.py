@@ -28,6 +28,7 @@ __all__ = [
     "named",
     "nodes",
     "output_structure",
+    "place_of",
     "producer_of",
     "remade",
     "restored_nodes",
@@ -118,6 +119,11 @@ def remade(operation: keras.Operation, changes: dict[str, Any]) -> keras.Operati
 def producer_of(tensor: Any) -> keras.Operation:
     """The operation that a symbolic tensor comes from."""
     return tensor._keras_history.operation
+
+
+def place_of(tensor: Any) -> int:
+    """Which of its operation's outputs a symbolic tensor is."""
+    return tensor._keras_history.tensor_index
 
 
 def is_used(tensor: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
+from keras.src.backend.common.variables import AutocastScope
 from keras.src.utils.python_utils import is_default
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "sublayers",
     "take_inputs_like",
     "weight_called",
+    "without_autocast",
 ]
 
 
@@ -154,3 +156,8 @@ def attention_gates(layer: keras.Layer) -> list[keras.Layer]:
     """The projection that gates an attention layer's output, as a list: empty if there is none."""
     gate = getattr(layer, "_gate_dense", None)
     return [] if gate is None else [gate]
+
+
+def without_autocast() -> contextlib.AbstractContextManager[Any]:
+    """Within it, variables are what they are, whatever a layer around computes in."""
+    return AutocastScope(None)

@@ -25,6 +25,7 @@ from keras_iplt.exporting.formats import FORMATS, INTEGER, TFLITE_PRECISIONS, io
 from keras_iplt.exporting.mixed import EXAMPLES, Integer
 from keras_iplt.exporting.onnx_files import check_installed
 from keras_iplt.exporting.precision import in_float32, precisions_of
+from keras_iplt.exporting.written import as_written, beyond_a_step, check_asked, says_how, steps_of
 from keras_iplt.graph.channels import Shape
 from keras_iplt.graph.selectors import Layers
 from keras_iplt.graph.slices import numbers_of
@@ -128,7 +129,9 @@ def export(
     the Keras model on the same examples. Only then does it take its place; if anything goes wrong
     an error says so, and what was there before is as it was.
 
-    A model of mixed precision is written in float32, and only as .keras as it is.
+    A model of mixed precision is written in float32, and only as .keras as it is. One that was
+    trained as it will compute in integers (`keras_iplt.quantization`) is written so, with the
+    ranges that it was trained with, and compared to a step of what comes out.
 
     Args:
         model: a Functional or Sequential model.
@@ -168,8 +171,9 @@ def export(
     format = _format(path) if format is None else format
     _check(path, format, precision, keep_float)
     check_model(model, format)
+    if says_how(model):
+        check_asked(precision, keep_float)
     batch_size = batch_size_of(model, format, batch_size)
-    tolerance = _tolerance(model, precision) if tolerance is None else float(tolerance)
     with silent(when=not verbose):
         return _exported(model, path, format, precision, data, batch_size, tolerance, keep_float)
 
@@ -181,14 +185,19 @@ def _exported(
     precision: str,
     data: Any,
     batch_size: int | None,
-    tolerance: float,
+    tolerance: float | None,
     keep_float: int | Layers,
 ) -> Export:
-    most = RANGES if precision in INTEGER else 4
-    found, labels = examples(model, data, most, needed=precision in INTEGER)
-    given = to_compare(found[: min(most, 8)], batch_size)
+    rounded = format == "tflite" and says_how(model)
+    # Ranges that stand in the graph need no examples: "dynamic" asks for none.
+    asked = "dynamic" if rounded else precision
+    most = RANGES if asked in INTEGER else 4
+    found, labels = examples(model, data, most, needed=asked in INTEGER)
+    given = to_compare(found[: RANGES if rounded else min(most, 8)], batch_size)
     expected = expected_of(model, given, data)
-    shipped = model if format == "keras" else in_float32(model)
+    shipped = model if format == "keras" else as_written(in_float32(model))
+    precision = "int8" if rounded else precision
+    allowed = _tolerance(model, precision) if tolerance is None else float(tolerance)
     integer, kept = None, []
     if keep_float:
         integer = Integer(shipped, batch_size, found[:most])
@@ -198,21 +207,27 @@ def _exported(
             if integer is not None:
                 partial.write_bytes(integer.content(kept))
             else:
-                write(shipped, partial, format, precision, batch_size, found[:most])
+                write(shipped, partial, format, asked, batch_size, found[:most])
         with doing("running it beside the model"):
             runtime, received = found_by(shipped, partial, format, given)
             difference = difference_of(expected, received)
+            if rounded and tolerance is None:
+                steps = steps_of(shipped)
+                difference, allowed = beyond_a_step(expected, received, steps) or (
+                    difference,
+                    allowed,
+                )
             accuracy = accuracies(model, runtime, found, labels, batch_size)
-        if not difference <= tolerance:
-            worst = _worst(shipped, precision, integer, batch_size, found, len(kept) + 3)
+        if not difference <= allowed:
+            worst = _worst(shipped, asked, integer, batch_size, found, len(kept) + 3)
             raise ExportError(
-                f"{path}: expected outputs within {tolerance:g} of those of model {model.name!r}, "
+                f"{path}: expected outputs within {allowed:.3g} of those of model {model.name!r}, "
                 f"received: {difference:.3g} as {format}, {precision}. Nothing was written"
                 + way_on(precision, difference, len(found), labels is not None, accuracy, worst)
             )
         with doing("measuring it"):
             done = Export(
-                str(path), format, precision, *_sizes(partial), difference, tolerance,
+                str(path), format, precision, *_sizes(partial), difference, allowed,
                 runtime.latency(given[0]) / (batch_size or 1), runtime.name,
                 *_shapes(shipped, batch_size), accuracy, tuple(one.name for one in kept),
             )  # fmt: skip

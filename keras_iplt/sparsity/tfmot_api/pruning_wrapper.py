@@ -1,8 +1,7 @@
 """A layer around a layer whose smallest weights are set to zero by schedule."""
 
 import functools
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeAlias
 
 import keras
@@ -16,6 +15,7 @@ from keras_iplt.sparsity.tfmot_api import prune_registry
 from keras_iplt.sparsity.tfmot_api import pruning_schedule as schedules
 from keras_iplt.sparsity.tfmot_api.pruning_impl import Pruning
 from keras_iplt.support.arguments import Kind, checked
+from keras_iplt.support.around import Around
 
 __all__ = ["MbyN", "PruneLowMagnitude", "collect_prunable_layers"]
 
@@ -27,7 +27,7 @@ _HALF = schedules.ConstantSparsity(0.5, 0)
 
 
 @keras.saving.register_keras_serializable("keras_iplt")
-class PruneLowMagnitude(keras.layers.Wrapper):
+class PruneLowMagnitude(Around):
     """A layer whose smallest weights are zero, as many of them as a schedule says.
 
     It computes what the layer computes. `UpdatePruningStep` has to be among the callbacks of `fit`:
@@ -69,13 +69,8 @@ class PruneLowMagnitude(keras.layers.Wrapper):
     ) -> None:
         if not hasattr(layer, "get_prunable_weights"):
             prune_registry.PruneRegistry.make_prunable(layer)
-        object.__setattr__(self, "call", _with_arguments_of(layer.call, self.call))
         kwargs["name"] = f"prune_low_magnitude_{layer.name}"
-        kwargs.setdefault("dtype", layer.dtype_policy)
-        kwargs.setdefault("trainable", layer.trainable)
         super().__init__(layer, **kwargs)
-        private.take_inputs_like(self, layer)
-        self.autocast, self.supports_masking = layer.autocast, layer.supports_masking
         self.pruning_schedule = schedules.get(pruning_schedule)
         self.block_size, self.block_pooling_type = block_size, block_pooling_type
         self.sparsity_m_by_n = sparsity_m_by_n
@@ -85,11 +80,6 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         self._thresholds: list[Any] = []
 
     # -- as a layer --
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not self.layer.built and not private.builds_from_one_shape(self.layer):
-            _build(self.layer, args, kwargs)
-        return super().__call__(*args, **kwargs)
 
     def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)
@@ -113,20 +103,7 @@ class PruneLowMagnitude(keras.layers.Wrapper):
                 f"none. The PruneLowMagnitude wrapper of {self.layer.name!r} requires the "
                 "UpdatePruningStep callback to be provided during training"
             )
-        if training is not None and "training" in self.layer.call_signature_parameters:
-            kwargs["training"] = training
-        return self.layer(*args, **kwargs)
-
-    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        if "training" not in self.layer.call_signature_parameters:
-            kwargs.pop("training", None)
-        return self.layer.compute_output_spec(*args, **kwargs)
-
-    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
-        return self.layer.compute_output_shape(*args, **kwargs)
-
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        return self.layer.compute_mask(inputs, previous_mask)
+        return super().call(*args, training=training, **kwargs)
 
     # -- what is pruned --
 
@@ -169,14 +146,6 @@ class PruneLowMagnitude(keras.layers.Wrapper):
         for i, variable in enumerate(private.own_variables(self)):
             counts = variable is self.pruning_step
             store[f"{i}"] = np.int32(self.steps_taken()) if counts else variable
-
-    def get_build_config(self) -> Any:
-        return self.layer.get_build_config()
-
-    def build_from_config(self, config: Any) -> None:
-        if not self.layer.built:
-            self.layer.build_from_config(config)
-        self.build()
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -223,29 +192,3 @@ def _config_of(schedule: Any) -> dict[str, Any]:
     """What tfmot writes, and the name that a schedule is registered by, if it is."""
     name, kind = keras.saving.get_registered_name(type(schedule)), type(schedule).__name__
     return {**schedule.get_config(), **({} if name == kind else {"registered_name": name})}
-
-
-def _build(layer: keras.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Lets a layer build itself as it sees fit, on symbolic tensors like those it will get."""
-
-    def like(x: Any) -> Any:
-        is_tensor = hasattr(x, "shape") and hasattr(x, "dtype")
-        return keras.KerasTensor(tuple(x.shape), x.dtype) if is_tensor else x
-
-    with private.restored_nodes(layer):
-        layer(*keras.tree.map_structure(like, args), **keras.tree.map_structure(like, kwargs))
-
-
-def _with_arguments_of(other: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
-    """`call`, to Keras with the arguments of another, which it goes by, and `training`."""
-    parameters = dict(inspect.signature(other).parameters)
-    training = inspect.Parameter("training", inspect.Parameter.KEYWORD_ONLY, default=None)
-    parameters.setdefault("training", training)
-
-    @functools.wraps(call)
-    def same(*args: Any, **kwargs: Any) -> Any:
-        return call(*args, **kwargs)
-
-    in_order = sorted(parameters.values(), key=lambda parameter: parameter.kind)
-    vars(same)["__signature__"] = inspect.Signature(in_order)
-    return same

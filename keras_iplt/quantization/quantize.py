@@ -1,0 +1,313 @@
+"""Models that train as they will compute in integers, and what they were before."""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import keras
+
+from keras_iplt import _keras as private
+from keras_iplt.errors import ModelError, OptionError
+from keras_iplt.graph.recreate import recreate
+from keras_iplt.graph.slices import numbers_of
+from keras_iplt.quantization import quantizers
+from keras_iplt.quantization.layouts import Layout, Place, layout_of
+from keras_iplt.quantization.quantize_config import (
+    Default8BitQuantizeConfig,
+    QuantizeConfig,
+    activations_quantizer,
+)
+from keras_iplt.quantization.rebuilt import rebuilt
+from keras_iplt.quantization.wrapper import (
+    QuantizeAnnotate,
+    QuantizeLayer,
+    QuantizeWrapper,
+    is_quantized,
+)
+from keras_iplt.support.arguments import Kind, checked
+
+__all__ = [
+    "layout",
+    "quantize_annotate_layer",
+    "quantize_annotate_model",
+    "quantize_apply",
+    "quantize_model",
+    "quantize_scope",
+    "strip_quantization",
+]
+
+_GRAPHS = (keras.Sequential, private.Functional)
+
+
+class Default8BitQuantizeScheme:
+    """Eight bits as TFLite computes with them: weights per channel, activations per tensor.
+
+    What of a model that means, `layout` says. There is no other scheme: how a layer is quantised is
+    changed by a `QuantizeConfig` of its own.
+    """
+
+
+def _is_graph(model: keras.Model) -> bool:
+    return isinstance(model, _GRAPHS) and private.function_of(model) is not None
+
+
+_MODEL = Annotated[
+    keras.Model,
+    Kind(
+        "a built Functional or Sequential model (keras.Model(inputs, model(inputs)) makes one of "
+        "a subclassed one)",
+        _is_graph,
+        ModelError,
+    ),
+]
+_SCHEME = Default8BitQuantizeScheme()
+
+
+@checked
+def layout(model: _MODEL) -> Layout:
+    """What of a model `quantize_model` rounds, and where; what stays in floating point, and why.
+
+    Args:
+        model: a Functional or built Sequential model, of plain or of annotated layers.
+
+    Returns:
+        A `Layout`. Print it.
+
+    Example:
+
+    >>> from keras import layers
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8, 3)), layers.Conv2D(4, 3, use_bias=False, name="conv"),
+    ...     layers.BatchNormalization(name="norm"), layers.ReLU(name="relu"),
+    ...     layers.Flatten(name="flat"), layers.Dense(2, activation="softmax", name="head")])
+    >>> print(layout(model))
+    operation  weights  output
+    conv       kernel   with norm
+    norm       -        with relu
+    relu       -        int8
+    flat       -        int8, passed on
+    head       kernel   int8
+    """
+    return _layout_of(_bare(model), _annotations(model))
+
+
+@checked
+def quantize_model(
+    to_quantize: _MODEL, quantized_layer_name_prefix: str | None = "quant_"
+) -> keras.Model:
+    """A model that trains as it will compute in 8-bit integers.
+
+    Args:
+        to_quantize: a Functional or built Sequential model, trained as a rule. It stays as it is.
+        quantized_layer_name_prefix: what the names of layers begin with that are quantised.
+
+    Returns:
+        A new model with copies of the weights, uncompiled. Weights are rounded wherever they are
+        used, and so is what layers pass on, to ranges that are found while it trains. What cannot
+        be computed in integers stays as it is: `layout` tells.
+
+    Example:
+
+    >>> import numpy as np
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+    >>> quantized = quantize_model(model)
+    >>> [layer.name for layer in quantized.layers]
+    ['quantize_layer', 'quant_head']
+    >>> quantized.compile("sgd", "mse")
+    >>> _ = quantized.fit(np.ones((8, 4)), np.ones((8, 2)), verbose=0)
+    """
+    return _applied(to_quantize, None, quantized_layer_name_prefix)
+
+
+@checked
+def quantize_annotate_layer(
+    to_annotate: keras.Layer, quantize_config: QuantizeConfig | None = None
+) -> QuantizeAnnotate:
+    """A layer that `quantize_apply` is to quantise; until then it computes as ever.
+
+    Args:
+        to_annotate: a layer.
+        quantize_config: how, or None for the default.
+    """
+    if isinstance(to_annotate, keras.Model):
+        raise OptionError(
+            f"to_annotate: expected a layer, received: model {to_annotate.name!r}. For models "
+            "there is quantize_annotate_model"
+        )
+    return QuantizeAnnotate(to_annotate, quantize_config)
+
+
+@checked
+def quantize_annotate_model(to_annotate: _MODEL) -> keras.Model:
+    """A model all layers of which `quantize_apply` is to quantise, by default or as they say.
+
+    Args:
+        to_annotate: a Functional or built Sequential model. It stays as it is.
+    """
+    pairs: list[tuple[keras.Layer, keras.Layer]] = []
+
+    def annotated(operation: keras.Operation) -> list[keras.Operation]:
+        if not isinstance(operation, keras.Layer):
+            return [private.copied(operation)]
+        bare = isinstance(operation, (QuantizeAnnotate, keras.layers.InputLayer))
+        copy = recreate(operation)
+        pairs.append((operation, copy))
+        return [copy if bare else QuantizeAnnotate(copy)]
+
+    return _with_weights(rebuilt(to_annotate, annotated), pairs)
+
+
+@checked
+def quantize_apply(
+    model: _MODEL,
+    scheme: Any = _SCHEME,
+    quantized_layer_name_prefix: str | None = "quant_",
+) -> keras.Model:
+    """A model the annotated layers of which train as they will compute in 8-bit integers.
+
+    Args:
+        model: a Functional or built Sequential model with annotated layers. It stays as it is.
+        scheme: `default_8bit.Default8BitQuantizeScheme()`.
+        quantized_layer_name_prefix: what the names of layers begin with that are quantised.
+
+    Returns:
+        A new model with copies of the weights, uncompiled. See `quantize_model`.
+    """
+    if not isinstance(scheme, Default8BitQuantizeScheme):
+        raise OptionError(
+            f"scheme: expected default_8bit.Default8BitQuantizeScheme(), received: {scheme!r}. "
+            "Annotate layers with a QuantizeConfig of your own"
+        )
+    annotations = _annotations(model)
+    if not annotations:
+        raise OptionError(
+            f"model: expected at least one layer that quantize_annotate_layer was called on, "
+            f"received: {model.name!r}, which has none. quantize_model takes all layers"
+        )
+    return _applied(_bare(model), annotations, quantized_layer_name_prefix)
+
+
+def quantize_scope(*args: Mapping[str, Any]) -> contextlib.AbstractContextManager[Any]:
+    """A scope in which quantised models are loaded, in whatever format they were saved.
+    Importing `keras_iplt` is enough for those without classes of your own.
+
+    Args:
+        *args: dicts of your own classes, by their names.
+
+    Returns:
+        A context manager.
+    """
+    own = (QuantizeAnnotate, QuantizeLayer, QuantizeWrapper, Default8BitQuantizeConfig)
+    ours = {one.__name__: one for one in own}
+    ours |= {name: getattr(quantizers, name) for name in quantizers.__all__}
+    ours["QuantizeWrapperV2"] = QuantizeWrapper
+    return keras.saving.custom_object_scope({k: v for one in (ours, *args) for k, v in one.items()})
+
+
+@checked
+def strip_quantization(model: _MODEL) -> keras.Model:
+    """The plain model that was quantised, in floating point, with the weights that it has now.
+
+    Args:
+        model: one that `quantize_model` or `quantize_apply` returned. It stays as it is.
+
+    Returns:
+        A new model with copies of the weights, uncompiled.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+    >>> strip_quantization(quantize_model(model)).get_config() == model.get_config()
+    True
+    """
+    pairs: list[tuple[keras.Layer, keras.Layer]] = []
+
+    def plain(operation: keras.Operation) -> list[keras.Operation]:
+        if isinstance(operation, QuantizeLayer):
+            return []
+        return [_copy(getattr(operation, "layer", operation)
+                      if isinstance(operation, QuantizeWrapper) else operation, pairs)]  # fmt: skip
+
+    return _with_weights(rebuilt(model, plain), pairs)
+
+
+# -- how --
+
+
+def _annotations(model: keras.Model) -> dict[str, QuantizeConfig | None] | None:
+    """By the name of an annotated layer what it was annotated with; None if there is none."""
+    found = [x for x in private.all_layers(model) if isinstance(x, QuantizeAnnotate)]
+    return {one.layer.name: one.quantize_config for one in found} or None
+
+
+def _bare(model: keras.Model) -> keras.Model:
+    """The model over its own layers, without annotations."""
+    if _annotations(model) is None:
+        return model
+
+    def without(operation: keras.Operation) -> list[keras.Operation]:
+        if not isinstance(operation, keras.Layer):
+            return [private.copied(operation)]
+        return [operation.layer if isinstance(operation, QuantizeAnnotate) else operation]
+
+    return rebuilt(model, without)
+
+
+def _layout_of(model: keras.Model, annotated: Mapping[str, QuantizeConfig | None] | None) -> Layout:
+    if is_quantized(model):
+        raise ModelError(
+            f"model {model.name!r}: expected one that is not quantised yet, received: one that is. "
+            "strip_quantization makes it plain again; what keras.Model.quantize did is for good"
+        )
+    return layout_of(model, annotated)
+
+
+def _applied(
+    model: keras.Model,
+    annotated: Mapping[str, QuantizeConfig | None] | None,
+    prefix: str | None,
+) -> keras.Model:
+    found = _layout_of(model, annotated)
+    places = {id(place.operation): place for place in found.places}
+    pairs: list[tuple[keras.Layer, keras.Layer]] = []
+
+    def quantized(operation: keras.Operation) -> list[keras.Operation]:
+        return _quantized(operation, places.get(id(operation)), prefix or "", pairs)
+
+    def rounded(model: keras.Model, i: int) -> list[keras.Operation]:
+        return [QuantizeLayer(activations_quantizer())] if found.inputs[id(model)][i] else []
+
+    return _with_weights(rebuilt(model, quantized, rounded), pairs)
+
+
+def _quantized(
+    operation: keras.Operation,
+    place: Place | None,
+    prefix: str,
+    pairs: list[tuple[keras.Layer, keras.Layer]],
+) -> list[keras.Operation]:
+    copy = _copy(operation, pairs)
+    if place is None or place.config is None:
+        return [copy]
+    if isinstance(copy, keras.Layer):
+        return [QuantizeWrapper(copy, place.config, name=prefix + copy.name)]
+    (quantizer,) = place.config.get_output_quantizers(copy)
+    return [copy, QuantizeLayer(quantizer, name=prefix + operation.name)]
+
+
+def _copy(
+    operation: keras.Operation, pairs: list[tuple[keras.Layer, keras.Layer]]
+) -> keras.Operation:
+    if not isinstance(operation, keras.Layer):
+        return private.copied(operation)
+    copy = recreate(operation)
+    pairs.append((operation, copy))
+    return copy
+
+
+def _with_weights(model: keras.Model, pairs: list[tuple[keras.Layer, keras.Layer]]) -> keras.Model:
+    """The model, once its layers have the weights of those that they are copies of."""
+    for layer, copy in pairs:
+        for old, new in zip(layer.variables, copy.variables, strict=True):
+            new.assign(numbers_of(old))  # a copy: JAX gives arrays away when it trains
+    return model

@@ -1,0 +1,114 @@
+"""What files hold in the place of quantised layers: rounded weights, and ranges that are fixed.
+
+A converter sees plain layers, the weights of which lie on the grid that it will find for them, and
+fake quantisation between constants, which it turns into the scales of integers.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_iplt.errors import ExportError
+from keras_iplt.graph.recreate import recreate
+from keras_iplt.graph.slices import numbers_of
+from keras_iplt.quantization.fake import fake_quantized
+
+__all__ = ["Written", "as_convolution", "fixed", "with_weights"]
+
+
+class Written(keras.layers.Layer):
+    """A layer that only stands in a model while that is written.
+
+    Args:
+        name: of the layer.
+        inner: the layers in it.
+        function: what it computes.
+        spec: a function of symbolic tensors that returns those that come out.
+        step: how far apart the numbers are that come out, where they are rounded.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inner: list[keras.Layer],
+        function: Callable[..., Any],
+        spec: Callable[..., Any],
+        step: float | None = None,
+    ) -> None:
+        super().__init__(name=name)
+        self.inner, self.function, self.spec, self.step = inner, function, spec, step
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        return self.spec(*args, **kwargs)
+
+
+Rounding = Callable[[Any], Any]
+
+
+def fixed(name: str, quantizer: Any, state: Any) -> tuple[Rounding, float | None]:
+    """What a quantizer does once its range is held, and its step.
+
+    Args:
+        name: of the layer.
+        quantizer, state: a `Quantizer` and what its `build` returned.
+    """
+    if not hasattr(quantizer, "held"):  # one of the user's own
+        return lambda x: quantizer(x, False, state), None
+    held = quantizer.held(state)
+    if held is None:
+        raise ExportError(
+            f"layer {name!r}: expected a range, found while training, received: none. Train the "
+            "quantised model first: fit for a few batches with real examples"
+        )
+    low, high = held
+    bits, narrow = quantizer.num_bits, quantizer.narrow_range
+    per_axis = np.ndim(low) > 0
+    if not per_axis:
+        low, high = float(low), float(high)
+    step = None if per_axis else (high - low) / (2**bits - 1 - narrow)
+    return lambda x: fake_quantized(x, low, high, bits, narrow, per_axis), step
+
+
+def with_weights(layer: keras.Layer, weights: list[tuple[keras.Variable, Any]]) -> keras.Layer:
+    """A copy of a layer in which some variables have other values.
+
+    Args:
+        layer: a built layer.
+        weights: pairs of a variable of it and what it is to be.
+    """
+    copy = recreate(layer)
+    if not copy.built:
+        copy.build_from_config(layer.get_build_config())
+    changed = {id(variable): value for variable, value in weights}
+    for old, new in zip(layer.variables, copy.variables, strict=True):
+        new.assign(changed.get(id(old), old))
+    return copy
+
+
+def as_convolution(norm: Any) -> tuple[keras.Layer, Rounding]:
+    """A batch norm as a convolution with one weight per channel, which integers can compute.
+
+    Each weight is the largest of its channel, so that rounding changes none of them."""
+    mean, variance = numbers_of(norm.moving_mean), numbers_of(norm.moving_variance)
+    scale = 1 / np.sqrt(variance + norm.epsilon)
+    if norm.scale:
+        scale = scale * numbers_of(norm.gamma)
+    bias = -mean * scale + (numbers_of(norm.beta) if norm.center else 0)
+    width = len(scale)
+    convolution = keras.layers.DepthwiseConv2D(1)
+    convolution.build((None, None, None, width))
+    convolution.set_weights([scale.reshape(1, 1, width, 1), bias])
+
+    def call(x: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if len(x.shape) == 4:
+            return convolution(x)
+        y = convolution(ops.reshape(x, (-1, int(np.prod(x.shape[1:-1], dtype=int)), 1, width)))
+        return ops.reshape(y, (-1, *x.shape[1:]))
+
+    return convolution, call

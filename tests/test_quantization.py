@@ -1,0 +1,260 @@
+"""Quantisation-aware training: what is rounded, that it trains, and that files compute the same."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_iplt as iplt
+from keras_iplt import quantization
+from keras_iplt.exporting.runtimes import interpreter_of
+from keras_iplt.quantization import quantizers
+from keras_iplt.quantization.fake import fake_quantized, rounded
+
+BACKEND = keras.backend.backend()
+any_backend = pytest.mark.any_backend
+on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="for the TensorFlow backend")
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(64, 8, 8, 3)).astype("float32")
+Y = RANDOM.integers(0, 5, 64)
+
+
+def numbers(x):
+    return np.asarray(ops.convert_to_numpy(x))
+
+
+def network():
+    """Every kind of operation that integers are computed with, in one small network."""
+
+    def block(x, layer):
+        return layers.ReLU()(layers.BatchNormalization()(layer(x)))
+
+    image = keras.Input((8, 8, 3), name="image")
+    x = block(image, layers.Conv2D(8, 3, padding="same", use_bias=False, name="first"))
+    y = block(x, layers.DepthwiseConv2D(3, padding="same", depth_multiplier=1))
+    x = layers.ReLU()(layers.Add()([x, layers.BatchNormalization()(layers.Conv2D(8, 1)(y))]))
+    x = layers.Concatenate()([x, block(x, layers.Conv2D(8, 1))])
+    x = layers.ReLU(6)(layers.BatchNormalization(name="alone")(layers.MaxPooling2D()(x)))
+    x = layers.Conv2D(8, 1, activation="silu")(layers.ZeroPadding2D()(x)) * 2.0
+    x = layers.Conv2DTranspose(8, 2, strides=2, activation="relu")(x)
+    x = layers.BatchNormalization()(layers.Dense(8)(layers.GlobalAveragePooling2D()(x)))
+    return keras.Model(image, layers.Dense(5, activation="softmax", name="head")(x))
+
+
+def little():
+    """As little as shows something."""
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, strides=2, use_bias=False, name="first")(image)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.Add()([x, layers.Conv2D(8, 3, padding="same")(x)])
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, layers.Dense(5, activation="softmax", name="head")(x))
+
+
+def lively(model):
+    """Random numbers for what would be the same in every batch norm."""
+    for variable in model.variables:
+        if variable.name in ("gamma", "beta", "moving_mean", "moving_variance"):
+            variable.assign(RANDOM.uniform(0.5, 1.5, variable.shape))
+    return model
+
+
+def trained(model, epochs=2):
+    model.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
+    model.fit(X, Y, epochs=epochs, verbose=0)
+    return model
+
+
+@any_backend
+def test_rounding_equals_numpy_and_gradients_pass_inside_the_range():
+    """Against a reference written down once more; per channel for weights, zero stays zero."""
+    low, high = -0.7, 2.1
+    step = (high - low) / 255
+    zero = np.round(-low / step)
+    x = np.concatenate([[0.0, low, high, -9, 9], RANDOM.uniform(-1, 3, 200)]).astype("float32")
+    expected = (np.clip(np.round(x / step) + zero, 0, 255) - zero) * step
+    found = numbers(fake_quantized(ops.convert_to_tensor(x), low, high))
+    assert np.abs(found - expected).max() < 1e-5 and found[0] == 0
+    weights = RANDOM.normal(size=(3, 3, 2, 4)).astype("float32")
+    weights[..., 1] = 0
+    steps = np.abs(weights).max((0, 1, 2)) / 127
+    found = numbers(rounded(ops.convert_to_tensor(weights), (-1,)))
+    assert np.abs(found / np.where(steps, steps, 1) % 1 - 0.5).min() > 0.499
+    assert np.abs(found - weights).max() <= steps.max() / 2 * 1.01 and not found[..., 1].any()
+
+    def gradient(function, value):
+        variable = keras.Variable(value)
+        if BACKEND == "tensorflow":
+            import tensorflow as tf
+
+            with tf.GradientTape() as tape:
+                y = ops.sum(function(variable))
+            return numbers(tape.gradient(y, variable.value))
+        import jax
+
+        return numbers(jax.grad(lambda v: ops.sum(function(v)))(variable.value))
+
+    inside = (x >= (0 - zero) * step) & (x <= (255 - zero) * step)
+    # At the very ends either answer is right.
+    sure = np.abs(x - low).clip(max=np.abs(x - high)) > 2 * step
+    found = gradient(lambda v: fake_quantized(ops.convert_to_tensor(v), low, high), x)
+    assert np.array_equal(found[sure], inside[sure].astype("float32"))
+    assert (gradient(lambda v: rounded(ops.convert_to_tensor(v), (-1,)), weights) == 1).all()
+
+
+def test_a_batch_norm_behind_scales_weights_and_their_range_alike():
+    """Rounding the weights before folding and after it is the same: training needs no folding."""
+    for kernel, axes, shape in [((3, 3, 4, 6), (-1,), (6,)), ((3, 3, 6, 1), (-2, -1), (6, 1))]:
+        weights = RANDOM.normal(size=kernel).astype("float32")
+        gain = RANDOM.normal(size=shape).astype("float32")
+        before = numbers(rounded(ops.convert_to_tensor(weights), axes)) * gain
+        after = numbers(rounded(ops.convert_to_tensor(weights * gain), axes))
+        assert np.abs(before - after).max() < 1e-6
+
+
+@any_backend
+def test_a_quantised_model_trains_and_is_saved_and_becomes_plain_again(tmp_path):
+    """Weights are copies; ranges move while it trains, and are held and kept in files."""
+    model = lively(little())
+    before = model.get_weights()
+    model = quantization.quantize_model(model)
+    plain = quantization.strip_quantization(model)
+    assert all(map(np.array_equal, plain.get_weights(), before))
+    ends = [v for v in model.variables if v.name.endswith(("_min", "_max"))]
+    assert len(ends) > 8 and not any(numbers(v).any() for v in ends)
+    trained(model)
+    held = [numbers(v) for v in ends]
+    assert all((high > low) and low <= 0 for low, high in zip(held[::2], held[1::2], strict=True))
+    outputs = model.predict(X, verbose=0)
+    assert all(map(np.array_equal, held, map(numbers, ends)))
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert np.array_equal(again.predict(X, verbose=0), outputs)
+    plain = quantization.strip_quantization(again)
+    assert [type(layer) for layer in plain.layers] == [type(layer) for layer in little().layers]
+    apart = np.abs(plain.predict(X, verbose=0) - outputs).max()
+    assert 0 < apart < 0.05
+
+
+@any_backend
+def test_quantised_models_are_pruned_like_others():
+    """Masked equals rewritten equals shrunk, exactly: ranges go along."""
+    model = trained(quantization.quantize_model(lively(little())), epochs=1)
+    plan = iplt.plan(model, ratio=0.5)
+    small = iplt.rewrite(model, plan)
+    iplt.mask(model, plan)
+    masked = model.predict(X, verbose=0)
+    assert np.abs(small.predict(X, verbose=0) - masked).max() < 1e-6
+    iplt.shrink(model, plan)
+    assert np.abs(model.predict(X, verbose=0) - masked).max() < 1e-6
+    assert model.get_layer("quant_first").layer.filters < 8
+    trained(model, epochs=1)
+
+
+@pytest.mark.slow
+@on_tensorflow
+def test_the_file_computes_in_integers_what_training_saw(tmp_path):
+    """Every operation between the first and the last takes and gives int8; outputs to a step."""
+    model = quantization.quantize_model(lively(network()))
+    with pytest.raises(iplt.errors.ExportError, match="expected a range, found while training"):
+        iplt.export(model, tmp_path / "m.tflite", verbose=0)
+    trained(model, epochs=3)
+    done = iplt.export(model, tmp_path / "m.tflite", data=X, verbose=0)
+    assert done.precision == "int8" and done.difference <= done.tolerance
+    assert list(done.outputs) == ["head"]
+    interpreter, _ = interpreter_of(tmp_path / "m.tflite", 1)
+    kinds = {t["index"]: t["dtype"] for t in interpreter.get_tensor_details()}
+    operations = interpreter._get_ops_details()
+    found = [op["op_name"] for op in operations]
+    assert found.count("QUANTIZE") <= 2 and found.count("DEQUANTIZE") == 1
+    floats = [
+        op["op_name"]
+        for op in operations
+        if any(kinds.get(i) is np.float32 for i in (*op["inputs"], *op["outputs"]))
+    ]
+    assert floats == ["QUANTIZE", "DEQUANTIZE"]
+    with pytest.raises(iplt.errors.OptionError, match="trained in integers"):
+        iplt.export(model, tmp_path / "m.tflite", precision="float16")
+
+
+def test_what_has_no_integer_form_stays_in_float():
+    """With a reason; what is computed in integers behind it gets its range."""
+    i = keras.Input((8, 8, 3))
+    x = layers.LayerNormalization(name="norm")(layers.Conv2D(4, 3, name="conv")(i))
+    x = layers.Flatten(name="flat")(layers.Conv2D(4, 3, activation="gelu", name="gelu")(x))
+    found = quantization.layout(keras.Model(i, layers.Dense(2, name="head")(x)))
+    words = {place.path: (place.words, place.reason) for place in found.places}
+    assert words["conv"] == ("int8", "") and words["flat"] == ("int8, passed on", "")
+    assert words["norm"] == ("int8", "LayerNormalization has no integer form here")
+    assert words["gelu"] == ("int8", "the activation gelu has no integer form here")
+    assert [place.path for place in found.left] == ["norm", "gelu"]
+    assert "float: the activation gelu" in str(found)
+
+
+def test_a_script_of_tfmot_runs():
+    """Annotated layers, a config with quantizers of one's own, and a scope to load them in."""
+
+    class Mine(quantization.QuantizeConfig):
+        def get_weights_and_quantizers(self, layer):
+            return [(layer.kernel, quantizers.LastValueQuantizer(
+                num_bits=4, symmetric=True, narrow_range=False, per_axis=False))]  # fmt: skip
+
+        def get_activations_and_quantizers(self, layer):
+            return [(layer.activation, quantizers.AllValuesQuantizer(
+                num_bits=8, symmetric=False, narrow_range=False, per_axis=False))]  # fmt: skip
+
+        def set_quantize_weights(self, layer, quantize_weights):
+            layer.kernel = quantize_weights[0]
+
+        def set_quantize_activations(self, layer, quantize_activations):
+            layer.activation = quantize_activations[0]
+
+        def get_output_quantizers(self, layer):
+            return []
+
+        def get_config(self):
+            return {}
+
+    inner = keras.Sequential([keras.Input((6,)), layers.Dense(6, activation="relu", name="plain")])
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            quantization.quantize_annotate_layer(layers.Dense(6, name="mine"), Mine()),
+            inner,
+            quantization.quantize_annotate_layer(layers.Dense(5, activation="softmax")),
+        ]
+    )
+    with quantization.quantize_scope({"Mine": Mine}):
+        model = quantization.quantize_apply(model)
+        names = [layer.name for layer in model.layers]
+        assert names[:2] == ["quantize_layer", "quant_mine"] and names[3].startswith("quant_dense")
+        assert model.layers[2].layers[0].name == "plain"
+        trained_on = X.reshape(64, -1)[:, :4]
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        model.fit(trained_on, Y, verbose=0)
+        again = keras.models.model_from_json(model.to_json())
+    again.set_weights(model.get_weights())
+    outputs = [one.predict(trained_on, verbose=0) for one in (model, again)]
+    assert np.array_equal(*outputs)
+    mine = model.layers[1]
+    assert len(np.unique(numbers(rounded(mine.layer.kernel, (), 4)))) <= 15
+
+
+@any_backend
+def test_what_cannot_be_is_refused():
+    """Quantised twice, not a graph, not annotated, another scheme."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    quantized = quantization.quantize_model(model)
+    with pytest.raises(iplt.errors.ModelError, match="strip_quantization"):
+        quantization.quantize_model(quantized)
+    with pytest.raises(iplt.errors.OptionError, match="not quantised yet"):
+        quantization.quantize_annotate_layer(quantized.layers[-1])
+    with pytest.raises(iplt.errors.ModelError, match="built Functional"):
+        quantization.quantize_model(keras.Sequential([layers.Dense(2)]))
+    with pytest.raises(iplt.errors.OptionError, match="quantize_model takes all"):
+        quantization.quantize_apply(model)
+    with pytest.raises(iplt.errors.OptionError, match="Default8BitQuantizeScheme"):
+        quantization.quantize_apply(model, "8 bit")
+    if BACKEND != "tensorflow":
+        with pytest.raises(iplt.errors.OptionError, match="expected the TensorFlow backend"):
+            iplt.export(quantized, "model.tflite")
