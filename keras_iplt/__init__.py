@@ -13,7 +13,16 @@ Importing this package imports keras and numpy, neither TensorFlow (unless it is
 nor tensorflow-model-optimization.
 """
 
-from keras_iplt import baselines, criteria, errors, plots, quantization, schedules, sparsity
+from keras_iplt import (
+    baselines,
+    clustering,
+    criteria,
+    errors,
+    plots,
+    quantization,
+    schedules,
+    sparsity,
+)
 from keras_iplt.analysis.comparison import Comparison, compare
 from keras_iplt.analysis.guided import Guided, prune_guided
 from keras_iplt.analysis.profiles import Profile, profile
@@ -67,6 +76,7 @@ __all__ = [
     "IPLTCallback",
     "SparsityCallback",
     "baselines",
+    "clustering",
     "quantization",
     "schedules",
     "sparsity",

@@ -17,6 +17,7 @@ TOOLS = pathlib.Path(__file__).resolve().parents[1] / "tools"
 MODULES = [
     "keras_iplt",
     "keras_iplt.baselines",
+    "keras_iplt.clustering",
     "keras_iplt.criteria",
     "keras_iplt.errors",
     "keras_iplt.exporting",

@@ -3,10 +3,11 @@
 import inspect
 import types
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
@@ -14,7 +15,15 @@ from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.walk import is_graph_model
 from keras_iplt.layers import class_with
 
-__all__ = ["config_of", "forgotten", "from_config", "is_custom", "model_class", "recreate"]
+__all__ = [
+    "config_of",
+    "forgotten",
+    "from_config",
+    "is_custom",
+    "model_class",
+    "recreate",
+    "with_values",
+]
 
 
 def is_custom(layer: keras.Layer) -> bool:
@@ -113,6 +122,23 @@ def recreate(
             f"{type(error).__name__}: {error}. Implement get_config and from_config so that "
             "they round-trip"
         ) from error
+
+
+def with_values(layer: keras.Layer, values: Iterable[tuple[keras.Variable, Any]]) -> keras.Layer:
+    """A copy of a layer in which some variables have other values.
+
+    Args:
+        layer: the layer. It stays as it is.
+        values: pairs of a variable of it and what it is to be.
+    """
+    copy = recreate(layer)
+    if layer.built and not copy.built:
+        copy.build_from_config(layer.get_build_config())
+    changed = {id(variable): value for variable, value in values}
+    for old, new in zip(layer.variables, copy.variables, strict=True):
+        # As numbers of its own: JAX would share the memory, and give it away in training.
+        new.assign(np.array(numbers_of(changed.get(id(old), old))))
+    return copy
 
 
 def _goes_along(layer: keras.Layer, name: str) -> bool:

@@ -8,11 +8,13 @@ import keras
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import OptionError
+from keras_iplt.graph.recreate import with_values
 from keras_iplt.quantization.quantize_config import QuantizeConfig
 from keras_iplt.quantization.quantizers import Quantizer
-from keras_iplt.quantization.written import Written, as_convolution, fixed, with_weights
+from keras_iplt.quantization.written import Written, as_convolution, fixed
 from keras_iplt.support.arguments import Kind, checked
 from keras_iplt.support.around import Around
+from keras_iplt.support.other_values import other_values
 
 __all__ = ["QuantizeAnnotate", "QuantizeLayer", "QuantizeWrapper", "is_quantized"]
 
@@ -126,21 +128,12 @@ class QuantizeWrapper(_Named, Around):
             yield
             return
         with private.without_autocast():
-            # All of them: a scope hides those around it, in which JAX holds what is trained.
-            values = {id(v): (v, v.value) for v in self.variables}
-            for variable, quantizer, state in self._rounding["weights"]:
-                new = quantizer(values[id(variable)][1], training, state)
-                values[id(variable)] = variable, new
-        scope = keras.StatelessScope([*values.values()], collect_losses=True)
-        held = dict(scope.state_mapping)
-        with scope:
+            rounded = [
+                (variable, quantizer(variable.value, training, state))
+                for variable, quantizer, state in self._rounding["weights"]
+            ]
+        with other_values(self, rounded):
             yield
-        for loss in scope.losses:
-            self.add_loss(loss)
-        for variable, _ in values.values():
-            new = scope.get_current_value(variable)
-            if new is not held[id(variable)]:
-                variable.assign(new)
 
     @contextlib.contextmanager
     def _rounded_before_activation(self, training: bool | None) -> Iterator[None]:
@@ -163,7 +156,7 @@ class QuantizeWrapper(_Named, Around):
             (variable, quantizer(variable.value, False, state))
             for variable, quantizer, state in self._rounding["weights"]
         ]
-        copy = with_weights(self.layer, rounded)
+        copy = with_values(self.layer, rounded)
         function: Any = copy
         if getattr(config, "as_convolution", False):
             copy, function = as_convolution(copy)

@@ -12,11 +12,10 @@ import numpy as np
 from keras import ops
 
 from keras_iplt.errors import ExportError
-from keras_iplt.graph.recreate import recreate
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.quantization.fake import fake_quantized
 
-__all__ = ["Written", "as_convolution", "fixed", "with_weights"]
+__all__ = ["Written", "as_convolution", "fixed"]
 
 
 class Written(keras.layers.Layer):
@@ -73,22 +72,6 @@ def fixed(name: str, quantizer: Any, state: Any) -> tuple[Rounding, float | None
         low, high = float(low), float(high)
     step = None if per_axis else (high - low) / (2**bits - 1 - narrow)
     return lambda x: fake_quantized(x, low, high, bits, narrow, per_axis), step
-
-
-def with_weights(layer: keras.Layer, weights: list[tuple[keras.Variable, Any]]) -> keras.Layer:
-    """A copy of a layer in which some variables have other values.
-
-    Args:
-        layer: a built layer.
-        weights: pairs of a variable of it and what it is to be.
-    """
-    copy = recreate(layer)
-    if not copy.built:
-        copy.build_from_config(layer.get_build_config())
-    changed = {id(variable): value for variable, value in weights}
-    for old, new in zip(layer.variables, copy.variables, strict=True):
-        new.assign(changed.get(id(old), old))
-    return copy
 
 
 def as_convolution(norm: Any) -> tuple[keras.Layer, Rounding]:

@@ -1,6 +1,5 @@
 """What drives wrapped layers while a model trains, and what writes down how sparse they are."""
 
-import os
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from keras_iplt.graph.slices import numbers_of
 from keras_iplt.sparsity.hold import Hold
 from keras_iplt.sparsity.tfmot_api.pruning_wrapper import PruneLowMagnitude, collect_prunable_layers
 from keras_iplt.support.arguments import Count, Path, checked
+from keras_iplt.support.tensorboard import Summaries
 
 __all__ = ["PruningSummaries", "UpdatePruningStep"]
 
@@ -185,7 +185,7 @@ class UpdatePruningStep(keras.callbacks.Callback):
             layer.pruning_step.assign(self.step)
 
 
-class PruningSummaries(keras.callbacks.TensorBoard):
+class PruningSummaries(Summaries):
     """Writes for TensorBoard how sparse each mask is and where its threshold lies.
 
     At the start of every epoch, beside what `keras.callbacks.TensorBoard` writes. Needs TensorFlow.
@@ -203,32 +203,17 @@ class PruningSummaries(keras.callbacks.TensorBoard):
     def __init__(
         self, log_dir: Path, update_freq: Count | Literal["epoch", "batch"] = "epoch", **kwargs: Any
     ) -> None:
-        try:
-            import tensorflow as tf
-        except ImportError as error:
-            raise ImportError(
-                f"PruningSummaries needs TensorFlow, which cannot be imported ({error}): "
-                "pip install tensorflow"
-            ) from error
-        super().__init__(log_dir=os.fspath(log_dir), update_freq=update_freq, **kwargs)
-        self._tf = tf
-        self._masks_writer = tf.summary.create_file_writer(f"{log_dir}/metrics")
+        super().__init__(log_dir, update_freq=update_freq, **kwargs)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:  # None in a training loop of the user's own
             super().on_epoch_begin(epoch, logs)
         model = self.model
         step = int(numbers_of(model.optimizer.iterations))
-        with self._masks_writer.as_default():
+        with self.own_writer.as_default():
             for layer in collect_prunable_layers(model):
                 for _, mask, threshold in layer.pruning_vars:
                     share = 1 - np.mean(numbers_of(mask))
-                    self._write(f"{mask.path}/sparsity", share, step)
-                    self._write(f"{threshold.path}/threshold", numbers_of(threshold), step)
-        self._masks_writer.flush()
-
-    def _write(self, tag: str, value: Any, step: int) -> None:
-        """What `tf.summary.scalar` does, which needs TensorBoard itself."""
-        summary = self._tf.compat.v1.SummaryMetadata
-        metadata = summary(plugin_data=summary.PluginData(plugin_name="scalars"))
-        self._tf.summary.write(tag, self._tf.constant(value, "float32"), step, metadata)
+                    self.write(f"{mask.path}/sparsity", share, step)
+                    self.write(f"{threshold.path}/threshold", numbers_of(threshold), step)
+        self.own_writer.flush()
