@@ -12,15 +12,18 @@ mean and deviation and whose outputs are logits; and `mobilenet_v1_0.25.weights.
 
 The two ResNets are cut at once to half of their FLOPs and then trained for a budget: none, 100
 batches of 128 images, 2 epochs or 10 of 16,000 images. The others are trained once, with
-`IPLTCallback`: to half of their FLOPs (`half`), as the callback does by itself (`bare`), or to 70 %
-of their filters (`0.3`), which leave as many FLOPs as the way makes it. What stands in one column
+`IPLTCallback`: to half of their FLOPs (`half`; `once`: at once, after half of the epochs), as the
+callback does by itself (`bare`), or to 70 % of their filters (`0.3`), which leave as many FLOPs as
+the way makes it; or without it, and cut to half of their FLOPs when trained (`after`: three
+quarters of the epochs, and the last quarter then at a fifth of the rate). What stands in one column
 has seen as many batches.
 
 Beside the ways to choose: `dense`, from which nothing is taken and which is trained the same; and
 `scratch`, a network of the shape that `energy` leaves, trained from new weights for as long as the
 whole training (the ResNets: for the budget, at five times the rate). Of the ResNets, `WAY+refit`
 fits the weights that stay anew, to 1,024 images without labels, and `WAY+distilled` or
-`WAY+refit+distilled` learn from the whole network, too, by `keras.distillation.Distiller`; and
+`WAY+refit+distilled` learn from the whole network, too, by `keras.distillation.Distiller`
+(`+taught`: from nothing else); and
 `blocks`, `blocks_greedy`, `blocks_scale` and `blocks_random` take residual branches instead of
 filters, `blocks_energy` a quarter of the FLOPs in this way and then filters. Of the others,
 `WAY+recalibrate` measures batch norms again when training ends.
@@ -54,10 +57,12 @@ from recipes.zoo.vgg import VGG16
 BATCH, TESTS = 128, 4000  # images at a time, and to test with
 SEEN = 1024  # images that data-driven criteria and refits look at
 BUDGETS = {"none": 0, "100-batches": 100, "2-epochs": 250, "10-epochs": 1250}  # batches
-TRAININGS = {  # options of the callback
-    "half": dict(target=0.5, of="flops"),
-    "bare": {},
-    "0.3": dict(target=0.3),
+TRAININGS = {  # from the number of epochs: options of the callback; None: cut afterwards
+    "half": lambda epochs: dict(target=0.5, of="flops"),
+    "once": lambda epochs: dict(target={epochs // 2: 0.5}, of="flops"),
+    "after": lambda epochs: None,
+    "bare": lambda epochs: {},
+    "0.3": lambda epochs: dict(target=0.3),
 }
 
 
@@ -174,6 +179,13 @@ class Batches(keras.utils.PyDataset):
         return batch, self.y[picked]
 
 
+def as_dataset(x, y, seed):
+    """The same as TensorFlow's own, its batches in memory."""
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(x), seed).batch(BATCH)
+
+
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -200,6 +212,21 @@ def mnist_cnn(folder):
         layers.Conv2D(64, 3, activation="relu"), layers.MaxPooling2D(),
         layers.Flatten(), layers.Dense(128, activation="relu"), layers.Dense(10),
     ])  # fmt: skip
+
+
+def convnet(folder, more=False):
+    """That of keras.io's introduction to images; or with batch norms and augmentation, too."""
+    shifted = [layers.RandomTranslation(0.1, 0.1), layers.RandomRotation(0.05)] if more else []
+    found = keras.Sequential([keras.Input((28, 28, 1)), *shifted])
+    for filters in (32, 64):
+        found.add(layers.Conv2D(filters, 3, use_bias=not more))
+        if more:
+            found.add(layers.BatchNormalization())
+        found.add(layers.ReLU())
+        found.add(layers.MaxPooling2D())
+    for layer in (layers.Flatten(), layers.Dropout(0.5), layers.Dense(10)):
+        found.add(layer)
+    return found
 
 
 def mobilenet(folder):
@@ -233,14 +260,20 @@ class Network:
     file: str = "cifar10_20k.npz"
     normal: tuple = IMAGENET
     shift: int = 4
+    weighted: bool = False  # by class, and from a `tf.data.Dataset`
 
 
+MNIST = dict(file="mnist.npz", normal=((0,), (1,)), shift=0)
 NETWORKS = {
     "resnet20": Network(functools.partial(resnet, "resnet20"), 0, 16000, 0.02),
     "resnet56": Network(functools.partial(resnet, "resnet56"), 0, 16000, 0.02),
     "vgg8": Network(functools.partial(vgg, 8), 16, 8000, 0.05),
     "vgg4": Network(functools.partial(vgg, 4), 60, 16000, 0.05),
-    "mnist": Network(mnist_cnn, 14, 5000, None, "mnist.npz", ((0,), (1,)), 0),
+    "mnist": Network(mnist_cnn, 14, 5000, None, **MNIST),
+    "convnet": Network(convnet, 15, 5000, None, **MNIST),
+    "convnet_more": Network(
+        functools.partial(convnet, more=True), 15, 5000, None, **MNIST, weighted=True
+    ),
     "mobilenet": Network(mobilenet, 8, 8000, 0.02, normal=((0.5,) * 3,) * 2),
 }
 
@@ -258,10 +291,14 @@ def compiled(model, rate, batches):
     return model
 
 
-def distiller(teacher, student):
-    """What trains a student by labels and by what its teacher says, half and half."""
+# Ways to learn from the whole network: the weight of the labels beside it.
+LABELS = {"distilled": 0.5, "taught": 0.0}
+
+
+def distiller(teacher, student, labels):
+    """What trains a student by labels, in so far, and else by what its teacher says."""
     loss = keras.distillation.LogitsDistillation(3.0, keras.losses.KLDivergence())
-    return keras.distillation.Distiller(teacher, student, loss)
+    return keras.distillation.Distiller(teacher, student, loss, student_loss_weight=labels)
 
 
 def run(settings, folder):
@@ -276,18 +313,26 @@ def run(settings, folder):
     whole = iplt.profile(model)
     epochs, number = network.epochs or 1, BUDGETS.get(budget, len(x) // BATCH)
 
-    def fit(model, rate, callbacks):
+    def fit(model, rate, callbacks=(), epochs=epochs):
         compiled(model, rate, epochs * number)
-        data = Batches(x, y, seed, network.shift, number)
-        model.fit(data, epochs=epochs, callbacks=callbacks, verbose=0)
+        data, weights = Batches(x, y, seed, network.shift, number), None
+        if network.weighted:
+            data = as_dataset(x, y, seed)
+            weights = dict(enumerate(len(y) / (10 * np.bincount(y))))
+        model.fit(data, epochs=epochs, callbacks=callbacks, class_weight=weights, verbose=0)
 
     options = {} if way in ("dense", *DEPTH) else chosen(way, seed, x, y)
-    if network.epochs:
-        ours = [iplt.IPLTCallback(**TRAININGS[budget], **options, verbose=0)]
-        fit(model, rate, ours if options else [])
+    training = TRAININGS.get(budget, lambda epochs: None)(epochs)
+    if network.epochs and training is None:
+        fit(model, rate, epochs=epochs - epochs // 4)
+        model = iplt.prune(model, 0.5, of="flops", **options) if options else model
+        fit(model, rate and rate / 5, epochs=epochs // 4)
+    elif network.epochs:
+        ours = [iplt.IPLTCallback(**training, **options, verbose=0)]
+        fit(model, rate, ours if options else ())
         if way == "scratch":
             model = keras.models.clone_model(model)
-            fit(model, rate, [])
+            fit(model, rate)
     else:
         if way in DEPTH:
             drawn = seed if way == "blocks_random" else None
@@ -297,8 +342,9 @@ def run(settings, folder):
         if way == "scratch":
             model, rate = keras.models.clone_model(model), 5 * rate
         if number:
-            distilled = way.endswith("+distilled")
-            fit(distiller(network.build(folder), model) if distilled else model, rate, [])
+            labels = LABELS.get(way.rpartition("+")[2])
+            whole_too = labels is not None
+            fit(distiller(network.build(folder), model, labels) if whole_too else model, rate)
     left = iplt.profile(model)
     return {
         "accuracy": 100 * compiled(model, rate, 0).evaluate(*tests, batch_size=500, verbose=0)[1],
@@ -369,7 +415,8 @@ def table(options):
 
 
 def main():
-    more = ("", "+refit", "+distilled", "+refit+distilled", "+recalibrate")
+    taught = (f"{refit}+{how}" for refit in ("", "+refit") for how in LABELS)
+    more = ("", "+refit", *taught, "+recalibrate")
     ways = ["dense", *DEPTH, *(way + one for one in more for way in WAYS)]
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("what", choices=("run", "table"))
