@@ -153,12 +153,12 @@ def build(name):
     return backbone
 
 
-def measure(name, tflite=False):
-    """The row of one model: what was reached before an error, and that error."""
+def measure(build, tflite=False):
+    """The row of what is built: what was reached before an error, and that error."""
     sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
     row = {}
     try:
-        for figures in steps(name, tflite):
+        for figures in steps(build, tflite):
             row |= figures
     except Exception as error:  # of any kind: a row of the table
         text = " ".join(str(error).split())
@@ -166,7 +166,7 @@ def measure(name, tflite=False):
     return row
 
 
-def steps(name, tflite):
+def steps(build, tflite):
     """What is found out, one after the other, as parts of a row."""
     from support import law
 
@@ -174,7 +174,7 @@ def steps(name, tflite):
     from keras_iplt.graph.costs import parameters, share_removed
 
     yield {"at": "build"}
-    model = build(name)
+    model = build()
     yield {"at": "trace"}
     start = time.perf_counter()
     graph = iplt.trace(model, verbose=0)
@@ -192,13 +192,13 @@ def steps(name, tflite):
     yield {"parameters": share_removed(parameters, graph)(plan.gone)}
     before = model.get_weights()
     small = iplt.rewrite(model, plan, verbose=0)
-    values = inputs_of(model)
+    values = inputs_of(model if getattr(model, "inputs", None) else small)
     expected = small(values, training=False)
     iplt.mask(model, plan)
     yield {"exact": farthest(model(values, training=False), expected), "at": "reload"}
     yield from tried("reload", lambda: reloaded(small, values, expected))
     if tflite:
-        yield from tried("tflite", lambda: exported(small))
+        yield from tried("tflite", lambda: exported(small, values))
     model.set_weights(before)
 
     def shrunk():
@@ -227,11 +227,12 @@ def reloaded(small, values, expected):
     return farthest(again(values, training=False), expected)
 
 
-def exported(small):
+def exported(small, values):
     import keras_iplt as iplt
 
     with tempfile.TemporaryDirectory() as folder:
-        return iplt.export(small, pathlib.Path(folder) / "small.tflite", verbose=0).difference
+        file = pathlib.Path(folder) / "small.tflite"
+        return iplt.export(small, file, data=values, verbose=0).difference
 
 
 def inputs_of(model):
@@ -319,21 +320,15 @@ def main():
     parser.add_argument("--measure", metavar="NAME", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        print(json.dumps(measure(arguments.measure, arguments.tflite)))
+        print(json.dumps(measure(lambda: build(arguments.measure), arguments.tflite)))
         return 0
     os.environ.update(one_by_one.QUIET)
     wanted = one_by_one.wanted(parser, arguments.only, names())
     options = ["--tflite"] if arguments.tflite else []
-    file = arguments.json
-    rows = json.loads(file.read_text()) if file is not None and file.exists() else {}
-    for name in wanted:
-        if name not in rows:
-            rows[name] = one_by_one.run(__file__, name, options, SECONDS)
-            summary = {k: v for k, v in rows[name].items() if k not in ("reasons", "at")}
-            print(name, summary, file=sys.stderr)
-        if file is not None:
-            file.write_text(json.dumps(rows, indent=1))
-    report({name: rows[name] for name in wanted})
+    rows = one_by_one.kept(
+        wanted, lambda name: one_by_one.run(__file__, name, options, SECONDS), arguments.json
+    )
+    report(rows)
     return int(any(row.get("exact", math.inf) > TOLERANCE for row in rows.values()))
 
 

@@ -26,6 +26,19 @@ def run(script, name, options=(), seconds=None):
     return json.loads(process.stdout.splitlines()[-1])
 
 
+def kept(names, row, file=None):
+    """A row of each model, by name; those that a file of JSON holds are not made again."""
+    rows = json.loads(file.read_text()) if file is not None and file.exists() else {}
+    for name in names:
+        if name not in rows:
+            rows[name] = row(name)
+            summary = {k: v for k, v in rows[name].items() if k not in ("reasons", "at")}
+            print(name, summary, file=sys.stderr, flush=True)
+        if file is not None:
+            file.write_text(json.dumps(rows, indent=1))
+    return {name: rows[name] for name in names}
+
+
 def wanted(parser, only, known):
     """The models asked for, all of them if none is; an error of the parser if one is unknown."""
     if unknown := sorted(set(only or ()) - set(known)):
