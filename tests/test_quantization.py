@@ -160,7 +160,9 @@ def test_the_file_computes_in_integers_what_training_saw(tmp_path):
         iplt.export(model, tmp_path / "m.tflite", verbose=0)
     trained(model, epochs=3)
     done = iplt.export(model, tmp_path / "m.tflite", data=X, verbose=0)
-    assert done.precision == "int8" and done.difference <= done.tolerance
+    assert (
+        done.precision == "int8" and 8 * done.difference <= done.tolerance
+    )  # a step, of the eight allowed
     assert list(done.outputs) == ["head"]
     interpreter, _ = interpreter_of(tmp_path / "m.tflite", 1)
     kinds = {t["index"]: t["dtype"] for t in interpreter.get_tensor_details()}

@@ -25,7 +25,7 @@ from keras_iplt.exporting.formats import FORMATS, INTEGER, TFLITE_PRECISIONS, io
 from keras_iplt.exporting.mixed import EXAMPLES, Integer
 from keras_iplt.exporting.onnx_files import check_installed
 from keras_iplt.exporting.precision import in_float32, precisions_of
-from keras_iplt.exporting.written import as_written, beyond_a_step, check_asked, says_how, steps_of
+from keras_iplt.exporting.written import apart_in_steps, as_written, check_asked, says_how, steps_of
 from keras_iplt.graph.channels import Shape
 from keras_iplt.graph.selectors import Layers
 from keras_iplt.graph.slices import numbers_of
@@ -131,7 +131,7 @@ def export(
 
     A model of mixed precision is written in float32, and only as .keras as it is. One that was
     trained as it will compute in integers (`keras_iplt.quantization`) is written so, with the
-    ranges that it was trained with, and compared to a step of what comes out.
+    ranges that it was trained with, and compared in steps of what comes out.
 
     Args:
         model: a Functional or Sequential model.
@@ -213,7 +213,7 @@ def _exported(
             difference = difference_of(expected, received)
             if rounded and tolerance is None:
                 steps = steps_of(shipped)
-                difference, allowed = beyond_a_step(expected, received, steps) or (
+                difference, allowed = apart_in_steps(expected, received, steps) or (
                     difference,
                     allowed,
                 )
