@@ -137,6 +137,30 @@ def test_layers_that_are_alike_are_tried_once(monkeypatch):
     assert tried[4:] == ["a", "b", "d", "e", "f"]
 
 
+class Hollow(layers.Layer):
+    """A dense layer that puts out an empty tensor beside, in place of nothing."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], shape[-1]), name="kernel")
+
+    def call(self, x):
+        return x + ops.matmul(x, self.kernel), ops.zeros((0, x.shape[-1]))
+
+
+def test_an_empty_output_may_have_any_width():
+    """Its channels stay, of which there is no number: the others go, in place too."""
+    x = keras.Input((4,))
+    y, _ = Hollow()(layers.Dense(6)(x))
+    model = keras.Model(x, layers.Dense(2)(y))
+    plan, numbers = iplt.plan(model, ratio=0.5), np.ones((2, 4), "float32")
+    small = iplt.rewrite(model, plan)
+    iplt.mask(model, plan)
+    expected = model(numbers)
+    assert small.layers[1].units == 3 and difference(expected, small(numbers)) < 1e-5
+    iplt.shrink(model, plan)
+    assert difference(expected, model(numbers)) < 1e-5
+
+
 @pytest.mark.parametrize("wrong", ["larger", "dunder", "unknown"])
 def test_no_file_makes_a_layer_larger_than_it_was(wrong):
     """Nor changes what is no number of the layer's."""

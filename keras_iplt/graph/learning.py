@@ -248,6 +248,8 @@ class _Trial:
         if draw is not _positive and not all(np.isfinite(y).all() for y in results[0]):
             return True  # the root of a negative number, say
         for x, big_y, small_y in zip(outputs, *results, strict=True):
+            if not big_y.size:
+                continue  # what code puts out in place of nothing
             kept = tuple(kept_along(x, axis, self.gone) for axis in range(len(x.shape)))
             big_y = take(big_y, kept) * _gain(x, self.gone)
             rounding = 1e-5 * max(1.0, np.abs(big_y).max(initial=0))

@@ -18,7 +18,8 @@ def works_on_zeros(node: Any) -> bool:
     Nothing that it assigns stays.
 
     Returns:
-        Whether it puts out tensors of the recorded shapes, or is too large to be tried.
+        Whether it puts out tensors of the recorded shapes (empty ones aside), or is too large to
+        be tried.
     """
     if any(math.prod(n or 2 for n in x.shape) > _MOST_NUMBERS for x in node.input_tensors):
         return True
@@ -34,5 +35,6 @@ def works_on_zeros(node: Any) -> bool:
     return all(
         wanted in (None, length)
         for result, x in zip(results, node.outputs, strict=True)
+        if 0 not in x.shape
         for length, wanted in zip(result.shape, x.shape, strict=True)
     )
