@@ -136,7 +136,6 @@ def test_a_quantised_model_trains_and_is_saved_and_becomes_plain_again(tmp_path)
     assert 0 < apart < 0.05
 
 
-@any_backend
 def test_quantised_models_are_pruned_like_others():
     """Masked equals rewritten equals shrunk, exactly: ranges go along."""
     model = trained(quantization.quantize_model(lively(little())), epochs=1)
