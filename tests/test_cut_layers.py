@@ -68,6 +68,53 @@ def prunable(model):
     return sum(int(group.filters.sum()) for group in iplt.trace(model).groups)
 
 
+@keras.saving.register_keras_serializable("cut_layers")
+class Gated(layers.Layer):
+    """Half of what comes out of a layer, times the other half, as its code says how wide it is."""
+
+    def build(self, shape):
+        self.width = 5
+        self.up, self.down = layers.Dense(2 * self.width), layers.Dense(shape[-1])
+        self.up.build(shape)
+        self.down.build((*shape[:-1], self.width))
+
+    def call(self, x):
+        y = self.up(x)
+        return self.down(y[..., : self.width] * ops.tanh(y[..., self.width :]))
+
+
+@keras.saving.register_keras_serializable("cut_layers")
+class Several(layers.Layer):
+    """Blocks inside a block, which is called with tensors and settings by name."""
+
+    def __init__(self, count, **options):
+        super().__init__(**options)
+        self.blocks = [Gated(name=f"block_{i}") for i in range(count)]
+
+    def build(self, shape):
+        for block in self.blocks:
+            block.build(shape)
+
+    def call(self, x, also=None, times=1):
+        place = ops.cast(ops.arange(ops.shape(x)[1]), x.dtype)  # so that its code has to stay
+        for block in self.blocks:
+            x = x + block(x) * times
+        return x * place[:, None] + also
+
+
+@pytest.mark.slow
+def test_blocks_inside_blocks_are_tried_alone(monkeypatch):
+    """There are more ways to combine what each of them may need than are tried."""
+    monkeypatch.setattr(learning, "_MOST_TRIES", 2**2)
+    x = keras.Input((None, 4))
+    y = layers.Dense(6, name="stem")(x)
+    y = Several(3, name="several")(y, also=y, times=2)
+    model = keras.Model(x, layers.Dense(2, name="head")(y))
+    assert prunable(model) == 6 + 3 * (10 + 6)  # all but the head
+    worst, plan, _ = check_law(model)
+    assert worst < 1e-5 and plan.gone.any()
+
+
 @pytest.mark.slow
 def test_a_block_is_cut_and_kept_in_files(tmp_path):
     """Everything but the outputs may go; what is left is saved, loaded and pruned again."""

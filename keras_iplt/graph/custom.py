@@ -1,5 +1,8 @@
 """Custom layers, tried on numbers: whether one that is made again computes the same."""
 
+import functools
+import inspect
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +19,7 @@ from keras_iplt.graph.channels import (
 from keras_iplt.graph.inline import at_lengths
 from keras_iplt.graph.recreate import config_of, recreate
 
-__all__ = ["check_round_trip", "followed_by", "results_of", "tried_on"]
+__all__ = ["check_round_trip", "followed_by", "names_read", "results_of", "tried_on"]
 
 _MOST_NUMBERS = 4_000_000  # in a tensor that a layer is tried on
 
@@ -105,3 +108,28 @@ def tried_on(call: Call, shape: Shape) -> list[int]:
 
 def _numpy(y: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(y), "float32")
+
+
+_MAKING = {"__init__", "build", "get_config", "from_config"}
+
+
+def names_read(layer: keras.Layer) -> frozenset[str]:
+    """What the code of a layer's class mentions, but for that which makes layers.
+
+    Only such attributes can matter to a layer that is made already."""
+    return frozenset[str]().union(*map(_names_read_by, type(layer).__mro__))
+
+
+@functools.cache
+def _names_read_by(kind: type) -> set[str]:
+    names = set[str]()
+    for name, value in vars(kind).items():
+        function = getattr(value, "fget", getattr(value, "__func__", value))
+        if isinstance(function, types.FunctionType) and name not in _MAKING:
+            names |= _names_in(inspect.unwrap(function).__code__)
+    return names
+
+
+def _names_in(code: types.CodeType) -> set[str]:
+    inner = [_names_in(one) for one in code.co_consts if isinstance(one, types.CodeType)]
+    return set(code.co_names).union(*inner)

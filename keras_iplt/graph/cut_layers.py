@@ -46,6 +46,7 @@ class CutLayer(keras.layers.Layer):
     ) -> None:
         super().__init__(**options)
         self.layer = layer if isinstance(layer, keras.Layer) else _read(layer)
+        private.take_arguments_like(self, self.layer)
         self._made_like = _written(self.layer)
         self._called_with = keras.tree.map_structure(_plain, called_with)
         args, kwargs = called_with

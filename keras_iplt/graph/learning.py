@@ -21,8 +21,8 @@ from keras_iplt.graph.channels import (
     Slice,
     covered_by,
 )
-from keras_iplt.graph.custom import followed_by, results_of, tried_on
-from keras_iplt.graph.cut_layers import cut, inside_of, numbers_left
+from keras_iplt.graph.custom import followed_by, names_read, results_of, tried_on
+from keras_iplt.graph.cut_layers import CutLayer, cut, inside_of, numbers_left
 from keras_iplt.graph.flow import Flow
 from keras_iplt.graph.recreate import config_of, recreate
 from keras_iplt.graph.rules import rule_for
@@ -98,25 +98,55 @@ def _tried(flow: Flow, call: Call) -> Lesson:
     recipe, problem = trial.outcome()
     if recipe is not None:
         return Lesson("recreate", recipe, [])
-    for carry, way in _WAYS.items() if len(trial.kinds) > 1 else [("resize", _CutTrial)]:
-        recipe = way(flow, call).outcome()[0] if carry == "resize" else None
+    kinds, recipe = trial.kinds, _CutTrial(flow, call).outcome()[0]
+    if recipe is not None:
+        return Lesson("resize", recipe, [])
+    able = _able_inside(flow, call, kinds)
+    for carry, way in _WAYS.items() if len(kinds) > 1 else ():
+        attempt = functools.partial(way, flow, call)
+        fewer = carry == "resize" and len(able) < len(kinds)
+        alone = _workable(attempt, able) if fewer else _workable_parts(attempt, kinds)
+        recipe = attempt(alone).outcome()[0] if alone else None
         if recipe is not None:
-            return Lesson(carry, recipe, [])
-        alone = _workable(functools.partial(way, flow, call), trial.kinds)
-        recipe = way(flow, call, alone).outcome()[0] if alone else None
-        if recipe is not None:
-            stuck = [np.array(kind) for kind in trial.kinds if kind not in alone]
+            stuck = [np.array(kind) for kind in kinds if kind not in alone]
             return Lesson(carry, recipe, stuck, problem)
     return Lesson("recreate", None, _ids_of(flow, call), problem)
 
 
 def _workable(trial: Callable[[list[Kind]], "_Trial"], kinds: list[Kind]) -> list[Kind]:
-    """Which of several kinds may go, if not all may: halves are tried before each alone."""
-    middle, found = len(kinds) // 2, list[Kind]()
-    for half in (kinds[:middle], kinds[middle:]) if middle else ():
-        works = trial(half).outcome()[0] is not None
-        found += half if works else _workable(trial, half)
-    return found
+    """Which of several kinds may go: all, or what is found of them by halves."""
+    if not kinds or trial(kinds).outcome()[0] is not None:
+        return kinds
+    return _workable_parts(trial, kinds)
+
+
+def _workable_parts(trial: Callable[[list[Kind]], "_Trial"], kinds: list[Kind]) -> list[Kind]:
+    """The same where it is known that not all of them may."""
+    middle = len(kinds) // 2
+    halves = (kinds[:middle], kinds[middle:]) if middle else ()
+    return [kind for half in halves for kind in _workable(trial, half)]
+
+
+def _able_inside(flow: Flow, call: Call, kinds: list[Kind]) -> list[Kind]:
+    """Which of several kinds each custom layer inside can lose that is tried alone.
+
+    It is smaller, and tried sooner, than what it stands in."""
+    for one in _custom_inside(flow, call):
+        attempt = functools.partial(_CutTrial, flow, one)
+        own = [kind for kind in attempt().kinds if kind in kinds]
+        stuck = {*own} - {*_workable(attempt, own)}
+        kinds = [kind for kind in kinds if kind not in stuck]
+    return kinds
+
+
+def _custom_inside(flow: Flow, call: Call) -> list[Call]:
+    """The calls of custom layers that a layer's code makes, which can be made again alone.
+
+    Inside a layer that was cut, none can."""
+    can = call.inner is not None and not isinstance(call.operation, CutLayer)
+    nodes = private.nodes(call.inner) if can else ()
+    calls = [flow.calls[id(node)] for node in nodes]
+    return [one for one in calls if one.inner is not None and not rule_for(one.operation)]
 
 
 def _ids_of(flow: Flow, call: Call) -> list[np.ndarray]:
@@ -285,23 +315,54 @@ class _CutTrial(_Trial):
         """Numbers in the code that change with means, and attributes that may be widths."""
         if _is_shared(self.flow, self.call):
             return []
-        inside = inside_of(self.layer)
-        means: Recipe = {}
-        widths = list[list[tuple[tuple[int, str], Any]]]()
-        lengths = {w.shape[axis]: (i, axis) for i, w in enumerate(self.weights)
-                   for axis, kept in enumerate(self.kept[i]) if kept is not None}  # fmt: skip
-        for index, layer in enumerate(inside):
+        known, alone = self._inside_alone()
+        widths = list[list[tuple[Any, Any]]]()
+        for index, layer in enumerate(inside_of(self.layer)):
             calls = [self.call] if layer is self.layer else self.flow.calls_of(layer)
+            if index in alone or not calls or rule_for(layer):
+                continue
             scaled = [pair for call in calls for pair in _numbers_of(self.flow, call)]
-            for name, value in vars(layer).items() if calls and not rule_for(layer) else ():
+            read = names_read(layer)
+            for name, value in vars(layer).items():
                 if isinstance(value, float):
                     for number, gain in scaled:
                         if np.isclose(number, value, 1e-6, 0):
-                            means[index, name] = gain
-                elif isinstance(value, int) and value in lengths and not isinstance(value, bool):
-                    widths.append([((index, name), None), ((index, name), lengths[value])])
+                            known[index, name] = gain
+                elif type(value) is int and name in read and value in self.lengths:
+                    places = self.lengths[value].values()
+                    widths.append([(None, None), *(((index, name), at) for at in places)])
         choices = itertools.islice(itertools.product(*widths), _MOST_TRIES)
-        return [means | {key: at for key, at in choice if at} for choice in choices]
+        return [known | {key: at for key, at in choice if at} for choice in choices]
+
+    @functools.cached_property
+    def lengths(self) -> dict[int, dict[int, tuple[int, int]]]:
+        """Length of an axis -> what is left of it -> one of the weights, and its axis."""
+        found = dict[int, dict[int, tuple[int, int]]]()
+        for i, weight in enumerate(self.weights):
+            for axis, kept in enumerate(self.kept[i]):
+                if kept is not None:
+                    found.setdefault(weight.shape[axis], {})[len(kept)] = (i, axis)
+        return found
+
+    def _inside_alone(self) -> tuple[Recipe, set[int]]:
+        """What the layers inside need, each tried alone, and which these are.
+
+        So there are not as many tries as attributes of all of them have combinations."""
+        known, alone = Recipe(), set[int]()
+        layers = {id(layer): i for i, layer in enumerate(inside_of(self.layer))}
+        weights = {id(weight): i for i, weight in enumerate(self.weights)}
+        for call in _custom_inside(self.flow, self.call):
+            if _is_shared(self.flow, call):
+                continue
+            trial = _CutTrial(self.flow, call, self.kinds)
+            places = [layers[id(one)] for one in inside_of(call.operation)]
+            alone.update(places)
+            recipe, _ = trial.outcome()
+            for (index, name), follows in (recipe or {}).items():
+                if not isinstance(follows, Gain):
+                    follows = weights[id(trial.weights[follows[0]])], follows[1]
+                known[places[index], name] = follows
+        return known, alone
 
     def smaller(self, recipe: Any) -> keras.Layer | None:
         def kept(variable: keras.Variable) -> Kept:
