@@ -176,6 +176,20 @@ def test_the_file_computes_in_integers_what_training_saw(tmp_path):
     assert floats == ["QUANTIZE", "DEQUANTIZE"]
     with pytest.raises(iplt.errors.OptionError, match="trained in integers"):
         iplt.export(model, tmp_path / "m.tflite", precision="float16")
+    with pytest.raises(iplt.errors.ModelError, match="trained in integers"):
+        iplt.quantization_errors(model, X)
+
+
+@pytest.mark.slow
+@on_tensorflow
+def test_other_files_hold_the_same_rounding(tmp_path):
+    """Runtimes round what is between two steps their own way, so that steps are compared."""
+    onnx = pytest.importorskip("onnx")
+    model = trained(quantization.quantize_model(lively(little())))
+    found = [iplt.export(model, tmp_path / name, data=X, verbose=0) for name in ("m.onnx", "saved")]
+    assert all(done.difference <= done.tolerance < 0.2 for done in found)
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    assert any(node.op_type == "QuantizeLinear" for node in graph.node)
 
 
 def test_what_has_no_integer_form_stays_in_float():

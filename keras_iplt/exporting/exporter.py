@@ -188,16 +188,18 @@ def _exported(
     tolerance: float | None,
     keep_float: int | Layers,
 ) -> Export:
-    rounded = format == "tflite" and says_how(model)
+    trained = format != "keras" and says_how(model)  # to compute in integers
+    rounded = trained and format == "tflite"
     # Ranges that stand in the graph need no examples: "dynamic" asks for none.
     asked = "dynamic" if rounded else precision
     most = RANGES if asked in INTEGER else 4
     found, labels = examples(model, data, most, needed=asked in INTEGER)
-    given = to_compare(found[: RANGES if rounded else min(most, 8)], batch_size)
+    given = to_compare(found[: RANGES if trained else min(most, 8)], batch_size)
     expected = expected_of(model, given, data)
     shipped = model if format == "keras" else as_written(in_float32(model))
     precision = "int8" if rounded else precision
-    allowed = _tolerance(model, precision) if tolerance is None else float(tolerance)
+    wanted = "int8" if trained else precision
+    allowed = _tolerance(model, wanted) if tolerance is None else float(tolerance)
     integer, kept = None, []
     if keep_float:
         integer = Integer(shipped, batch_size, found[:most])
@@ -211,7 +213,7 @@ def _exported(
         with doing("running it beside the model"):
             runtime, received = found_by(shipped, partial, format, given)
             difference = difference_of(expected, received)
-            if rounded and tolerance is None:
+            if trained and tolerance is None:
                 steps = steps_of(shipped)
                 difference, allowed = apart_in_steps(expected, received, steps) or (
                     difference,

@@ -5,11 +5,13 @@ from typing import Annotated, Any
 
 import keras
 
+from keras_iplt.errors import ModelError
 from keras_iplt.exporting.comparing import RANGES
 from keras_iplt.exporting.examples import examples
 from keras_iplt.exporting.exporter import MODEL, batch_size_of, check_model
 from keras_iplt.exporting.mixed import EXAMPLES, Integer
 from keras_iplt.exporting.precision import in_float32
+from keras_iplt.exporting.written import says_how
 from keras_iplt.support.arguments import Data, Verbosity, checked
 from keras_iplt.support.progress import doing, silent
 from keras_iplt.support.tables import Table, Tables
@@ -89,6 +91,11 @@ def quantization_errors(
     [('head', 'FULLY_CONNECTED'), ('hidden', 'FULLY_CONNECTED')]
     """
     check_model(model, "tflite")
+    if says_how(model):
+        raise ModelError(
+            f"model: expected one in floating point, received: model {model.name!r}, which was "
+            "trained in integers. keras_iplt.quantization.strip_quantization makes it plain again"
+        )
     found, _ = examples(model, data, RANGES, needed=True)
     with silent(when=not verbose):
         with doing("converting"):
