@@ -1,6 +1,6 @@
 """Layers that pruned models are made of, beside those of Keras."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,7 +10,7 @@ from keras import ops
 from keras_iplt.errors import OptionError
 from keras_iplt.support.arguments import Count, checked
 
-__all__ = ["PaddedLayerNormalization", "Scatter", "class_with"]
+__all__ = ["PaddedLayerNormalization", "Scatter"]
 
 
 @keras.saving.register_keras_serializable("keras_iplt")
@@ -142,11 +142,3 @@ class PaddedLayerNormalization(keras.layers.LayerNormalization):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "width": self.width}
-
-
-_PADDED = {keras.layers.LayerNormalization: PaddedLayerNormalization}
-
-
-def class_with(layer: keras.Layer, entries: Collection[str]) -> type[keras.Layer]:
-    """The class of a layer once its config has these entries: its own, or one with a `width`."""
-    return _PADDED.get(type(layer), type(layer)) if "width" in entries else type(layer)

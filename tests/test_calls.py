@@ -316,7 +316,8 @@ def public():
     """Whatever somebody can call, by name."""
     modules = """keras_iplt keras_iplt.baselines keras_iplt.criteria keras_iplt.exporting
         keras_iplt.graph.rules keras_iplt.layers keras_iplt.plots keras_iplt.schedules
-        keras_iplt.sparsity keras_iplt.sparsity.allocation keras_iplt.sparsity.patterns"""
+        keras_iplt.sparsity keras_iplt.sparsity.allocation keras_iplt.sparsity.patterns
+        keras_iplt.clustering keras_iplt.quantization keras_iplt.quantization.quantizers"""
     for name in modules.split():
         module = importlib.import_module(name)
         for each in module.__all__:
@@ -325,7 +326,7 @@ def public():
 
 # Made by the library, or bases whose arguments are a subclass's.
 MADE = "Frozen Graph Group Guided Smallest Comparison LatencyTable Profile Export Filters".split()
-MADE += "Branch Sparsity CompressedSize is_in_steps supported".split()
+MADE += "Branch Sparsity CompressedSize QuantizationErrors Layout is_in_steps supported".split()
 
 
 def test_every_public_call_reads_its_arguments():

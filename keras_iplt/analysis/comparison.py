@@ -130,6 +130,8 @@ def compare(
 
 # -- which layer is which --------------------------------------------------------------------------
 
+_CLASSES_BEFORE = {"PaddedLayerNormalization": "LayerNormalization"}
+
 
 def _pairs(before: Profile, after: Profile) -> Iterator[LayerComparison]:
     """The layers of `before` with what became of them."""
@@ -164,21 +166,26 @@ def _by_name(ours: list[LayerProfile], theirs: list[LayerProfile]) -> dict[str, 
     return found
 
 
+def _kind(row: LayerProfile) -> str:
+    """The class of a layer, or that which it had before channels of it went."""
+    return _CLASSES_BEFORE.get(row.type, row.type)
+
+
 def _unique(
     rows: Iterable[LayerProfile], key: Callable[[LayerProfile], str]
 ) -> dict[tuple[str, str], LayerProfile]:
     """(key, type) -> the only row that has them."""
     sorted_out: dict[tuple[str, str], list[LayerProfile]] = {}
     for row in rows:
-        sorted_out.setdefault((key(row), row.type), []).append(row)
+        sorted_out.setdefault((key(row), _kind(row)), []).append(row)
     return {k: found[0] for k, found in sorted_out.items() if len(found) == 1}
 
 
 def _by_position(ours: list[LayerProfile], theirs: list[LayerProfile]) -> dict[str, LayerProfile]:
     """name -> counterpart where both models are the same sequence of layers."""
-    if [row.type for row in ours] != [row.type for row in theirs]:
-        known = {(row.name, row.type) for row in ours}
-        odd = next(row for row in theirs if (row.name, row.type) not in known)
+    if [*map(_kind, ours)] != [*map(_kind, theirs)]:
+        known = {(row.name, _kind(row)) for row in ours}
+        odd = next(row for row in theirs if (row.name, _kind(row)) not in known)
         raise OptionError(
             "expected a model and a pruned version of it, received models of different "
             f"architecture: layer {odd.name!r} ({odd.type}) of the second has no counterpart in "

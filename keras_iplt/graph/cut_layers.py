@@ -11,12 +11,12 @@ import numpy as np
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.channels import Call, Gain, Recipe
+from keras_iplt.graph.classes import class_with
 from keras_iplt.graph.left import Left, attributes_left
 from keras_iplt.graph.recordings import same
 from keras_iplt.graph.recreate import config_of, forgotten, from_config, recreate
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.slices import Kept, lengths_left
-from keras_iplt.layers import class_with
 
 __all__ = ["CutLayer", "inside_of", "numbers_left", "cut"]
 

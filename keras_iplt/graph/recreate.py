@@ -11,9 +11,9 @@ import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
+from keras_iplt.graph.classes import class_with
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.walk import is_graph_model
-from keras_iplt.layers import class_with
 
 __all__ = [
     "config_of",

@@ -187,7 +187,8 @@ def quantize_apply(
     return _applied(_bare(model), annotations, quantized_layer_name_prefix)
 
 
-def quantize_scope(*args: Mapping[str, Any]) -> contextlib.AbstractContextManager[Any]:
+@checked
+def quantize_scope(*args: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
     """A scope in which quantised models are loaded, in whatever format they were saved.
     Importing `keras_iplt` is enough for those without classes of your own.
 

@@ -11,6 +11,7 @@ import numpy as np
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.channels import Affine, Arguments, Call, Channels, Graph, Shape
+from keras_iplt.graph.classes import class_with
 from keras_iplt.graph.cut_layers import inside_of
 from keras_iplt.graph.flow import channel_axis, channels_in
 from keras_iplt.graph.gains import multiplied
@@ -21,7 +22,6 @@ from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.rules.registry import Resized
 from keras_iplt.graph.slices import Kept, kept_along
 from keras_iplt.graph.walk import accepted, is_graph_model
-from keras_iplt.layers import class_with
 from keras_iplt.surgery.journal import Journal
 from keras_iplt.surgery.rewriter import AfterRewriting, Rewriter
 from keras_iplt.surgery.zeros import works_on_zeros
