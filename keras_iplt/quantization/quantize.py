@@ -24,7 +24,7 @@ from keras_iplt.quantization.wrapper import (
     QuantizeWrapper,
     is_quantized,
 )
-from keras_iplt.support.arguments import Kind, checked
+from keras_iplt.support.arguments import Kind, checked, expect
 
 __all__ = [
     "layout",
@@ -198,6 +198,8 @@ def quantize_scope(*args: dict[str, Any]) -> contextlib.AbstractContextManager[A
     Returns:
         A context manager.
     """
+    for one in args:
+        expect("args", dict, one)
     own = (QuantizeAnnotate, QuantizeLayer, QuantizeWrapper, Default8BitQuantizeConfig)
     ours = {one.__name__: one for one in own}
     ours |= {name: getattr(quantizers, name) for name in quantizers.__all__}
