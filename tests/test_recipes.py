@@ -329,7 +329,8 @@ def test_published_tables_say_where_they_are_printed(file):
 
 
 def test_each_recipe_has_published_tables():
-    assert [file.stem for file in PUBLISHED] == sorted(RECIPES)
+    """But for that which no paper is behind."""
+    assert [file.stem for file in PUBLISHED] == sorted({*RECIPES} - {"language"})
 
 
 def test_published_figures_by_what_they_are_of():

@@ -47,12 +47,16 @@ class Step(NamedTuple):
     def inputs(self) -> list[int]:
         return places((self.args, self.kwargs))
 
+    @property
+    def variables(self) -> set[int]:
+        """The ids of those that it computes with."""
+        given = keras.tree.flatten((self.args, self.kwargs))
+        own = getattr(self.operation, "weights", ())
+        return {id(v) for v in (*own, *given) if isinstance(v, keras.Variable)}
+
     def uses(self, variables: Container[int]) -> bool:
         """Whether it computes with one of these variables, given by their ids."""
-        own = getattr(self.operation, "weights", ())
-        return any(
-            id(v) in variables for v in (*own, *keras.tree.flatten((self.args, self.kwargs)))
-        )
+        return any(one in variables for one in self.variables)
 
     def run(self, values: MutableMapping[int, Any]) -> None:
         args, kwargs = filled((self.args, self.kwargs), values)

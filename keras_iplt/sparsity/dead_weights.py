@@ -54,19 +54,24 @@ def remove_dead(model: keras.Model, data: Data | None = None) -> keras.Model:
     """
     small = _without(model, lambda graph: unused_channels(graph) | zero_channels(graph))
     if data is not None:
-        small = _without(small, silent_channels, data)
-        small = _without(small, lambda graph: unused_channels(graph) | zero_channels(graph))
+        small = _without(small, silent_channels, data, made=True)
+        small = _without(
+            small, lambda graph: unused_channels(graph) | zero_channels(graph), made=True
+        )
     return small
 
 
 def _without(
-    model: keras.Model, find: Callable[[Graph], np.ndarray], data: Any = None
+    model: keras.Model, find: Callable[[Graph], np.ndarray], data: Any = None, made: bool = False
 ) -> keras.Model:
-    """Removes what is found until nothing more is."""
+    """Removes what is found until nothing more is, or may be: of a model that was `made` here, too,
+    of which there may be nothing left that may go."""
     while True:
         graph = trace(model)
+        if made and not any(group.filters.any() for group in graph.groups):
+            return model
         plan = plan_without(graph, find(graph))
         small = rewrite(model, plan, compensate=data)
         if not any(plan.removed):
             return small
-        model = small
+        model, made = small, True

@@ -49,11 +49,13 @@ class Behind:
                 self._users.setdefault(place, []).append(step)
         for place in places(program.outputs):
             self._users.setdefault(place, []).append(None)
-        self._uses = Counter(id(step.operation) for step in program.steps)
+        self._uses = Counter[int]()  # of operations and variables, by their ids
+        for step in program.steps:
+            self._uses.update({id(step.operation), *step.variables})
 
     def used_once(self, step: Step) -> bool:
-        """Whether the operation of a step is that of no other step."""
-        return self._uses[id(step.operation)] == 1
+        """Whether a step shares its operation, and variables, with no other step."""
+        return all(self._uses[one] == 1 for one in {id(step.operation), *step.variables})
 
     def absorber(self, step: Step, layer: Linear) -> tuple[keras.Variable, float] | None:
         """`(variable, sign)`: what takes up a constant; None if nothing does.
