@@ -92,7 +92,7 @@ def test_what_stays_is_fitted_anew(monkeypatch, compensate):
     model.layers[1].set_weights([kernel, bias])
     monkeypatch.setattr(guided, "_trained", lambda *arguments: None)
     found = iplt.prune_guided(model, (X, Y), (X, Y), 0.5, 2e-3, layers=["wide"], metric="loss",
-                              compensate=compensate, verbose=0)  # fmt: skip
+                              criterion="l1", compensate=compensate, verbose=0)  # fmt: skip
     (step,) = found.steps
     assert (abs(step.value - found.baseline) < 2e-3) == (compensate is not None)
 
