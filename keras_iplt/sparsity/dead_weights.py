@@ -64,8 +64,9 @@ def remove_dead(model: keras.Model, data: Data | None = None) -> keras.Model:
 def _without(
     model: keras.Model, find: Callable[[Graph], np.ndarray], data: Any = None, made: bool = False
 ) -> keras.Model:
-    """Removes what is found until nothing more is, or may be: of a model that was `made` here, too,
-    of which there may be nothing left that may go."""
+    """Removes what is found until nothing more is.
+
+    Of a model that was `made` here there may be nothing left that may go."""
     while True:
         graph = trace(model)
         if made and not any(group.filters.any() for group in graph.groups):
