@@ -38,7 +38,7 @@ pytestmark = [
 ]
 
 SEED = os.environ.get("RANDOM_GRAPHS_SEED")
-MANY = int(os.environ.get("RANDOM_GRAPHS", 300))
+MANY = int(os.environ.get("RANDOM_GRAPHS", 200))
 
 
 def random_graphs(count):
