@@ -917,16 +917,20 @@ def test_a_signal_in_the_middle_of_the_work(here):
     """Ctrl-C while layers are measured."""
     np.savez("much.npz", x=np.tile(X, (2000, 1, 1, 1)), y=np.tile(Y, 2000))
     command = ("sensitivity", "model.keras", "--data", "much.npz", "-o", "s.json")
-    process = started(*command)
-    seen = []
-    for line in process.stderr:
-        seen.append(line)
-        if "is not compiled" in line:
-            process.send_signal(signal.SIGINT)
+    for _ in range(3):
+        process = started(*command)
+        seen = []
+        for line in process.stderr:
+            seen.append(line)
+            if "is not compiled" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        err = "".join(seen) + process.stderr.read()
+        process.stderr.close()
+        process.stdout.close()
+        # Python drops an interrupt that comes while another library looks after the collector.
+        if "Exception ignored in" not in err:
             break
-    err = "".join(seen) + process.stderr.read()
-    process.stderr.close()
-    process.stdout.close()
     assert process.wait(120) == 130, err
     assert "Traceback" not in err and err.splitlines()[-1].startswith("keras-iplt: interrupted")
     assert {p.name for p in here.iterdir()} <= {"model.keras", "data.npz", "much.npz", "s.json"}
