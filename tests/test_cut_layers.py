@@ -8,7 +8,7 @@ from support.law import check_law, difference, randomize
 from support.random_graphs import RootMeanSquare
 
 import keras_iplt as iplt
-from keras_iplt.graph import learning
+from keras_iplt.graph import learning, trials
 
 pytestmark = pytest.mark.any_backend
 
@@ -105,7 +105,7 @@ class Several(layers.Layer):
 @pytest.mark.slow
 def test_blocks_inside_blocks_are_tried_alone(monkeypatch):
     """There are more ways to combine what each of them may need than are tried."""
-    monkeypatch.setattr(learning, "_MOST_TRIES", 2**2)
+    monkeypatch.setattr(trials, "_MOST_TRIES", 2**2)
     x = keras.Input((None, 4))
     y = layers.Dense(6, name="stem")(x)
     y = Several(3, name="several")(y, also=y, times=2)

@@ -214,30 +214,6 @@ def test_how_layers_take_their_inputs():
     assert wrapper._input_shape_arg == (3,) and not wrapper._convert_input_args
 
 
-def test_how_layers_tell_arguments_apart():
-    """A layer with `**kwargs` can be told to: tensors and settings are refused together."""
-
-    class Several(layers.Layer):
-        def call(self, x, also, times=1):
-            return x + also * times
-
-    class Passing(layers.Layer):
-        def __init__(self, inside):
-            super().__init__()
-            self.inside = inside
-
-        def call(self, *args, **kwargs):
-            return self.inside(*args, **kwargs)
-
-    layer, x = Several(), np.ones((1, 2), "float32")
-    has(layer, "_call_signature")
-    with pytest.raises(ValueError, match="cannot mix tensors and non-tensors"):
-        Passing(layer)(x, also=x, times=2)
-    wrapper = Passing(layer)
-    private.take_arguments_like(wrapper, layer)
-    np.testing.assert_array_equal(wrapper(x, also=x, times=2), 3 * x)
-
-
 def test_layers_that_build_from_one_shape():
     """Not those that take several, nor those that are built by being called."""
 

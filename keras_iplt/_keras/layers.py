@@ -28,7 +28,6 @@ __all__ = [
     "shared_objects",
     "shapes_built_with",
     "sublayers",
-    "take_arguments_like",
     "take_inputs_like",
     "weight_called",
     "without_autocast",
@@ -139,12 +138,6 @@ def take_inputs_like(wrapper: keras.layers.Wrapper, layer: keras.Layer) -> None:
     shape = getattr(layer, "_input_shape_arg", None)
     if shape is not None and getattr(wrapper, "_input_shape_arg", None) is None:
         wrapper._input_shape_arg = shape
-
-
-def take_arguments_like(wrapper: keras.Layer, layer: keras.Layer) -> None:
-    """Lets a layer that passes on `*args` and `**kwargs` tell its arguments apart as another does.
-    Otherwise Keras takes all keywords for one, and refuses tensors beside what is none."""
-    wrapper._call_signature = layer._call_signature
 
 
 def attention_denses(

@@ -10,6 +10,7 @@ import keras
 from keras_iplt.analysis.profiles import LayerProfile, Profile, profile
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.channels import Graph
+from keras_iplt.graph.classes import name_before
 from keras_iplt.support.arguments import Kind, checked
 from keras_iplt.support.tables import Table, Tables, mebibytes, percent, thousands
 
@@ -130,8 +131,6 @@ def compare(
 
 # -- which layer is which --------------------------------------------------------------------------
 
-_CLASSES_BEFORE = {"PaddedLayerNormalization": "LayerNormalization"}
-
 
 def _pairs(before: Profile, after: Profile) -> Iterator[LayerComparison]:
     """The layers of `before` with what became of them."""
@@ -166,26 +165,21 @@ def _by_name(ours: list[LayerProfile], theirs: list[LayerProfile]) -> dict[str, 
     return found
 
 
-def _kind(row: LayerProfile) -> str:
-    """The class of a layer, or that which it had before channels of it went."""
-    return _CLASSES_BEFORE.get(row.type, row.type)
-
-
 def _unique(
     rows: Iterable[LayerProfile], key: Callable[[LayerProfile], str]
 ) -> dict[tuple[str, str], LayerProfile]:
     """(key, type) -> the only row that has them."""
     sorted_out: dict[tuple[str, str], list[LayerProfile]] = {}
     for row in rows:
-        sorted_out.setdefault((key(row), _kind(row)), []).append(row)
+        sorted_out.setdefault((key(row), name_before(row.type)), []).append(row)
     return {k: found[0] for k, found in sorted_out.items() if len(found) == 1}
 
 
 def _by_position(ours: list[LayerProfile], theirs: list[LayerProfile]) -> dict[str, LayerProfile]:
     """name -> counterpart where both models are the same sequence of layers."""
-    if [*map(_kind, ours)] != [*map(_kind, theirs)]:
-        known = {(row.name, _kind(row)) for row in ours}
-        odd = next(row for row in theirs if (row.name, _kind(row)) not in known)
+    if [name_before(row.type) for row in ours] != [name_before(row.type) for row in theirs]:
+        known = {(row.name, name_before(row.type)) for row in ours}
+        odd = next(row for row in theirs if (row.name, name_before(row.type)) not in known)
         raise OptionError(
             "expected a model and a pruned version of it, received models of different "
             f"architecture: layer {odd.name!r} ({odd.type}) of the second has no counterpart in "

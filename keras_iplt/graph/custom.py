@@ -19,14 +19,18 @@ from keras_iplt.graph.channels import (
 from keras_iplt.graph.inline import at_lengths
 from keras_iplt.graph.recreate import config_of, recreate
 
-__all__ = ["check_round_trip", "followed_by", "names_read", "results_of", "tried_on"]
+__all__ = [
+    "MOST_NUMBERS",
+    "check_round_trip",
+    "followed_by",
+    "names_read",
+    "results_of",
+    "tried_on",
+]
 
-_MOST_NUMBERS = 4_000_000  # in a tensor that a layer is tried on
-
+MOST_NUMBERS = 4_000_000  # in a tensor that a layer is tried on
 
 _BATCH = 3
-
-Kind = tuple[int, ...]  # classes of ids
 
 
 def check_round_trip(call: Call) -> None:
@@ -37,7 +41,7 @@ def check_round_trip(call: Call) -> None:
     """
     layer = call.operation
     specs = [s for s in keras.tree.flatten(call.specs) if isinstance(s, keras.KerasTensor)]
-    if any(np.prod(tried_on(call, s.shape), dtype=float) > _MOST_NUMBERS for s in specs):
+    if any(np.prod(tried_on(call, s.shape), dtype=float) > MOST_NUMBERS for s in specs):
         return
     random = np.random.default_rng(0)
 

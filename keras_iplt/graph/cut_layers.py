@@ -17,6 +17,7 @@ from keras_iplt.graph.recordings import same
 from keras_iplt.graph.recreate import config_of, forgotten, from_config, recreate
 from keras_iplt.graph.rules import rule_for
 from keras_iplt.graph.slices import Kept, lengths_left
+from keras_iplt.support.around import Around
 
 __all__ = ["CutLayer", "inside_of", "numbers_left", "cut"]
 
@@ -24,7 +25,7 @@ Place = tuple[int, str]  # of a layer among those inside, and an attribute of it
 
 
 @keras.saving.register_keras_serializable("keras_iplt")
-class CutLayer(keras.layers.Layer):
+class CutLayer(Around):
     """A custom layer whose config cannot say how many channels it has.
 
     It is made as it was, and its weights are cut then. Its own code computes on them.
@@ -44,9 +45,7 @@ class CutLayer(keras.layers.Layer):
         numbers: Sequence[tuple[Place, Any]] = (),
         **options: Any,
     ) -> None:
-        super().__init__(**options)
-        self.layer = layer if isinstance(layer, keras.Layer) else _read(layer)
-        private.take_arguments_like(self, self.layer)
+        super().__init__(layer if isinstance(layer, keras.Layer) else _read(layer), **options)
         self._made_like = _written(self.layer)
         self._called_with = keras.tree.map_structure(_plain, called_with)
         args, kwargs = called_with
@@ -64,22 +63,12 @@ class CutLayer(keras.layers.Layer):
             layer = _owner_of(inside, index, name)
             object.__setattr__(layer, "__class__", class_with(layer, [name]))
             object.__setattr__(layer, name, _tuples(value))
-        self.supports_masking = self.layer.supports_masking
         self.built = True
-
-    def call(self, *args: Any, **kwargs: Any) -> Any:
-        return self.layer(*args, **kwargs)
-
-    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        return self.layer.compute_output_spec(*args, **kwargs)
-
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        return self.layer.compute_mask(inputs, previous_mask)
 
     def get_config(self) -> dict[str, Any]:
         inside = private.all_layers(self.layer)
         return {
-            **super().get_config(),
+            **keras.Layer.get_config(self),  # a wrapper's asks the layer, which may have none
             "layer": self._made_like,
             "called_with": keras.saving.serialize_keras_object(self._called_with),
             "shapes": [list(variable.shape) for variable in self.layer.variables],

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from keras_iplt.graph.channels import SOLID, Graph, Group
+from keras_iplt.graph.classes import name_before
 from keras_iplt.graph.costs import parameters, share_removed
 from keras_iplt.graph.flow import channels_in
 from keras_iplt.graph.slices import numbers_of
@@ -57,8 +58,7 @@ def removable(group: Group, marked: np.ndarray) -> np.ndarray:
 
 
 # Each of their outputs depends on all channels.
-_NORMS = {"LayerNormalization", "Normalize", "PaddedLayerNormalization", "RMSNormalization",
-          "UnitNormalization"}  # fmt: skip
+_NORMS = {"LayerNormalization", "Normalize", "RMSNormalization", "UnitNormalization"}
 
 
 def _acting(graph: Graph) -> np.ndarray:
@@ -69,7 +69,7 @@ def _acting(graph: Graph) -> np.ndarray:
     for call in graph.calls.values():
         taken, given = _ids((call.args, call.kwargs)), _ids(call.outputs)
         own = [p for p in graph.slices if f"{p.path}/".startswith(f"{call.path}/")]
-        if type(call.operation).__name__ not in _NORMS:
+        if name_before(type(call.operation).__name__) not in _NORMS:
             weighed = [piece.ids for piece in own if piece.role == "input"]
             taken = np.setdiff1d(taken, np.concatenate([given, *weighed]))
         inside = [np.setdiff1d(piece.ids, given) for piece in own if piece.role == "output"]
