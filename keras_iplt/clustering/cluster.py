@@ -10,14 +10,11 @@ from keras_iplt import _keras as private
 from keras_iplt.clustering.centroids import CentroidInitialization
 from keras_iplt.clustering.clusterable_layer import clusterable_weights
 from keras_iplt.clustering.wrapper import Clusters, ClusterWeights
-from keras_iplt.errors import ModelError, OptionError
-from keras_iplt.graph.cloning import cloned
+from keras_iplt.graph.cloning import cloned, wrapped
 from keras_iplt.graph.recreate import with_values
 from keras_iplt.support.arguments import checked
 
 __all__ = ["cluster_scope", "cluster_weights", "strip_clustering"]
-
-_GRAPHS = (keras.Sequential, private.Functional)
 
 
 @checked
@@ -66,48 +63,30 @@ def cluster_weights(
         "cluster_per_channel": cluster_per_channel,
     }
 
-    def wrapped(layer: keras.Layer, **more: Any) -> ClusterWeights:
+    def wrap(layer: keras.Layer, **more: Any) -> ClusterWeights:
         if isinstance(layer, ClusterWeights):
             return layer
         return ClusterWeights(layer, **options, **more)
 
-    def wrapped_in_model(operation: keras.Operation) -> keras.Operation:
-        if not isinstance(operation, keras.Layer):
-            return private.copied(operation)
-        if isinstance(operation, keras.Model):
-            raise ModelError("Subclassed models are not supported currently.")
-        if isinstance(operation, keras.layers.InputLayer):
-            return type(operation).from_config(operation.get_config())
-        wrapper = wrapped(operation)
-        if wrapper is operation or not operation.built:
+    def wrap_if_enough(layer: keras.Layer) -> keras.Layer:
+        wrapper = wrap(layer)
+        if wrapper is layer or not layer.built:
             return wrapper
-        if all(map(wrapper.has_enough, clusterable_weights(operation))):
+        if all(map(wrapper.has_enough, clusterable_weights(layer))):
             return wrapper
         warnings.warn(
-            f"layer {operation.name!r} stays as it is: it has no more weights"
+            f"layer {layer.name!r} stays as it is: it has no more weights"
             f"{' per channel' if wrapper.cluster_per_channel else ''} than {number_of_clusters} "
             "clusters",
             stacklevel=2,
         )
-        return operation
+        return layer
 
-    several = isinstance(to_cluster, (list, keras.Model))
-    if kwargs and several:
-        raise OptionError(
-            f"expected no keywords but those of the signature for models and lists, received: "
-            f"{', '.join(map(repr, kwargs))}. They are for the wrapper of one layer"
-        )
-    if isinstance(to_cluster, list):
-        return [wrapped(layer) for layer in to_cluster]
-    if isinstance(to_cluster, _GRAPHS):
-        return cloned(to_cluster, wrapped_in_model)
-    if isinstance(to_cluster, keras.Layer) and not several:
-        return wrapped(to_cluster, **kwargs)
-    raise OptionError(
-        "to_cluster: expected a Functional or Sequential model, a layer or a list of layers, "
-        f"received: an object of type {type(to_cluster).__name__}. Subclassed models are not "
-        "supported currently."
-    )
+    return wrapped(
+        to_cluster, wrap, wrap_if_enough, kwargs,
+        "to_cluster: expected a Functional or Sequential model, a layer or a list of layers "
+        "(subclassed models are not supported currently), received: an object of type ",
+    )  # fmt: skip
 
 
 @checked

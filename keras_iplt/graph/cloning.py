@@ -1,13 +1,14 @@
 """A model over other layers: the same graph, with layers put in place of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 
 from keras_iplt import _keras as private
-from keras_iplt.errors import ModelError
+from keras_iplt.errors import ModelError, OptionError
 
-__all__ = ["cloned"]
+__all__ = ["cloned", "wrapped"]
 
 _GRAPHS = (keras.Sequential, private.Functional)
 
@@ -50,3 +51,48 @@ def _cloned(
 
 def _input_like(x: keras.KerasTensor) -> keras.KerasTensor:
     return keras.Input(batch_shape=x.shape, dtype=x.dtype, name=private.producer_of(x).name)
+
+
+def wrapped(
+    given: Any,
+    wrap: Callable[..., keras.Layer],
+    wrap_in_model: Callable[[keras.Layer], keras.Layer],
+    options: Mapping[str, Any],
+    refusal: str,
+) -> Any:
+    """A layer, those of a list, or those of a model, each with a wrapper around it.
+
+    Args:
+        given: the layer, list or model; it stays as it is.
+        wrap: of a layer alone, and of one in a list.
+        wrap_in_model: of a layer in a model.
+        options: of the wrapper of a layer alone, for `wrap`.
+        refusal: what to say of anything else, before its type.
+    """
+    if options and isinstance(given, (list, keras.Model)):
+        raise OptionError(
+            f"expected no keywords but those of the signature for models and lists, received: "
+            f"{', '.join(map(repr, options))}. They are for the wrapper of one layer"
+        )
+
+    def in_model(operation: keras.Operation) -> keras.Operation:
+        if not isinstance(operation, keras.Layer):
+            return private.copied(operation)
+        if isinstance(operation, keras.Model):
+            raise ModelError("Subclassed models are not supported currently.")
+        return _but_inputs(wrap_in_model, operation)
+
+    if isinstance(given, list):
+        return [_but_inputs(wrap, layer) for layer in given]
+    if isinstance(given, _GRAPHS):
+        return cloned(given, in_model)
+    if isinstance(given, keras.Layer) and not isinstance(given, keras.Model):
+        return wrap(given, **options)
+    raise OptionError(f"{refusal}{type(given).__name__}.")
+
+
+def _but_inputs(wrap: Callable[..., keras.Layer], layer: keras.Layer) -> keras.Layer:
+    """The layer as it is wrapped; of inputs a copy, as there is nothing to wrap."""
+    if isinstance(layer, keras.layers.InputLayer):
+        return type(layer).from_config(layer.get_config())
+    return wrap(layer)

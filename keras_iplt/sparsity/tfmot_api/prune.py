@@ -7,8 +7,7 @@ from typing import Any
 import keras
 
 from keras_iplt import _keras as private
-from keras_iplt.errors import ModelError, OptionError
-from keras_iplt.graph.cloning import cloned
+from keras_iplt.graph.cloning import cloned, wrapped
 from keras_iplt.sparsity.patterns import Pair, Pooling
 from keras_iplt.sparsity.tfmot_api.pruning_policy import PruningPolicy
 from keras_iplt.sparsity.tfmot_api.pruning_schedule import ConstantSparsity
@@ -68,40 +67,23 @@ def prune_low_magnitude(
         "sparsity_m_by_n": sparsity_m_by_n,
     }
 
-    def wrapped(layer: keras.Layer) -> keras.Layer:
+    def wrap(layer: keras.Layer, **more: Any) -> keras.Layer:
         if isinstance(layer, PruneLowMagnitude):
             return layer
-        if isinstance(layer, keras.layers.InputLayer):
-            return type(layer).from_config(layer.get_config())
-        return PruneLowMagnitude(layer, **options)
+        return PruneLowMagnitude(layer, **{**options, **more})
 
-    def wrapped_in_model(operation: keras.Operation) -> keras.Operation:
-        if not isinstance(operation, keras.Layer):
-            return private.copied(operation)
-        if isinstance(operation, keras.Model):
-            raise ModelError("Subclassed models are not supported currently.")
-        if pruning_policy is not None and not pruning_policy.allow_pruning(operation):
-            return operation
-        return wrapped(operation)
+    def wrap_if_allowed(layer: keras.Layer) -> keras.Layer:
+        allowed = pruning_policy is None or pruning_policy.allow_pruning(layer)
+        return wrap(layer) if allowed else layer
 
-    if kwargs and isinstance(to_prune, (list, keras.Model)):
-        raise OptionError(
-            f"expected no keywords but those of the signature for models and lists, received: "
-            f"{', '.join(map(repr, kwargs))}. They are for the wrapper of one layer"
-        )
-    if isinstance(to_prune, list):
-        return [wrapped(layer) for layer in to_prune]
-    if isinstance(to_prune, _GRAPHS):
-        if pruning_policy is not None:
-            pruning_policy.ensure_model_supports_pruning(to_prune)
-        return cloned(to_prune, wrapped_in_model)
-    if isinstance(to_prune, keras.Layer) and not isinstance(to_prune, keras.Model):
-        return PruneLowMagnitude(to_prune, **{**options, **kwargs})
-    raise OptionError(
+    if pruning_policy is not None and isinstance(to_prune, _GRAPHS):
+        pruning_policy.ensure_model_supports_pruning(to_prune)
+    return wrapped(
+        to_prune, wrap, wrap_if_allowed, kwargs,
         "`prune_low_magnitude` can only prune an object of the following types: "
         "keras.models.Sequential, keras functional model, keras.layers.Layer, list of "
-        f"keras.layers.Layer. You passed an object of type: {type(to_prune).__name__}."
-    )
+        "keras.layers.Layer. You passed an object of type: ",
+    )  # fmt: skip
 
 
 @checked
