@@ -46,7 +46,7 @@ def little():
     image = keras.Input((8, 8, 3))
     x = layers.Conv2D(8, 3, strides=2, use_bias=False, name="first")(image)
     x = layers.ReLU()(layers.BatchNormalization()(x))
-    x = layers.Add()([x, layers.Conv2D(8, 3, padding="same")(x)])
+    x = x + layers.Conv2D(8, 3, padding="same")(x)
     x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(image, layers.Dense(5, activation="softmax", name="head")(x))
 
@@ -100,6 +100,20 @@ def test_rounding_equals_numpy_and_gradients_pass_inside_the_range():
     found = gradient(lambda v: fake_quantized(ops.convert_to_tensor(v), low, high), x)
     assert np.array_equal(found[sure], inside[sure].astype("float32"))
     assert (gradient(lambda v: rounded(ops.convert_to_tensor(v), (-1,)), weights) == 1).all()
+
+
+@any_backend
+@pytest.mark.parametrize(
+    ("kind", "end"), [("MovingAverage", 1.0497), ("LastValue", 3), ("AllValues", 4)]
+)
+def test_ranges_follow_what_passes_through(kind, end):
+    """The first batch begins them."""
+    quantizer = getattr(quantizers, f"{kind}Quantizer")(8, False, False, False)
+    layer = quantization.QuantizeLayer(quantizer)
+    for largest in (1.0, 4.0, 3.0):
+        layer(ops.convert_to_tensor([[-1.0, largest]]), training=True)
+    low, high = (float(numbers(variable)) for variable in layer.variables)
+    assert low == -1 and high == pytest.approx(end)
 
 
 def test_a_batch_norm_behind_scales_weights_and_their_range_alike():
@@ -174,6 +188,7 @@ def test_the_file_computes_in_integers_what_training_saw(tmp_path):
         if any(kinds.get(i) is np.float32 for i in (*op["inputs"], *op["outputs"]))
     ]
     assert floats == ["QUANTIZE", "DEQUANTIZE"]
+    assert found.count("DEPTHWISE_CONV_2D") == 2  # one is a batch norm that follows no weights
     with pytest.raises(iplt.errors.OptionError, match="trained in integers"):
         iplt.export(model, tmp_path / "m.tflite", precision="float16")
     with pytest.raises(iplt.errors.ModelError, match="trained in integers"):
