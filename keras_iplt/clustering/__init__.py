@@ -1,7 +1,6 @@
 """Clustering weights: few different numbers in place of many, which makes compressed files small.
 
-The names are those of tensorflow-model-optimization (`tfmot.clustering.keras`), for Keras 3 and
-every backend.
+The names are those of tensorflow-model-optimization (`tfmot.clustering.keras`), for Keras 3.
 
 >>> import keras
 >>> import numpy as np
