@@ -106,7 +106,8 @@ def way_on(
     if worst:
         ways.append(
             f"leave what int8 costs most in float: keep_float={len(worst)} (--keep-float "
-            f"{len(worst)}: {', '.join(dict.fromkeys(worst))}; keras_iplt.quantization_errors tells of all layers)"
+            f"{len(worst)}: {', '.join(dict.fromkeys(worst))}; keras_iplt.quantization_errors "
+            "tells of all layers)"
         )
     if precision in _CLOSER:
         ways.append(f"take precision={_CLOSER[precision]!r}, which is closer")
@@ -116,7 +117,9 @@ def way_on(
     if not labelled:
         ways.append("give labels too, data=(x, y), to see what it costs in accuracy")
     if precision in (*INTEGER, "dynamic"):
-        ways.append("train with weights rounded as they will be: keras_iplt.quantization.quantize_model")
+        ways.append(
+            "train with weights rounded as they will be: keras_iplt.quantization.quantize_model"
+        )
     return "".join(f". {way[0].upper()}{way[1:]}" for way in ways)
 
 
