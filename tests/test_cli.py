@@ -24,6 +24,7 @@ from support.training import BACKEND
 import keras_iplt as iplt
 from keras_iplt import criteria
 from keras_iplt.exporting import formats
+from keras_iplt.exporting.io_dtypes import IO_DTYPES
 from keras_iplt.support.text import printable
 from keras_iplt_cli import loading, main, options, talk
 from keras_iplt_cli.commands import export
@@ -281,7 +282,9 @@ def test_export(here, call):
     fail(call("export", "model.keras", "-o", "n.tflite", *int8), "examples", "--data")
     fail(call("export", "model.keras", "-o", "n.tflite", "--keep-float", "1"), "--precision int8")
     kept = (*int8, "--data", "data.npz", "--tolerance", "1", "--keep-float")
-    assert "in float: " in succeed(call("export", "model.keras", "-o", "n.tflite", *kept, "1"))
+    asked = ("export", "model.keras", "-o", "n.tflite", "--io-dtype", "int8")
+    assert "in float: " in succeed(call(*asked[:4], *kept, "1"))
+    fail(call(*asked, "--force"), "io_dtype: expected 'float32' for 'tflite', float32")
     fail(call("export", "model.keras", "-o", "n.onnx", *int8), "only .tflite has")
 
 
@@ -455,6 +458,7 @@ def test_what_is_known_without_the_library():
     """Is what the library knows."""
     assert sorted(options.CRITERIA) == sorted(criteria._NAMED)
     assert (export.FORMATS, export.PRECISIONS) == (formats.FORMATS, formats.TFLITE_PRECISIONS)
+    assert export.IO_DTYPES == IO_DTYPES
     for name in (HOSTILE, "größe", "a b", "\ud800"):
         assert escaped(name, keep="") == printable(name)
 

@@ -518,6 +518,38 @@ def test_some_layers_stay_in_float(tmp_path):
         iplt.export(model, path, keep_float=["cnv_1"], **options)
 
 
+@on_tensorflow
+def test_integers_go_in_and_come_out(tmp_path):
+    """Compared by the scales of the file; what is no float in the model stays as it is."""
+    tokens = keras.Input((4,), dtype="int32", name="tokens")
+    given = keras.Input((6,), name="given")
+    x = layers.Flatten()(layers.Embedding(9, 2)(tokens))
+    x = layers.Dense(5, name="head")(layers.concatenate([x, layers.Dense(3)(given)]))
+    two = keras.Model([tokens, given], x)
+    random = np.random.default_rng(0)
+    both = [random.integers(0, 9, (50, 4)), random.normal(size=(50, 6)).astype("float32")]
+    plain = keras.Model(given, layers.Dense(5, name="head")(layers.Dense(3, "relu")(given)))
+    path = tmp_path / "m.tflite"
+    for model, data, precision, dtype in [
+        (two, (both,), "int8", "uint8"),
+        (two, (both,), "int8", "int8"),
+        (plain, both[1], "int16x8", "int16"),
+    ]:
+        of_floats = iplt.export(model, path, precision=precision, data=data)
+        done = iplt.export(model, path, precision=precision, data=data, io_dtype=dtype)
+        runner = runtimes.interpreter_of(path, 1)[0].get_signature_runner()
+        ends = {**runner.get_input_details(), **runner.get_output_details()}
+        found = {name: np.dtype(one["dtype"]).name for name, one in ends.items()}
+        assert found.pop("tokens", "int32") == "int32" and found == {"given": dtype, "head": dtype}
+        assert abs(done.difference - of_floats.difference) < 0.01 and f", {dtype}" in str(done)
+    scale, zero = ends["given"]["quantization"]
+    steps = np.round(data[:1] / scale + zero).clip(-32768, 32767).astype("int16")
+    taken = runtimes.tflite_runtime(path)
+    np.testing.assert_array_equal(taken([data[:1]])[0], taken([steps])[0])
+    with pytest.raises(iplt.errors.ExportError, match="at an end of which layers stay in float"):
+        iplt.export(plain, path, None, "int8", data, keep_float="head", io_dtype="int8")
+
+
 def computes_in_float(path):
     """How many operations do."""
     from tensorflow.lite.tools import flatbuffer_utils
@@ -741,6 +773,8 @@ def test_a_directory_that_cannot_be_written_to(tmp_path):
         ("m.tflite", dict(precision="int4"), "precision: expected one of"),
         ("m.tflite", dict(precision="int8"), "data: expected examples to measure ranges on"),
         ("m.tflite", dict(keep_float=2), "keep_float: expected none for precision 'float32'"),
+        ("m.tflite", dict(io_dtype="int8"), "io_dtype: expected 'float32' for 'tflite', float32"),
+        ("m.keras", dict(io_dtype="int8"), "io_dtype: expected 'float32' for 'keras'"),
         ("m.tflite", dict(batch_size=0), "batch_size: expected a positive integer"),
         ("m.keras", dict(tolerance=-1), "tolerance: expected a number that is not negative"),
         ("none/m.keras", {}, "expected one in a directory that exists"),

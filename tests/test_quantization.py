@@ -189,6 +189,10 @@ def test_the_file_computes_in_integers_what_training_saw(tmp_path):
     ]
     assert floats == ["QUANTIZE", "DEQUANTIZE"]
     assert found.count("DEPTHWISE_CONV_2D") == 2  # one is a batch norm that follows no weights
+    done = iplt.export(model, tmp_path / "m.tflite", data=X, io_dtype="int8", verbose=0)
+    assert 8 * done.difference <= done.tolerance
+    operations = interpreter_of(tmp_path / "m.tflite", 1)[0]._get_ops_details()
+    assert not {"QUANTIZE", "DEQUANTIZE"} & {operations[i]["op_name"] for i in (0, -1)}
     with pytest.raises(iplt.errors.OptionError, match="trained in integers"):
         iplt.export(model, tmp_path / "m.tflite", precision="float16")
     with pytest.raises(iplt.errors.ModelError, match="trained in integers"):

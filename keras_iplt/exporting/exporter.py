@@ -22,6 +22,7 @@ from keras_iplt.exporting.comparing import (
 )
 from keras_iplt.exporting.examples import Arrays, examples
 from keras_iplt.exporting.formats import FORMATS, INTEGER, TFLITE_PRECISIONS, io_names, write
+from keras_iplt.exporting.io_dtypes import IO_DTYPES, check_io_dtype, with_io_dtype
 from keras_iplt.exporting.mixed import EXAMPLES, Integer
 from keras_iplt.exporting.onnx_files import check_installed
 from keras_iplt.exporting.precision import in_float32, precisions_of
@@ -66,6 +67,7 @@ class Export:
         accuracy: of the Keras model and of what was written, on up to 256 examples; None without
             labels that say which output is right.
         in_float: the layers that `keep_float` left in float, one for each operation.
+        io_dtype: of inputs and outputs of a .tflite of integers.
     """
 
     path: str
@@ -81,6 +83,7 @@ class Export:
     outputs: dict[str, Shape]
     accuracy: tuple[float, float] | None = None
     in_float: tuple[str, ...] = ()
+    io_dtype: str = "float32"
 
     def to_dict(self) -> dict[str, Any]:
         """The same as dicts, lists, strings and numbers."""
@@ -103,6 +106,8 @@ class Export:
         ]
         if self.accuracy is not None:
             lines.insert(4, f"  {in_words(self.accuracy)}")
+        if self.io_dtype != "float32":
+            lines[1] += f", {self.io_dtype}"
         if self.in_float:
             lines.append(f"  in float: {', '.join(self.in_float)}")
         return "\n".join(map(printable, lines))
@@ -121,6 +126,7 @@ def export(
     batch_size: Count | Literal["auto"] | None = "auto",
     tolerance: NotNegative | None = None,
     keep_float: Count | Layers = (),
+    io_dtype: Annotated[str, one_of(*IO_DTYPES)] = "float32",
     verbose: Verbosity = 1,
 ) -> Export:
     """Writes a model for use elsewhere: as .tflite, .onnx, SavedModel or .keras.
@@ -150,6 +156,9 @@ def export(
             less precise weights 1e-2, 0.1 and 0.2.
         keep_float: of `"int8"`, layers that stay in float, with what is computed together with
             them: names, patterns, classes …; or how many, those in which int8 costs most.
+        io_dtype: of the inputs and outputs of a .tflite that computes in integers: `"float32"`,
+            which it converts itself, `"int8"` or `"uint8"`, and of `"int16x8"` `"int16"`. Inputs
+            that are integers in the model, as tokens are, stay so.
         verbose: 0 for no word about what takes long, which only terminals and notebooks get.
 
     Returns:
@@ -175,7 +184,9 @@ def export(
         check_asked(precision, keep_float)
     batch_size = batch_size_of(model, format, batch_size)
     with silent(when=not verbose):
-        return _exported(model, path, format, precision, data, batch_size, tolerance, keep_float)
+        return _exported(
+            model, path, format, precision, data, batch_size, tolerance, keep_float, io_dtype
+        )
 
 
 def _exported(
@@ -187,11 +198,13 @@ def _exported(
     batch_size: int | None,
     tolerance: float | None,
     keep_float: int | Layers,
+    io_dtype: str,
 ) -> Export:
     trained = format != "keras" and says_how(model)  # to compute in integers
     rounded = trained and format == "tflite"
     # Ranges that stand in the graph need no examples: "dynamic" asks for none.
     asked = "dynamic" if rounded else precision
+    check_io_dtype(io_dtype, format, "int8" if rounded else precision)
     most = RANGES if asked in INTEGER else 4
     found, labels = examples(model, data, most, needed=asked in INTEGER)
     given = to_compare(found[: RANGES if trained else min(most, 8)], batch_size)
@@ -210,6 +223,8 @@ def _exported(
                 partial.write_bytes(integer.content(kept))
             else:
                 write(shipped, partial, format, asked, batch_size, found[:most])
+            if io_dtype != "float32":
+                partial.write_bytes(with_io_dtype(model, partial.read_bytes(), io_dtype))
         with doing("running it beside the model"):
             runtime, received = found_by(shipped, partial, format, given)
             difference = difference_of(expected, received)
@@ -231,7 +246,7 @@ def _exported(
             done = Export(
                 str(path), format, precision, *_sizes(partial), difference, allowed,
                 runtime.latency(given[0]) / (batch_size or 1), runtime.name,
-                *_shapes(shipped, batch_size), accuracy, tuple(one.name for one in kept),
+                *_shapes(shipped, batch_size), accuracy, tuple(one.name for one in kept), io_dtype,
             )  # fmt: skip
         put_in_place(partial, path)
     return done

@@ -114,6 +114,9 @@ def tflite_runtime(
 ) -> Runtime:
     """A `Runtime` for TFLite: LiteRT's interpreter if that is installed, else TensorFlow's.
 
+    Where the file takes and gives integers with a scale, the `Runtime` converts: it takes floats
+    as well, and gives floats. That is not timed.
+
     Args:
         model: the path of a .tflite file, or its content as bytes.
         threads: how many it may compute with.
@@ -130,11 +133,28 @@ def tflite_runtime(
             interpreter.resize_tensor_input(takes[key]["index"], np.shape(value))
         interpreter.allocate_tensors()
         for key, value in zip(inputs, values, strict=True):
-            interpreter.set_tensor(takes[key]["index"], value)
-        found = [gives[key]["index"] for key in outputs]
-        return interpreter.invoke, lambda: [interpreter.get_tensor(i) for i in found]
+            interpreter.set_tensor(takes[key]["index"], _as_taken(value, takes[key]))
+        found = [gives[key] for key in outputs]
+        return interpreter.invoke, lambda: [
+            _in_floats(interpreter.get_tensor(one["index"]), one) for one in found
+        ]
 
     return Runtime(name, inputs, outputs, ready)
+
+
+def _as_taken(x: Any, tensor: dict[str, Any]) -> Any:
+    """Floats as the integers that a file takes, if it takes such with a scale."""
+    scale, zero = tensor["quantization"]
+    if not scale or np.asarray(x).dtype.kind != "f":
+        return x
+    limits = np.iinfo(tensor["dtype"])
+    return np.clip(np.round(x / scale) + zero, limits.min, limits.max).astype(tensor["dtype"])
+
+
+def _in_floats(x: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
+    """Integers with a scale as the floats that they stand for."""
+    scale, zero = tensor["quantization"]
+    return (x.astype("float32") - zero) * np.float32(scale) if scale else x
 
 
 def interpreter_of(model: str | os.PathLike[str] | bytes, threads: int) -> tuple[Any, str]:

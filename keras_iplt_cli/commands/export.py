@@ -14,11 +14,12 @@ from keras_iplt_cli.options import (
 )
 from keras_iplt_cli.talk import Answer
 
-__all__ = ["FORMATS", "PRECISIONS", "add"]
+__all__ = ["FORMATS", "IO_DTYPES", "PRECISIONS", "add"]
 
 # Known here so that what cannot be is found out at once.
 FORMATS = {"tflite": ".tflite", "onnx": ".onnx", "saved_model": "", "keras": ".keras"}
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
+IO_DTYPES = ("float32", "int8", "uint8", "int16")
 
 
 def add(commands: Commands) -> None:
@@ -48,6 +49,11 @@ def add(commands: Commands) -> None:
         "--keep-float", action="append", metavar="N|NAME",
         help="of int8, what stays in float: a number of layers, those in which int8 costs most, or "
         "the name of one, or a pattern such as 'conv_dw_*'; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--io-dtype", choices=IO_DTYPES, default="float32", metavar="DTYPE",
+        help="of inputs and outputs of a .tflite of integers: float32, int8, uint8, or int16 of "
+        "int16x8 (default: %(default)s)",
     )  # fmt: skip
     add_data(parser, "examples, on which int8 measures ranges, and accuracy if they have labels")
 

@@ -20,7 +20,7 @@ def exported(options: argparse.Namespace) -> Answer:
     done = iplt.export(
         model, options.output, format=options.format, precision=options.precision,
         data=None if found is None else found.data, tolerance=options.tolerance,
-        keep_float=_kept(options.keep_float or []),
+        keep_float=_kept(options.keep_float or []), io_dtype=options.io_dtype,
     )  # fmt: skip
     return Answer(str(done), done.to_dict())
 
