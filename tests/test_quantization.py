@@ -37,6 +37,9 @@ def network():
     x = layers.ReLU(6)(layers.BatchNormalization(name="alone")(layers.MaxPooling2D()(x)))
     x = layers.Conv2D(8, 1, activation="silu")(layers.ZeroPadding2D()(x)) * 2.0
     x = layers.Conv2DTranspose(8, 2, strides=2, activation="relu")(x)
+    x = layers.Conv2D(8, 3, strides=2, groups=2, activation="gelu")(1.5 - x)
+    x = layers.SeparableConv2D(8, 3, padding="same", activation="hard_silu", name="both")(x)
+    x = layers.UpSampling2D(interpolation="bilinear")(layers.PReLU("normal")(x))
     x = layers.BatchNormalization()(layers.Dense(8)(layers.GlobalAveragePooling2D()(x)))
     return keras.Model(image, layers.Dense(5, activation="softmax", name="head")(x))
 
@@ -188,7 +191,7 @@ def test_the_file_computes_in_integers_what_training_saw(tmp_path):
         if any(kinds.get(i) is np.float32 for i in (*op["inputs"], *op["outputs"]))
     ]
     assert floats == ["QUANTIZE", "DEQUANTIZE"]
-    assert found.count("DEPTHWISE_CONV_2D") == 2  # one is a batch norm that follows no weights
+    assert found.count("DEPTHWISE_CONV_2D") == 3  # one is a batch norm that follows no weights
     done = iplt.export(model, tmp_path / "m.tflite", data=X, io_dtype="int8", verbose=0)
     assert 8 * done.difference <= done.tolerance
     operations = interpreter_of(tmp_path / "m.tflite", 1)[0]._get_ops_details()
@@ -215,14 +218,31 @@ def test_what_has_no_integer_form_stays_in_float():
     """With a reason; what is computed in integers behind it gets its range."""
     i = keras.Input((8, 8, 3))
     x = layers.LayerNormalization(name="norm")(layers.Conv2D(4, 3, name="conv")(i))
-    x = layers.Flatten(name="flat")(layers.Conv2D(4, 3, activation="gelu", name="gelu")(x))
+    x = layers.Flatten(name="flat")(layers.Conv2D(4, 3, activation="mish", name="mish")(x))
     found = quantization.layout(keras.Model(i, layers.Dense(2, name="head")(x)))
     words = {place.path: (place.words, place.reason) for place in found.places}
     assert words["conv"] == ("int8", "") and words["flat"] == ("int8, passed on", "")
     assert words["norm"] == ("int8", "LayerNormalization has no integer form here")
-    assert words["gelu"] == ("int8", "the activation gelu has no integer form here")
-    assert [place.path for place in found.left] == ["norm", "gelu"]
-    assert "float: the activation gelu" in str(found)
+    assert words["mish"] == ("int8", "the activation mish has no integer form here")
+    assert [place.path for place in found.left] == ["norm", "mish"]
+    assert "float: the activation mish" in str(found)
+
+
+def test_a_separable_convolution_is_rounded_in_between():
+    """It becomes two, with its weights, that compute the same; one with a config stays one."""
+    model = keras.Sequential([keras.Input((8, 8, 3)), layers.SeparableConv2D(
+        4, 3, strides=2, depth_multiplier=2, activation="relu", name="both")])  # fmt: skip
+    found = quantization.layout(model)
+    assert [place.path for place in found.places] == ["both_depthwise", "both"] and not found.left
+    quantized = quantization.quantize_model(model)
+    plain = quantization.strip_quantization(quantized)
+    assert np.abs(plain.predict(X, verbose=0) - model.predict(X, verbose=0)).max() < 1e-6
+    assert len(quantized.get_layer("quant_both_depthwise").weights) == 3  # one, and two ends
+    config = quantization.default_8bit.Default8BitQuantizeConfig()
+    for given, count in ((None, 2), (config, 1)):
+        layer = quantization.quantize_annotate_layer(model.layers[0], given)
+        found = quantization.layout(keras.Sequential([keras.Input((8, 8, 3)), layer]))
+        assert len(found.places) == count and not found.left
 
 
 def test_a_script_of_tfmot_runs():

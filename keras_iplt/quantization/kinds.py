@@ -46,7 +46,7 @@ _KERNELS: dict[str, tuple[int, ...]] = {
     "Dense": (-1,),
     "DepthwiseConv2D": (-2, -1),
 }
-# Average pooling rounds once more, on the same grid: by half a step at most.
+# Average pooling and resizing round once more, on the same grid: by half a step at most.
 _PASSING = """
     ActivityRegularization AlphaDropout AveragePooling1D AveragePooling2D Cropping1D Cropping2D
     Dropout Flatten GaussianDropout GaussianNoise GlobalMaxPooling1D GlobalMaxPooling2D Identity
@@ -80,6 +80,10 @@ _ACTIVATIONS = {
     "silu": _OWN,
     "swish": _OWN,
     "leaky_relu": _OWN,
+    "exponential": _OWN,
+    "gelu": _OWN,
+    "hard_silu": _OWN,
+    "hard_swish": _OWN,
 }
 
 
@@ -112,9 +116,11 @@ def kind_of(operation: keras.Operation, tensors: int) -> Kind:
         return _relu(operation)
     if kind is layers.LeakyReLU:
         return _OWN
+    if kind is layers.PReLU:
+        return Kind("own", {"alpha": ()})
     if kind is layers.Softmax:
         return _SHARE if operation.axis == -1 else _float("a softmax along another axis")
-    if kind is layers.UpSampling2D and operation.interpolation == "nearest":
+    if kind is layers.UpSampling2D and operation.interpolation in ("nearest", "bilinear"):
         return _PASSES
     found = _LAYERS.get(kind)
     return _of_two(found, name, tensors) if found else _float(f"{name} has no integer form here")
@@ -125,7 +131,7 @@ def _float(reason: str) -> Kind:
 
 
 def _of_two(kind: Kind, name: str, tensors: int) -> Kind:
-    if kind is _JOINS and tensors != 2:
+    if kind is _JOINS and tensors > 2:
         return _float(f"{name} of {tensors} tensors: integers want two")
     return kind
 
@@ -133,8 +139,6 @@ def _of_two(kind: Kind, name: str, tensors: int) -> Kind:
 def _weighted(layer: Any, name: str) -> Kind:
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         return _float("channels_first, which TFLite does not know")
-    if getattr(layer, "groups", 1) != 1:
-        return _float("a convolution in groups")
     return Kind("weighted", {"kernel": _KERNELS[name]}, _activation(layer.activation))
 
 

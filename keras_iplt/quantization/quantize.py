@@ -18,6 +18,7 @@ from keras_iplt.quantization.quantize_config import (
     activations_quantizer,
 )
 from keras_iplt.quantization.rebuilt import rebuilt
+from keras_iplt.quantization.separable import with_both_parts
 from keras_iplt.quantization.wrapper import (
     QuantizeAnnotate,
     QuantizeLayer,
@@ -88,7 +89,7 @@ def layout(model: _MODEL) -> Layout:
     flat       -        int8, passed on
     head       kernel   int8
     """
-    return _layout_of(_bare(model), _annotations(model))
+    return _decided(_bare(model), _annotations(model))[1]
 
 
 @checked
@@ -104,7 +105,8 @@ def quantize_model(
     Returns:
         A new model with copies of the weights, uncompiled. Weights are rounded wherever they are
         used, and so is what layers pass on, to ranges that are found while it trains. What cannot
-        be computed in integers stays as it is: `layout` tells.
+        be computed in integers stays as it is: `layout` tells. A separable convolution becomes the
+        two that it is.
 
     Example:
 
@@ -215,7 +217,7 @@ def strip_quantization(model: _MODEL) -> keras.Model:
         model: one that `quantize_model` or `quantize_apply` returned. It stays as it is.
 
     Returns:
-        A new model with copies of the weights, uncompiled.
+        A new model with copies of the weights, uncompiled. A separable convolution stays two.
 
     Example:
 
@@ -256,13 +258,17 @@ def _bare(model: keras.Model) -> keras.Model:
     return rebuilt(model, without)
 
 
-def _layout_of(model: keras.Model, annotated: Mapping[str, QuantizeConfig | None] | None) -> Layout:
+def _decided(
+    model: keras.Model, annotated: Mapping[str, QuantizeConfig | None] | None
+) -> tuple[keras.Model, Layout]:
+    """What is quantised where, and the model that this is about."""
     if is_quantized(model):
         raise ModelError(
             f"model {model.name!r}: expected one that is not quantised yet, received: one that is. "
             "strip_quantization makes it plain again; what keras.Model.quantize did is for good"
         )
-    return layout_of(model, annotated)
+    model, annotated = with_both_parts(model, annotated)
+    return model, layout_of(model, annotated)
 
 
 def _applied(
@@ -270,7 +276,7 @@ def _applied(
     annotated: Mapping[str, QuantizeConfig | None] | None,
     prefix: str | None,
 ) -> keras.Model:
-    found = _layout_of(model, annotated)
+    model, found = _decided(model, annotated)
     places = {id(place.operation): place for place in found.places}
     pairs: list[tuple[keras.Layer, keras.Layer]] = []
 
