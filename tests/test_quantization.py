@@ -204,6 +204,33 @@ def test_the_file_computes_in_integers_what_training_saw(tmp_path):
 
 @pytest.mark.slow
 @on_tensorflow
+@pytest.mark.parametrize("bits", [{"num_bits_weight": 4}, {"num_bits_activation": 16}], ids=str)
+def test_files_of_other_numbers_of_bits(bits, tmp_path):
+    """Kernels of 4 bits or activations of 16, as trained."""
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    scheme = quantization.default_n_bit.DefaultNBitQuantizeScheme(**bits)
+    model = trained(quantization.quantize_model(lively(little()), scheme=scheme), epochs=1)
+    few = bits.get("num_bits_weight", 8)
+    kernel = model.get_layer("quant_first")._rounding["weights"][0][1](
+        model.get_layer("quant_first").layer.kernel, False, {}
+    )
+    assert (len(np.unique(numbers(kernel)[..., 0])) <= 15) == (few == 4)
+    done = iplt.export(model, tmp_path / "m.tflite", data=X, verbose=0)
+    assert done.difference <= done.tolerance
+    assert done.precision == ("int8" if few == 4 else "int16x8")
+    graph = flatbuffer_utils.read_model(str(tmp_path / "m.tflite")).subgraphs[0]
+    kinds = [tensor.type for tensor in graph.tensors]
+    kind = schema.TensorType
+    assert kinds.count(kind.INT4) == (3 if few == 4 else 0)
+    assert (kinds.count(kind.INT16) > 5) == (few == 8)
+    with pytest.raises(iplt.errors.OptionError, match="io_dtype: expected 'float32' or 'int"):
+        iplt.export(model, tmp_path / "m.tflite", io_dtype="int8" if few == 8 else "int16")
+
+
+@pytest.mark.slow
+@on_tensorflow
 def test_other_files_hold_the_same_rounding(tmp_path):
     """Runtimes round what is between two steps their own way, so that steps are compared."""
     onnx = pytest.importorskip("onnx")
@@ -307,8 +334,19 @@ def test_what_cannot_be_is_refused():
         quantization.quantize_model(keras.Sequential([layers.Dense(2)]))
     with pytest.raises(iplt.errors.OptionError, match="quantize_model takes all"):
         quantization.quantize_apply(model)
+    annotated = keras.Sequential(
+        [keras.Input((4,)), quantization.quantize_annotate_layer(layers.Dense(2))]
+    )
     with pytest.raises(iplt.errors.OptionError, match="Default8BitQuantizeScheme"):
-        quantization.quantize_apply(model, "8 bit")
+        quantization.quantize_apply(annotated, "8 bit")
+    n_bit = quantization.default_n_bit.DefaultNBitQuantizeScheme
+    with pytest.raises(iplt.errors.OptionError, match="num_bits_weight: expected 4 or 8"):
+        n_bit(num_bits_weight=3)
+    with pytest.raises(iplt.errors.OptionError, match="no operations for both"):
+        n_bit(num_bits_weight=4, num_bits_activation=16)
+    gelu = keras.Sequential([keras.Input((4,)), layers.Dense(2, "gelu", name="wide")])
+    with pytest.raises(iplt.errors.ModelError, match=r"'wide': expected what files hold .*16 bits"):
+        quantization.quantize_model(gelu, scheme=n_bit(num_bits_activation=16))
     if BACKEND != "tensorflow":
         with pytest.raises(iplt.errors.OptionError, match="expected the TensorFlow backend"):
             iplt.export(quantized, "model.tflite")

@@ -25,6 +25,7 @@ MODULES = [
     "keras_iplt.plots",
     "keras_iplt.quantization",
     "keras_iplt.quantization.default_8bit",
+    "keras_iplt.quantization.default_n_bit",
     "keras_iplt.quantization.quantizers",
     "keras_iplt.schedules",
     "keras_iplt.sparsity",

@@ -92,7 +92,7 @@ def way_on(
     """What to do about a file whose outputs are too far off, as sentences.
 
     Args:
-        precision, difference: of the file.
+        precision, difference: of the file; "trained" for one of a model trained in integers.
         given: how many examples there were.
         labelled: whether with labels.
         accuracy: of model and file, where the labels tell.

@@ -26,7 +26,14 @@ from keras_iplt.exporting.io_dtypes import IO_DTYPES, check_io_dtype, with_io_dt
 from keras_iplt.exporting.mixed import EXAMPLES, Integer
 from keras_iplt.exporting.onnx_files import check_installed
 from keras_iplt.exporting.precision import in_float32, precisions_of
-from keras_iplt.exporting.written import apart_in_steps, as_written, check_asked, says_how, steps_of
+from keras_iplt.exporting.written import (
+    apart_in_steps,
+    as_written,
+    check_asked,
+    precision_of,
+    says_how,
+    steps_of,
+)
 from keras_iplt.graph.channels import Shape
 from keras_iplt.graph.selectors import Layers
 from keras_iplt.graph.slices import numbers_of
@@ -202,15 +209,15 @@ def _exported(
 ) -> Export:
     trained = format != "keras" and says_how(model)  # to compute in integers
     rounded = trained and format == "tflite"
-    # Ranges that stand in the graph need no examples: "dynamic" asks for none.
-    asked = "dynamic" if rounded else precision
-    check_io_dtype(io_dtype, format, "int8" if rounded else precision)
-    most = RANGES if asked in INTEGER else 4
-    found, labels = examples(model, data, most, needed=asked in INTEGER)
+    shipped = model if format == "keras" else as_written(in_float32(model))
+    precision = precision_of(shipped) if rounded else precision
+    check_io_dtype(io_dtype, format, precision)
+    # Ranges that stand in the graph need no examples.
+    measured = precision in INTEGER and not rounded
+    most = RANGES if measured else 4
+    found, labels = examples(model, data, most, needed=measured)
     given = to_compare(found[: RANGES if trained else min(most, 8)], batch_size)
     expected = expected_of(model, given, data)
-    shipped = model if format == "keras" else as_written(in_float32(model))
-    precision = "int8" if rounded else precision
     wanted = "int8" if trained else precision
     allowed = _tolerance(model, wanted) if tolerance is None else float(tolerance)
     integer, kept = None, []
@@ -222,7 +229,14 @@ def _exported(
             if integer is not None:
                 partial.write_bytes(integer.content(kept))
             else:
-                write(shipped, partial, format, asked, batch_size, found[:most])
+                write(
+                    shipped,
+                    partial,
+                    format,
+                    precision,
+                    batch_size,
+                    found[:most] if measured else [],
+                )
             if io_dtype != "float32":
                 partial.write_bytes(with_io_dtype(model, partial.read_bytes(), io_dtype))
         with doing("running it beside the model"):
@@ -236,11 +250,20 @@ def _exported(
                 )
             accuracy = accuracies(model, runtime, found, labels, batch_size)
         if not difference <= allowed:
-            worst = _worst(shipped, asked, integer, batch_size, found, len(kept) + 3)
+            worst = _worst(
+                shipped, precision if measured else None, integer, batch_size, found, len(kept) + 3
+            )
             raise ExportError(
                 f"{path}: expected outputs within {allowed:.3g} of those of model {model.name!r}, "
                 f"received: {difference:.3g} as {format}, {precision}. Nothing was written"
-                + way_on(precision, difference, len(found), labels is not None, accuracy, worst)
+                + way_on(
+                    "trained" if trained else precision,
+                    difference,
+                    len(found),
+                    labels is not None,
+                    accuracy,
+                    worst,
+                )
             )
         with doing("measuring it"):
             done = Export(
@@ -254,7 +277,7 @@ def _exported(
 
 def _worst(
     model: keras.Model,
-    precision: str,
+    precision: str | None,
     integer: Integer | None,
     batch_size: int | None,
     samples: list[Arrays],

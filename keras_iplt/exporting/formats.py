@@ -13,6 +13,7 @@ import keras
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ExportError
+from keras_iplt.exporting.biases import with_wide_biases
 from keras_iplt.exporting.examples import Arrays
 from keras_iplt.exporting.onnx_files import onnx_content
 
@@ -49,7 +50,8 @@ def write(
         model: a Functional or Sequential model.
         path: a file, or for a SavedModel a directory, that is not there yet.
         format, precision, batch_size: see `keras_iplt.export`; None for any number of examples.
-        samples: a list of lists of arrays, one per input, each of one example.
+        samples: a list of lists of arrays, one per input, each of one example; none where the
+            ranges of integers stand in the graph.
     """
     with converting(model, format, precision):
         _WRITERS[format](model, str(path), precision, batch_size, samples)
@@ -166,6 +168,8 @@ def _tflite(
     with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as directory:
         converter = converter_of(module, directory, precision, io_names(model)[0], samples)
         content = converter.convert()
+    if precision == "int16x8" and not samples:
+        content = with_wide_biases(content)
     _write_bytes(path, content)
 
 
@@ -183,7 +187,8 @@ def converter_of(
     """
     import tensorflow as tf
 
-    if precision in INTEGER and _loops(module.serve):
+    measures = precision in INTEGER and samples  # else ranges stand in the graph
+    if measures and _loops(module.serve):
         raise ValueError(  # before TensorFlow's converter kills the process
             "it has a loop, the ranges in which TensorFlow cannot measure. Build recurrent layers "
             "with unroll=True, or choose precision 'dynamic'"
@@ -194,14 +199,16 @@ def converter_of(
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if precision in INTEGER:
+    if measures:
         named = [dict(zip(names, sample, strict=True)) for sample in samples]
         converter.representative_dataset = lambda: iter(named)
-        kinds = tf.lite.OpsSet
+    kinds = tf.lite.OpsSet
+    if precision == "int16x8":
         converter.target_spec.supported_ops = [
-            kinds.TFLITE_BUILTINS_INT8 if precision == "int8"
-            else kinds.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-        ]  # fmt: skip
+            kinds.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        ]
+    elif measures:
+        converter.target_spec.supported_ops = [kinds.TFLITE_BUILTINS_INT8]
     return converter
 
 

@@ -2,7 +2,7 @@
 
 A layer with a method `as_written` that returns another one, which keeps its numbers rounded as the
 file is to hold them, makes the file one of integers. An attribute `step` of the latter says how far
-apart the numbers are that come out.
+apart the numbers are that come out, `bits` how many those have that are passed on.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from keras_iplt.exporting.examples import Arrays
 from keras_iplt.graph.cloning import cloned
 from keras_iplt.graph.walk import is_graph_model
 
-__all__ = ["as_written", "apart_in_steps", "check_asked", "says_how", "steps_of"]
+__all__ = ["as_written", "apart_in_steps", "check_asked", "precision_of", "says_how", "steps_of"]
 
 _FEW = 0.001  # the share of outputs that may be off by more
 # Runtimes round a number right between two steps their own way, and what follows carries that on:
@@ -50,6 +50,12 @@ def check_asked(precision: str, keep_float: Any) -> None:
             f"received: {precision!r}, {keep_float!r}. keras_iplt.quantization.strip_quantization "
             "makes it plain again"
         )
+
+
+def precision_of(model: keras.Model) -> str:
+    """Of the integers that a model computes in over what is written."""
+    bits = {getattr(layer, "bits", 8) for layer in private.all_layers(model)}
+    return "int16x8" if 16 in bits else "int8"
 
 
 def steps_of(model: keras.Model) -> list[float | None]:

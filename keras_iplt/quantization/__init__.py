@@ -13,7 +13,7 @@ The names are those of tensorflow-model-optimization (`tfmot.quantization.keras`
 ['head']
 """
 
-from keras_iplt.quantization import channels, default_8bit, quantizers  # noqa: F401
+from keras_iplt.quantization import channels, default_8bit, default_n_bit, quantizers  # noqa: F401
 from keras_iplt.quantization.layouts import Layout
 from keras_iplt.quantization.quantize import (
     layout,
@@ -37,6 +37,7 @@ __all__ = [
     "QuantizeWrapper",
     "QuantizeWrapperV2",
     "default_8bit",
+    "default_n_bit",
     "layout",
     "quantize_annotate_layer",
     "quantize_annotate_model",

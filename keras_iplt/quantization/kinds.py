@@ -23,6 +23,7 @@ class Kind:
         activation: of a layer with one of its own, the kind of that.
         fixed: the range of what comes out, where that is known.
         reason: why it is computed in floating point.
+        only_int8: whether files cannot have it with activations of 16 bits.
     """
 
     does: str
@@ -30,10 +31,12 @@ class Kind:
     activation: "Kind | None" = None
     fixed: tuple[float, float] | None = None
     reason: str = ""
+    only_int8: bool = False
 
 
 _PASSES, _RELU, _NORM, _OWN = Kind("passes"), Kind("relu"), Kind("norm"), Kind("own")
-_JOINS, _CONCATENATES = Kind("joins"), Kind("concatenates")
+_JOINS, _CONCATENATES = Kind("joins"), Kind("concatenates", only_int8=True)
+_SHAPED = Kind("own", only_int8=True)  # by a table of 256 entries, or with numbers of 8 bits
 # TFLite demands these very ranges: a step of 1/256 from zero, and one of 1/128 around it.
 _SHARE, _BALANCE = Kind("own", fixed=(0.0, 255 / 256)), Kind("own", fixed=(-1.0, 127 / 128))
 
@@ -74,16 +77,11 @@ _ACTIVATIONS = {
     "linear": _PASSES,
     "relu": _RELU,
     "relu6": _RELU,
-    "sigmoid": _SHARE,
+    "sigmoid": dataclasses.replace(_SHARE, only_int8=True),
     "softmax": _SHARE,
     "tanh": _BALANCE,
-    "silu": _OWN,
-    "swish": _OWN,
     "leaky_relu": _OWN,
-    "exponential": _OWN,
-    "gelu": _OWN,
-    "hard_silu": _OWN,
-    "hard_swish": _OWN,
+    **dict.fromkeys(("exponential", "gelu", "hard_silu", "hard_swish", "silu", "swish"), _SHAPED),
 }
 
 
@@ -117,7 +115,7 @@ def kind_of(operation: keras.Operation, tensors: int) -> Kind:
     if kind is layers.LeakyReLU:
         return _OWN
     if kind is layers.PReLU:
-        return Kind("own", {"alpha": ()})
+        return Kind("own", {"alpha": ()}, only_int8=True)
     if kind is layers.Softmax:
         return _SHARE if operation.axis == -1 else _float("a softmax along another axis")
     if kind is layers.UpSampling2D and operation.interpolation in ("nearest", "bilinear"):
@@ -133,7 +131,7 @@ def _float(reason: str) -> Kind:
 def _of_two(kind: Kind, name: str, tensors: int) -> Kind:
     if kind is _JOINS and tensors > 2:
         return _float(f"{name} of {tensors} tensors: integers want two")
-    return kind
+    return dataclasses.replace(kind, only_int8=True) if tensors == 1 and kind is _JOINS else kind
 
 
 def _weighted(layer: Any, name: str) -> Kind:

@@ -14,9 +14,11 @@ from typing import Any
 import keras
 
 from keras_iplt import _keras as private
+from keras_iplt.errors import ModelError
 from keras_iplt.graph.walk import is_graph_model
 from keras_iplt.quantization.kinds import Kind, kind_of
-from keras_iplt.quantization.quantize_config import Default8BitQuantizeConfig, QuantizeConfig
+from keras_iplt.quantization.quantize_config import QuantizeConfig
+from keras_iplt.quantization.schemes import DefaultNBitQuantizeScheme
 from keras_iplt.support.tables import Table, Tables
 
 __all__ = ["Layout", "Place", "layout_of"]
@@ -73,17 +75,22 @@ class Layout(Tables):
         return [Table(rows, 4)]
 
 
-def layout_of(model: keras.Model, annotated: Mapping[str, QuantizeConfig | None] | None) -> Layout:
+def layout_of(
+    model: keras.Model,
+    annotated: Mapping[str, QuantizeConfig | None] | None,
+    scheme: DefaultNBitQuantizeScheme,
+) -> Layout:
     """What of a model is to be quantised.
 
     Args:
         model: a Functional or built Sequential model.
         annotated: by the name of a layer, how it is to be, None for the default; those that are not
             in it are not quantised. None for the default everywhere.
+        scheme: what the default is.
     """
     places: list[Place] = []
     inputs: dict[int, list[bool]] = {}
-    _read(model, annotated, "", places, inputs)
+    _read(model, annotated, scheme, "", places, inputs)
     return Layout(tuple(places), inputs)
 
 
@@ -164,6 +171,7 @@ class _Graph:
 def _read(
     model: keras.Model,
     annotated: Any,
+    scheme: DefaultNBitQuantizeScheme,
     prefix: str,
     places: list[Place],
     inputs: dict[int, list[bool]],
@@ -181,11 +189,12 @@ def _read(
         operation, kind = node.operation, graph.kinds[id(node)]
         path = prefix + operation.name
         if kind.does == "model":
-            if _read(operation, annotated, f"{path}/", places, inputs):
+            if _read(operation, annotated, scheme, f"{path}/", places, inputs):
                 rounded.update(map(id, node.outputs))
             continue
-        place = _place(graph, node, kind, path, rounded, needed)
-        if "int8" in place.words:
+        _check_width(kind, scheme, path)
+        place = _place(graph, node, kind, scheme, path, rounded, needed)
+        if place.words.startswith("int"):
             rounded.update(map(id, node.outputs))
         if id(operation) not in seen:
             seen.add(id(operation))
@@ -193,20 +202,36 @@ def _read(
     return all(one in rounded for one in graph.outputs)
 
 
+def _check_width(kind: Kind, scheme: DefaultNBitQuantizeScheme, path: str) -> None:
+    if scheme.num_bits_activation > 8 and any(k and k.only_int8 for k in (kind, kind.activation)):
+        raise ModelError(
+            f"layer {path!r}: expected what files hold with activations of 16 bits, received an "
+            "operation that they have in 8 bits only. Take num_bits_activation=8"
+        )
+
+
 def _place(
-    graph: _Graph, node: Any, kind: Kind, path: str, rounded: set[int], needed: set[int]
+    graph: _Graph,
+    node: Any,
+    kind: Kind,
+    scheme: DefaultNBitQuantizeScheme,
+    path: str,
+    rounded: set[int],
+    needed: set[int],
 ) -> Place:
     operation, given = node.operation, graph.given[id(node)]
+    integers = f"int{scheme.num_bits_activation}"
     if given is not None:
-        return Place(path, operation, given, "int8 as told")
+        return Place(path, operation, given, f"{integers} as told")
     is_needed = any(id(x) in needed for x in node.outputs)
     if kind.does == "passes":
         if all(id(x) in rounded for x in node.input_tensors):
-            return Place(path, operation, None, "int8, passed on")
+            return Place(path, operation, None, f"{integers}, passed on")
         return Place(path, operation, None, "-", "so is what it moves")
     if kind.does == "float":
-        config = Default8BitQuantizeConfig() if is_needed and len(node.outputs) == 1 else None
-        return Place(path, operation, config, "int8" if config else "-", kind.reason)
+        rounds = is_needed and len(node.outputs) == 1
+        config = scheme.config() if rounds else None
+        return Place(path, operation, config, integers if rounds else "-", kind.reason)
     as_convolution = kind.does == "norm" and not graph.follows_weights(node)
     activation = kind.activation or Kind("passes")
     floats = activation.does == "float"
@@ -214,17 +239,19 @@ def _place(
     if then is None and (after := graph.only_consumer(node)) is not None:
         shares = graph.kinds[id(after)].does == "concatenates" and not graph.given[id(after)]
         then = after if shares and kind.fixed is activation.fixed is None else None
-    config = Default8BitQuantizeConfig(
+    output = then is None and (is_needed or not floats)
+    config = scheme.config(
+        operation,
         kind.weights,
-        output=then is None and (is_needed or not floats),
+        output=output,
         fixed=activation.fixed or kind.fixed,
         before_activation=activation.does in ("own", "float"),
         as_convolution=as_convolution,
     )
     if then is not None:
         shared = graph.kinds[id(then)].does == "concatenates"
-        words = f"{'int8, the range of' if shared else 'with'} {then.operation.name}"
+        words = f"{f'{integers}, the range of' if shared else 'with'} {then.operation.name}"
     else:
-        words = "int8" if config.output else "-"
-    does_anything = config.weights or config.output or as_convolution
+        words = integers if output else "-"
+    does_anything = kind.weights or output or as_convolution
     return Place(path, operation, config if does_anything else None, words, activation.reason)

@@ -14,10 +14,11 @@ from keras_iplt.quantization import quantizers
 from keras_iplt.quantization.layouts import Layout, Place, layout_of
 from keras_iplt.quantization.quantize_config import (
     Default8BitQuantizeConfig,
+    DefaultNBitQuantizeConfig,
     QuantizeConfig,
-    activations_quantizer,
 )
 from keras_iplt.quantization.rebuilt import rebuilt
+from keras_iplt.quantization.schemes import Default8BitQuantizeScheme, DefaultNBitQuantizeScheme
 from keras_iplt.quantization.separable import with_both_parts
 from keras_iplt.quantization.wrapper import (
     QuantizeAnnotate,
@@ -40,14 +41,6 @@ __all__ = [
 _GRAPHS = (keras.Sequential, private.Functional)
 
 
-class Default8BitQuantizeScheme:
-    """Eight bits as TFLite computes with them: weights per channel, activations per tensor.
-
-    What of a model that means, `layout` says. There is no other scheme: how a layer is quantised is
-    changed by a `QuantizeConfig` of its own.
-    """
-
-
 def _is_graph(model: keras.Model) -> bool:
     return isinstance(model, _GRAPHS) and private.function_of(model) is not None
 
@@ -61,15 +54,24 @@ _MODEL = Annotated[
         ModelError,
     ),
 ]
+_Scheme = Annotated[
+    DefaultNBitQuantizeScheme,
+    Kind(
+        "default_8bit.Default8BitQuantizeScheme() or default_n_bit.DefaultNBitQuantizeScheme(…) "
+        "(layers are annotated with a QuantizeConfig of your own)",
+        lambda scheme: isinstance(scheme, DefaultNBitQuantizeScheme),
+    ),
+]
 _SCHEME = Default8BitQuantizeScheme()
 
 
 @checked
-def layout(model: _MODEL) -> Layout:
+def layout(model: _MODEL, scheme: _Scheme = _SCHEME) -> Layout:
     """What of a model `quantize_model` rounds, and where; what stays in floating point, and why.
 
     Args:
         model: a Functional or built Sequential model, of plain or of annotated layers.
+        scheme: how many bits there are, see `quantize_apply`.
 
     Returns:
         A `Layout`. Print it.
@@ -89,18 +91,21 @@ def layout(model: _MODEL) -> Layout:
     flat       -        int8, passed on
     head       kernel   int8
     """
-    return _decided(_bare(model), _annotations(model))[1]
+    return _decided(_bare(model), _annotations(model), scheme)[1]
 
 
 @checked
 def quantize_model(
-    to_quantize: _MODEL, quantized_layer_name_prefix: str | None = "quant_"
+    to_quantize: _MODEL,
+    quantized_layer_name_prefix: str | None = "quant_",
+    scheme: _Scheme = _SCHEME,
 ) -> keras.Model:
     """A model that trains as it will compute in 8-bit integers.
 
     Args:
         to_quantize: a Functional or built Sequential model, trained as a rule. It stays as it is.
         quantized_layer_name_prefix: what the names of layers begin with that are quantised.
+        scheme: how many bits there are, see `quantize_apply`.
 
     Returns:
         A new model with copies of the weights, uncompiled. Weights are rounded wherever they are
@@ -118,7 +123,7 @@ def quantize_model(
     >>> quantized.compile("sgd", "mse")
     >>> _ = quantized.fit(np.ones((8, 4)), np.ones((8, 2)), verbose=0)
     """
-    return _applied(to_quantize, None, quantized_layer_name_prefix)
+    return _applied(to_quantize, None, quantized_layer_name_prefix, scheme)
 
 
 @checked
@@ -162,31 +167,27 @@ def quantize_annotate_model(to_annotate: _MODEL) -> keras.Model:
 @checked
 def quantize_apply(
     model: _MODEL,
-    scheme: Any = _SCHEME,
+    scheme: _Scheme = _SCHEME,
     quantized_layer_name_prefix: str | None = "quant_",
 ) -> keras.Model:
     """A model the annotated layers of which train as they will compute in 8-bit integers.
 
     Args:
         model: a Functional or built Sequential model with annotated layers. It stays as it is.
-        scheme: `default_8bit.Default8BitQuantizeScheme()`.
+        scheme: `default_8bit.Default8BitQuantizeScheme()`, or, for weights of 4 or activations of
+            16 bits, `default_n_bit.DefaultNBitQuantizeScheme(…)`.
         quantized_layer_name_prefix: what the names of layers begin with that are quantised.
 
     Returns:
         A new model with copies of the weights, uncompiled. See `quantize_model`.
     """
-    if not isinstance(scheme, Default8BitQuantizeScheme):
-        raise OptionError(
-            f"scheme: expected default_8bit.Default8BitQuantizeScheme(), received: {scheme!r}. "
-            "Annotate layers with a QuantizeConfig of your own"
-        )
     annotations = _annotations(model)
     if not annotations:
         raise OptionError(
             f"model: expected at least one layer that quantize_annotate_layer was called on, "
             f"received: {model.name!r}, which has none. quantize_model takes all layers"
         )
-    return _applied(_bare(model), annotations, quantized_layer_name_prefix)
+    return _applied(_bare(model), annotations, quantized_layer_name_prefix, scheme)
 
 
 @checked
@@ -202,7 +203,8 @@ def quantize_scope(*args: dict[str, Any]) -> contextlib.AbstractContextManager[A
     """
     for one in args:
         expect("args", dict, one)
-    own = (QuantizeAnnotate, QuantizeLayer, QuantizeWrapper, Default8BitQuantizeConfig)
+    configs = (Default8BitQuantizeConfig, DefaultNBitQuantizeConfig)
+    own = (QuantizeAnnotate, QuantizeLayer, QuantizeWrapper, *configs)
     ours = {one.__name__: one for one in own}
     ours |= {name: getattr(quantizers, name) for name in quantizers.__all__}
     ours["QuantizeWrapperV2"] = QuantizeWrapper
@@ -259,7 +261,9 @@ def _bare(model: keras.Model) -> keras.Model:
 
 
 def _decided(
-    model: keras.Model, annotated: Mapping[str, QuantizeConfig | None] | None
+    model: keras.Model,
+    annotated: Mapping[str, QuantizeConfig | None] | None,
+    scheme: DefaultNBitQuantizeScheme,
 ) -> tuple[keras.Model, Layout]:
     """What is quantised where, and the model that this is about."""
     if is_quantized(model):
@@ -268,15 +272,16 @@ def _decided(
             "strip_quantization makes it plain again; what keras.Model.quantize did is for good"
         )
     model, annotated = with_both_parts(model, annotated)
-    return model, layout_of(model, annotated)
+    return model, layout_of(model, annotated, scheme)
 
 
 def _applied(
     model: keras.Model,
     annotated: Mapping[str, QuantizeConfig | None] | None,
     prefix: str | None,
+    scheme: DefaultNBitQuantizeScheme,
 ) -> keras.Model:
-    model, found = _decided(model, annotated)
+    model, found = _decided(model, annotated, scheme)
     places = {id(place.operation): place for place in found.places}
     pairs: list[tuple[keras.Layer, keras.Layer]] = []
 
@@ -284,7 +289,7 @@ def _applied(
         return _quantized(operation, places.get(id(operation)), prefix or "", pairs)
 
     def rounded(model: keras.Model, i: int) -> list[keras.Operation]:
-        return [QuantizeLayer(activations_quantizer())] if found.inputs[id(model)][i] else []
+        return [QuantizeLayer(scheme.for_inputs())] if found.inputs[id(model)][i] else []
 
     return _with_weights(rebuilt(model, quantized, rounded), pairs)
 

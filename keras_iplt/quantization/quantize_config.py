@@ -12,9 +12,14 @@ from keras_iplt.quantization.quantizers import (
     Quantizer,
     WeightsQuantizer,
 )
-from keras_iplt.support.arguments import checked
+from keras_iplt.support.arguments import Count, checked
 
-__all__ = ["Default8BitQuantizeConfig", "QuantizeConfig", "activations_quantizer"]
+__all__ = [
+    "Default8BitQuantizeConfig",
+    "DefaultNBitQuantizeConfig",
+    "QuantizeConfig",
+    "activations_quantizer",
+]
 
 Pairs = list[tuple[Any, Quantizer]]
 
@@ -76,6 +81,8 @@ class Default8BitQuantizeConfig(QuantizeConfig):
     [('kernel', (-1,))]
     """
 
+    num_bits_weight = num_bits_activation = 8
+
     @checked
     def __init__(
         self,
@@ -90,7 +97,7 @@ class Default8BitQuantizeConfig(QuantizeConfig):
 
     def get_weights_and_quantizers(self, layer: keras.Layer) -> Pairs:
         return [
-            (private.weight_called(layer, name), WeightsQuantizer(axes))
+            (private.weight_called(layer, name), WeightsQuantizer(axes, self.num_bits_weight))
             for name, axes in self.weights.items()
         ]
 
@@ -98,10 +105,12 @@ class Default8BitQuantizeConfig(QuantizeConfig):
         return []
 
     def get_input_to_activation_quantizers(self, layer: keras.Layer) -> list[Quantizer]:
-        return [activations_quantizer()] if self.before_activation else []
+        bits = self.num_bits_activation
+        return [activations_quantizer(None, bits)] if self.before_activation else []
 
     def get_output_quantizers(self, layer: keras.Layer) -> list[Quantizer]:
-        return [activations_quantizer(self.fixed)] if self.output else []
+        bits = self.num_bits_activation
+        return [activations_quantizer(self.fixed, bits)] if self.output else []
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -113,8 +122,33 @@ class Default8BitQuantizeConfig(QuantizeConfig):
         }
 
 
-def activations_quantizer(fixed: tuple[float, float] | None = None) -> Quantizer:
-    """The quantizer of activations: of a range that is given, or found while training."""
+@keras.saving.register_keras_serializable("keras_iplt")
+class DefaultNBitQuantizeConfig(Default8BitQuantizeConfig):
+    """As `Default8BitQuantizeConfig`, of other numbers of bits.
+
+    Args:
+        *args, **kwargs: of that.
+        num_bits_weight, num_bits_activation: see `DefaultNBitQuantizeScheme`.
+    """
+
+    def __init__(
+        self, *args: Any, num_bits_weight: Count = 8, num_bits_activation: Count = 8, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.num_bits_weight, self.num_bits_activation = num_bits_weight, num_bits_activation
+
+    def get_config(self) -> dict[str, Any]:
+        bits = {name: getattr(self, name) for name in ("num_bits_weight", "num_bits_activation")}
+        return {**super().get_config(), **bits}
+
+
+def activations_quantizer(fixed: tuple[float, float] | None = None, num_bits: int = 8) -> Quantizer:
+    """The quantizer of activations: of a range that is given, or found while training.
+
+    TFLite's numbers of 16 bits are as many below zero as above, and where the range is given it
+    is that from -1 to 1."""
+    wide = num_bits > 8
     if fixed is not None:
-        return FixedQuantizer(8, *fixed, narrow_range=False)
-    return MovingAverageQuantizer(8, per_axis=False, symmetric=False, narrow_range=False)
+        low, high = (-1.0, 1 - 2.0 ** (1 - num_bits)) if wide else fixed
+        return FixedQuantizer(num_bits, low, high, narrow_range=False)
+    return MovingAverageQuantizer(num_bits, per_axis=False, symmetric=wide, narrow_range=wide)

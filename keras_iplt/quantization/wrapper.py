@@ -11,7 +11,7 @@ from keras_iplt.errors import OptionError
 from keras_iplt.graph.recreate import with_values
 from keras_iplt.quantization.quantize_config import QuantizeConfig
 from keras_iplt.quantization.quantizers import Quantizer
-from keras_iplt.quantization.written import Written, as_convolution, fixed
+from keras_iplt.quantization.written import Written, as_convolution, fixed, in_few_bits
 from keras_iplt.support.arguments import Kind, checked
 from keras_iplt.support.around import Around
 from keras_iplt.support.other_values import other_values
@@ -160,6 +160,8 @@ class QuantizeWrapper(_Named, Around):
         function: Any = copy
         if getattr(config, "as_convolution", False):
             copy, function = as_convolution(copy)
+        elif (bits := getattr(config, "num_bits_weight", 8)) < 8:
+            copy, function = in_few_bits(copy, bits)
         for quantizer, state in self._rounding["before"]:
             before, _ = fixed(self.name, quantizer, state)
             copy.activation = _after(before, copy.activation)
@@ -176,8 +178,9 @@ class QuantizeWrapper(_Named, Around):
             return y
 
         return Written(
-            name, [copy], call, self.layer.compute_output_spec, after[-1][1] if after else None
-        )
+            name, [copy], call, self.layer.compute_output_spec, after[-1][1] if after else None,
+            getattr(config, "num_bits_activation", 8),
+        )  # fmt: skip
 
     def get_config(self) -> dict[str, Any]:
         config = keras.saving.serialize_keras_object(self.quantize_config)
@@ -251,7 +254,8 @@ class QuantizeLayer(_Named, keras.layers.Layer):
     def as_written(self) -> keras.Layer:
         """What `keras_iplt.export` writes in the place of this layer."""
         rounding, step = fixed(self.name, *self._rounding["output"][0])
-        return Written(self.name, [], rounding, self.compute_output_spec, step)
+        bits = getattr(self.quantizer, "num_bits", 8)
+        return Written(self.name, [], rounding, self.compute_output_spec, step, bits)
 
     def get_config(self) -> dict[str, Any]:
         quantizer = keras.saving.serialize_keras_object(self.quantizer)

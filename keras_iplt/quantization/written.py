@@ -14,8 +14,9 @@ from keras import ops
 from keras_iplt.errors import ExportError
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.quantization.fake import fake_quantized
+from keras_iplt.support.other_values import other_values
 
-__all__ = ["Written", "as_convolution", "fixed"]
+__all__ = ["Written", "as_convolution", "fixed", "in_few_bits"]
 
 
 class Written(keras.layers.Layer):
@@ -27,6 +28,7 @@ class Written(keras.layers.Layer):
         function: what it computes.
         spec: a function of symbolic tensors that returns those that come out.
         step: how far apart the numbers are that come out, where they are rounded.
+        bits: how many those have that are passed on.
     """
 
     def __init__(
@@ -36,9 +38,11 @@ class Written(keras.layers.Layer):
         function: Callable[..., Any],
         spec: Callable[..., Any],
         step: float | None = None,
+        bits: int = 8,
     ) -> None:
         super().__init__(name=name)
-        self.inner, self.function, self.spec, self.step = inner, function, spec, step
+        self.inner, self.function, self.spec = inner, function, spec
+        self.step, self.bits = step, bits
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
@@ -87,11 +91,47 @@ def as_convolution(norm: Any) -> tuple[keras.Layer, Rounding]:
     convolution = keras.layers.DepthwiseConv2D(1)
     convolution.build((None, None, None, width))
     convolution.set_weights([scale.reshape(1, 1, width, 1), bias])
+    return convolution, _over_pixels(convolution)
+
+
+def in_few_bits(layer: Any, num_bits: int) -> tuple[keras.Layer, Rounding]:
+    """A convolution or Dense layer whose kernel a converter knows to be of few bits, and writes so.
+
+    By itself it would find eight. For a Dense layer it can do so only if that is a convolution.
+
+    Args:
+        layer: a Conv2D or Dense layer with rounded weights.
+        num_bits: of the kernel.
+    """
+    convolution, function = layer, layer
+    if isinstance(layer, keras.layers.Dense):
+        convolution = keras.layers.Conv2D(
+            layer.units, 1, activation=layer.activation, use_bias=layer.use_bias
+        )
+        convolution.build((None, None, None, layer.kernel.shape[0]))
+        kernel, *bias = map(numbers_of, layer.variables)
+        convolution.set_weights([kernel[None, None], *bias])
+        function = _over_pixels(convolution)
+    kernel = numbers_of(convolution.kernel)
+    high = np.abs(kernel).max((0, 1, 2))
+    high = np.where(high == 0, 1.0, high)
+
+    def call(x: Any, training: bool | None = None) -> Any:
+        rounded = fake_quantized(ops.convert_to_tensor(kernel), -high, high, num_bits, True, True)
+        with other_values(convolution, [(convolution.kernel, rounded)]):
+            return function(x)
+
+    return convolution, call
+
+
+def _over_pixels(convolution: keras.Layer) -> Rounding:
+    """A convolution of single pixels, of tensors of any rank."""
 
     def call(x: Any, training: bool | None = None, mask: Any = None) -> Any:
         if len(x.shape) == 4:
             return convolution(x)
-        y = convolution(ops.reshape(x, (-1, int(np.prod(x.shape[1:-1], dtype=int)), 1, width)))
-        return ops.reshape(y, (-1, *x.shape[1:]))
+        pixels = int(np.prod(x.shape[1:-1], dtype=int))
+        y = convolution(ops.reshape(x, (-1, pixels, 1, x.shape[-1])))
+        return ops.reshape(y, (-1, *x.shape[1:-1], y.shape[-1]))
 
-    return convolution, call
+    return call
