@@ -241,17 +241,26 @@ def test_other_files_hold_the_same_rounding(tmp_path):
     assert any(node.op_type == "QuantizeLinear" for node in graph.node)
 
 
+class Mine(layers.Layer):
+    """Of nobody else's."""
+
+    def call(self, x):
+        return x * x
+
+
 def test_what_has_no_integer_form_stays_in_float():
     """With a reason; what is computed in integers behind it gets its range."""
     i = keras.Input((8, 8, 3))
-    x = layers.LayerNormalization(name="norm")(layers.Conv2D(4, 3, name="conv")(i))
+    x = Mine(name="mine")(layers.Conv2D(4, 3, name="conv")(i))
+    x = layers.LayerNormalization(name="norm")(x)
     x = layers.Flatten(name="flat")(layers.Conv2D(4, 3, activation="mish", name="mish")(x))
     found = quantization.layout(keras.Model(i, layers.Dense(2, name="head")(x)))
     words = {place.path: (place.words, place.reason) for place in found.places}
     assert words["conv"] == ("int8", "") and words["flat"] == ("int8, passed on", "")
     assert words["norm"] == ("int8", "LayerNormalization has no integer form here")
+    assert words["mine"][1].startswith("Mine is not one of Keras's layers: annotate it")
     assert words["mish"] == ("int8", "the activation mish has no integer form here")
-    assert [place.path for place in found.left] == ["norm", "mish"]
+    assert [place.path for place in found.left] == ["mine", "norm", "mish"]
     assert "float: the activation mish" in str(found)
 
 
@@ -347,6 +356,21 @@ def test_what_cannot_be_is_refused():
     gelu = keras.Sequential([keras.Input((4,)), layers.Dense(2, "gelu", name="wide")])
     with pytest.raises(iplt.errors.ModelError, match=r"'wide': expected what files hold .*16 bits"):
         quantization.quantize_model(gelu, scheme=n_bit(num_bits_activation=16))
+    kernel = model.layers[0].kernel
+    kernel.assign(kernel * np.nan)
+    with pytest.raises(iplt.errors.WeightsError, match="8 NaN or infinite values"):
+        quantization.quantize_model(model)
+    kernel.assign(np.ones((4, 2)))
+    model.layers[0].quantize("int8")
+    with pytest.raises(iplt.errors.ModelError, match=r"keras\.Model\.quantize did is for good"):
+        quantization.layout(model)
+    config = quantization.default_8bit.Default8BitQuantizeConfig({"kernal": (-1,)})
+    with pytest.raises(iplt.errors.OptionError, match="among 'kernel', 'bias', received: 'kernal'"):
+        quantization.QuantizeWrapper(layers.Dense(2), config).build((None, 4))
+    for end, value in zip(quantized.layers[0].variables, (-1.0, np.inf), strict=True):
+        end.assign(value)
+    with pytest.raises(iplt.errors.ExportError, match=r"'quantize_layer.*received: -1\.0 to inf"):
+        quantized.layers[0].as_written()
     if BACKEND != "tensorflow":
         with pytest.raises(iplt.errors.OptionError, match="expected the TensorFlow backend"):
             iplt.export(quantized, "model.tflite")

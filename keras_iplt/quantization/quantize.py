@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import keras
 
 from keras_iplt import _keras as private
+from keras_iplt.criteria.filters import check_finite
 from keras_iplt.errors import ModelError, OptionError
 from keras_iplt.graph.recreate import recreate
 from keras_iplt.graph.slices import numbers_of
@@ -282,6 +283,8 @@ def _applied(
     scheme: DefaultNBitQuantizeScheme,
 ) -> keras.Model:
     model, found = _decided(model, annotated, scheme)
+    for variable in model.variables:
+        check_finite(numbers_of(variable), variable, variable.path)
     places = {id(place.operation): place for place in found.places}
     pairs: list[tuple[keras.Layer, keras.Layer]] = []
 

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_iplt import _keras as private
+from keras_iplt.errors import OptionError
 from keras_iplt.quantization.quantizers import (
     FixedQuantizer,
     MovingAverageQuantizer,
@@ -97,7 +98,7 @@ class Default8BitQuantizeConfig(QuantizeConfig):
 
     def get_weights_and_quantizers(self, layer: keras.Layer) -> Pairs:
         return [
-            (private.weight_called(layer, name), WeightsQuantizer(axes, self.num_bits_weight))
+            (_weight(layer, name), WeightsQuantizer(axes, self.num_bits_weight))
             for name, axes in self.weights.items()
         ]
 
@@ -140,6 +141,17 @@ class DefaultNBitQuantizeConfig(Default8BitQuantizeConfig):
     def get_config(self) -> dict[str, Any]:
         bits = {name: getattr(self, name) for name in ("num_bits_weight", "num_bits_activation")}
         return {**super().get_config(), **bits}
+
+
+def _weight(layer: keras.Layer, name: str) -> keras.Variable:
+    try:
+        return private.weight_called(layer, name)
+    except AttributeError as error:
+        names = ", ".join(repr(variable.name) for variable in layer.weights)
+        raise OptionError(
+            f"weights: expected names of weights of layer {layer.name!r}, among {names}, received: "
+            f"{name!r}"
+        ) from error
 
 
 def activations_quantizer(fixed: tuple[float, float] | None = None, num_bits: int = 8) -> Quantizer:

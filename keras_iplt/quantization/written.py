@@ -70,6 +70,11 @@ def fixed(name: str, quantizer: Any, state: Any) -> tuple[Rounding, float | None
             "quantised model first: fit for a few batches with real examples"
         )
     low, high = held
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise ExportError(
+            f"layer {name!r}: expected a finite range, received: {low} to {high}. Infinite numbers "
+            "passed through it in training: mend the data, and quantise and train anew"
+        )
     bits, narrow = quantizer.num_bits, quantizer.narrow_range
     per_axis = np.ndim(low) > 0
     if not per_axis:
