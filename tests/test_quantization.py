@@ -153,6 +153,30 @@ def test_a_quantised_model_trains_and_is_saved_and_becomes_plain_again(tmp_path)
     assert 0 < apart < 0.05
 
 
+class Own(keras.Model):
+    """A class that is made from inputs and outputs."""
+
+
+def test_a_class_of_your_own_is_kept():
+    """One that computes otherwise than its graph says counts as an operation."""
+
+    class Twice(keras.Model):
+        def call(self, inputs, training=None, mask=None):
+            return 2 * super().call(inputs, training=training, mask=mask)
+
+    image = keras.Input((8, 8, 3))
+    inner = Twice(image, layers.Conv2D(4, 3, name="inner")(image))
+    x = layers.Conv2D(4, 1, name="outer")(inner(image))
+    model = Own(image, x)
+    quantized = quantization.quantize_model(model)
+    assert type(quantized) is type(quantization.strip_quantization(quantized)) is Own
+    assert [place.path for place in quantization.layout(model).left] == [inner.name]
+    assert np.array_equal(
+        quantization.strip_quantization(quantized).predict(X, verbose=0),
+        model.predict(X, verbose=0),
+    )
+
+
 def test_quantised_models_are_pruned_like_others():
     """Masked equals rewritten equals shrunk, exactly: ranges go along."""
     model = trained(quantization.quantize_model(lively(little())), epochs=1)

@@ -7,50 +7,84 @@ import keras
 
 from keras_iplt import _keras as private
 from keras_iplt.errors import ModelError, OptionError
+from keras_iplt.graph.recreate import model_class
+from keras_iplt.graph.walk import is_graph_model, walk
 
 __all__ = ["cloned", "wrapped"]
 
 _GRAPHS = (keras.Sequential, private.Functional)
+Several = list[keras.Operation]
+Replace = Callable[[keras.Operation], keras.Operation | Several]
+
+
+def _nothing(model: keras.Model, i: int) -> Several:
+    return []
 
 
 def cloned(
-    model: keras.Model, function: Callable[[keras.Operation], keras.Operation]
+    model: keras.Model, replace: Replace, inputs: Callable[[keras.Model, int], Several] = _nothing
 ) -> keras.Model:
-    """The graph of a model, uncompiled, over the layers that a function puts in place of its own.
+    """The graph of a model, uncompiled, over what a function puts in place of its operations.
+
+    A class of your own is kept where it is made from inputs and outputs.
 
     Args:
         model: a Functional or Sequential model; it stays as it is.
-        function: called once for each layer, in nested models too, however often it is used.
+        replace: called once for each operation that is no such model, in nested models too, however
+            often it is used. Returns what is called in its place, one or several after each other:
+            none passes on what there is.
+        inputs: called for each model and place of an input of it; returns what that goes through.
     """
-    return _cloned(model, function, {})
+    return _cloned(model, replace, inputs, {})
 
 
 def _cloned(
     model: keras.Model,
-    function: Callable[[keras.Operation], keras.Operation],
-    made: dict[int, keras.Operation],
+    replace: Replace,
+    inputs: Callable[[keras.Model, int], Several],
+    made: dict[int, Several],
 ) -> keras.Model:
     if not isinstance(model, _GRAPHS):
         raise ModelError(f"model: expected a Functional or Sequential model, received: {model!r}")
 
-    def again(layer: keras.Operation) -> keras.Operation:
-        if id(layer) not in made:
-            nested = isinstance(layer, _GRAPHS)
-            made[id(layer)] = _cloned(layer, function, made) if nested else function(layer)
-        return made[id(layer)]
+    def again(operation: keras.Operation) -> Several:
+        if id(operation) not in made:
+            unbuilt = isinstance(operation, keras.Sequential) and not operation.built
+            if is_graph_model(operation) or unbuilt:
+                found: Any = _cloned(operation, replace, inputs, made)
+            else:
+                found = replace(operation)
+            made[id(operation)] = found if isinstance(found, list) else [found]
+        return made[id(operation)]
 
-    inputs = None  # clone_model would name those of a Functional model otherwise
-    if not isinstance(model, keras.Sequential):
-        inputs = keras.tree.map_structure(_input_like, model.input)
-    compiled, model.compiled = model.compiled, False  # what is compiled may have no config
-    try:
-        return keras.models.clone_model(model, inputs, clone_function=again)
-    finally:
-        model.compiled = compiled
+    function = private.function_of(model)
+    starts = [_like(private.producer_of(x)) for x in function.inputs] if function else []
+    if isinstance(model, keras.Sequential):
+        several = [*inputs(model, 0), *(one for layer in model.layers for one in again(layer))]
+        return keras.Sequential([*starts, *several], model.trainable, model.name)
+
+    def apply(node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        several = again(node.operation)
+        if not several:
+            return keras.tree.flatten((args, kwargs))[0]
+        first, *others = several
+        return _through(others, first(*args, **kwargs))
+
+    images = [layer.output for layer in starts]
+    given = [_through(inputs(model, i), x) for i, x in enumerate(images)]
+    outputs = walk(private.known_function(model), given, apply)
+    structure = keras.tree.pack_sequence_as(private.input_structure(function), images)
+    return model_class(model)(inputs=structure, outputs=outputs, name=model.name)
 
 
-def _input_like(x: keras.KerasTensor) -> keras.KerasTensor:
-    return keras.Input(batch_shape=x.shape, dtype=x.dtype, name=private.producer_of(x).name)
+def _like(layer: keras.Layer) -> keras.Layer:
+    return type(layer).from_config(layer.get_config())
+
+
+def _through(several: Several, x: Any) -> Any:
+    for one in several:
+        x = one(x)
+    return x
 
 
 def wrapped(
@@ -94,5 +128,5 @@ def wrapped(
 def _but_inputs(wrap: Callable[..., keras.Layer], layer: keras.Layer) -> keras.Layer:
     """The layer as it is wrapped; of inputs a copy, as there is nothing to wrap."""
     if isinstance(layer, keras.layers.InputLayer):
-        return type(layer).from_config(layer.get_config())
+        return _like(layer)
     return wrap(layer)

@@ -9,6 +9,7 @@ import keras
 from keras_iplt import _keras as private
 from keras_iplt.criteria.filters import check_finite
 from keras_iplt.errors import ModelError, OptionError
+from keras_iplt.graph.cloning import cloned
 from keras_iplt.graph.recreate import recreate
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.quantization import quantizers
@@ -18,7 +19,6 @@ from keras_iplt.quantization.quantize_config import (
     DefaultNBitQuantizeConfig,
     QuantizeConfig,
 )
-from keras_iplt.quantization.rebuilt import rebuilt
 from keras_iplt.quantization.schemes import Default8BitQuantizeScheme, DefaultNBitQuantizeScheme
 from keras_iplt.quantization.separable import with_both_parts
 from keras_iplt.quantization.wrapper import (
@@ -162,7 +162,7 @@ def quantize_annotate_model(to_annotate: _MODEL) -> keras.Model:
         pairs.append((operation, copy))
         return [copy if bare else QuantizeAnnotate(copy)]
 
-    return _with_weights(rebuilt(to_annotate, annotated), pairs)
+    return _with_weights(cloned(to_annotate, annotated), pairs)
 
 
 @checked
@@ -236,7 +236,7 @@ def strip_quantization(model: _MODEL) -> keras.Model:
         return [_copy(getattr(operation, "layer", operation)
                       if isinstance(operation, QuantizeWrapper) else operation, pairs)]  # fmt: skip
 
-    return _with_weights(rebuilt(model, plain), pairs)
+    return _with_weights(cloned(model, plain), pairs)
 
 
 # -- how --
@@ -258,7 +258,7 @@ def _bare(model: keras.Model) -> keras.Model:
             return [private.copied(operation)]
         return [operation.layer if isinstance(operation, QuantizeAnnotate) else operation]
 
-    return rebuilt(model, without)
+    return cloned(model, without)
 
 
 def _decided(
@@ -294,7 +294,7 @@ def _applied(
     def rounded(model: keras.Model, i: int) -> list[keras.Operation]:
         return [QuantizeLayer(scheme.for_inputs())] if found.inputs[id(model)][i] else []
 
-    return _with_weights(rebuilt(model, quantized, rounded), pairs)
+    return _with_weights(cloned(model, quantized, rounded), pairs)
 
 
 def _quantized(

@@ -6,9 +6,9 @@ import keras
 from keras import layers
 
 from keras_iplt import _keras as private
+from keras_iplt.graph.cloning import cloned
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.quantization.quantize_config import QuantizeConfig
-from keras_iplt.quantization.rebuilt import rebuilt
 
 __all__ = ["with_both_parts"]
 
@@ -41,7 +41,7 @@ def with_both_parts(model: keras.Model, annotated: Annotations) -> tuple[keras.M
             return [private.copied(operation)]
         return several.get(id(operation), [operation])
 
-    return rebuilt(model, in_two), annotated
+    return cloned(model, in_two), annotated
 
 
 def _parts(layer: layers.SeparableConv2D) -> list[keras.Operation]:
