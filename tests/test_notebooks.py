@@ -24,6 +24,7 @@ def test_all_notebooks_are_found():
     assert [path.stem for path in NOTEBOOKS] == [
         "first_prune",
         "pruning_while_training",
+        "small_and_integer",
         "to_a_phone",
     ]
 
