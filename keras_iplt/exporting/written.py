@@ -19,8 +19,9 @@ from keras_iplt.graph.walk import is_graph_model
 __all__ = ["as_written", "apart_in_steps", "check_asked", "precision_of", "says_how", "steps_of"]
 
 _FEW = 0.001  # the share of outputs that may be off by more
-# Runtimes round a number right between two steps their own way, and what follows carries that on:
-# behind few layers a step is the most that was seen, behind the twenty of a ResNet three.
+# Files hold biases rounded, and runtimes round a number near the middle between two steps their own
+# way. What follows carries that on: behind few layers a step is the most that was seen, behind the
+# twenty of a ResNet three.
 _STEPS = 8.01
 
 
