@@ -171,6 +171,10 @@ def test_what_cannot_be_clustered():
     refused("LINEAR | RANDOM", dense, 2, "linear")
     refused("no keywords but those", [dense], 2, name="x")
     refused("a Functional or Sequential model, a layer", Sub(), 2)
+    unbuilt = clustering.cluster_weights(keras.Sequential([layers.Dense(3), layers.Dense(3)]), 2)
+    unbuilt.compile("sgd", "mse")
+    with pytest.raises(iplt.errors.OptionError, match=r"begin it with keras\.Input"):
+        unbuilt.fit(X[:, 0, 0], X[:, 0, 0], verbose=0)
     refused("which is not supported", iplt.sparsity.prune_low_magnitude(layers.Dense(3)), 2)
     own = Unknown(3)
     own.build((None, 2))

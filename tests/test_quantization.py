@@ -117,6 +117,9 @@ def test_ranges_follow_what_passes_through(kind, end):
         layer(ops.convert_to_tensor([[-1.0, largest]]), training=True)
     low, high = (float(numbers(variable)) for variable in layer.variables)
     assert low == -1 and high == pytest.approx(end)
+    nothing = quantization.QuantizeLayer(quantizer)
+    nothing(ops.zeros((1, 2)), training=True)  # a ReLU that is dead, say: any range but none
+    assert [float(numbers(variable)) for variable in nothing.variables] == [0, 1]
 
 
 def test_a_batch_norm_behind_scales_weights_and_their_range_alike():
@@ -324,7 +327,7 @@ def test_a_script_of_tfmot_runs():
             layer.activation = quantize_activations[0]
 
         def get_output_quantizers(self, layer):
-            return []
+            return None
 
         def get_config(self):
             return {}
@@ -338,11 +341,20 @@ def test_a_script_of_tfmot_runs():
             quantization.quantize_annotate_layer(layers.Dense(5, activation="softmax")),
         ]
     )
+    again = quantization.quantize_annotate_model(model).layers  # what is annotated stays so
+    assert again[0].quantize_config is model.layers[0].quantize_config
+    assert type(again[-1].layer) is layers.Dense
+    head = model.layers[-1].layer
+    noted = len(head._inbound_nodes)
     with quantization.quantize_scope({"Mine": Mine}):
-        model = quantization.quantize_apply(model)
+        given, model = model, quantization.quantize_apply(model)
+        assert len(head._inbound_nodes) == noted  # nothing is left on the layers of what was given
         names = [layer.name for layer in model.layers]
         assert names[:2] == ["quantize_layer", "quant_mine"] and names[3].startswith("quant_dense")
         assert model.layers[2].layers[0].name == "plain"
+        whole = quantization.quantize_model(given)  # all layers, and that as it says
+        assert type(whole.get_layer("quant_mine").quantize_config) is Mine
+        assert whole.get_layer(inner.name).layers[-1].name == "quant_plain"
         trained_on = X.reshape(64, -1)[:, :4]
         model.compile("sgd", "sparse_categorical_crossentropy")
         model.fit(trained_on, Y, verbose=0)
@@ -363,6 +375,8 @@ def test_what_cannot_be_is_refused():
         quantization.quantize_model(quantized)
     with pytest.raises(iplt.errors.OptionError, match="not quantised yet"):
         quantization.quantize_annotate_layer(quantized.layers[-1])
+    with pytest.raises(iplt.errors.ModelError, match="by strip_pruning or strip_clustering"):
+        quantization.quantize_model(iplt.clustering.cluster_weights(model, 3))
     with pytest.raises(iplt.errors.ModelError, match="built Functional"):
         quantization.quantize_model(keras.Sequential([layers.Dense(2)]))
     with pytest.raises(iplt.errors.OptionError, match="quantize_model takes all"):

@@ -24,6 +24,7 @@ MODULES = [
     "keras_iplt.layers",
     "keras_iplt.plots",
     "keras_iplt.quantization",
+    "keras_iplt.quantization.combine",
     "keras_iplt.quantization.default_8bit",
     "keras_iplt.quantization.default_n_bit",
     "keras_iplt.quantization.quantizers",

@@ -121,7 +121,7 @@ class ClusterWeights(Around):
         """An initializer: what the weight is may only be known when variables are made."""
 
         def centroids(shape: Any, dtype: Any = None) -> Any:
-            value = numbers_of(weight)
+            value = self._numbers_of(weight)
             if not np.isfinite(value).all():
                 check_finite(value, weight, weight.path)
             channels = np.moveaxis(value, -1, 0) if self.cluster_per_channel else value[None]
@@ -137,6 +137,16 @@ class ClusterWeights(Around):
             return ops.convert_to_tensor(np.reshape(np.stack(found), shape), dtype)
 
         return centroids
+
+    def _numbers_of(self, weight: keras.Variable) -> np.ndarray:
+        try:
+            return numbers_of(weight)
+        except Exception as error:  # each backend has its own for a tensor without numbers
+            raise OptionError(
+                f"layer {self.layer.name!r}: expected weights, which centroids are found from, "
+                "received: none yet, since the model is built while it is traced. Call it on a "
+                "batch before you compile it, or begin it with keras.Input"
+            ) from error
 
     def call(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         if not self._centroids:

@@ -13,7 +13,13 @@ The names are those of tensorflow-model-optimization (`tfmot.quantization.keras`
 ['head']
 """
 
-from keras_iplt.quantization import channels, default_8bit, default_n_bit, quantizers  # noqa: F401
+from keras_iplt.quantization import (
+    channels,  # noqa: F401
+    combine,
+    default_8bit,
+    default_n_bit,
+    quantizers,
+)
 from keras_iplt.quantization.layouts import Layout
 from keras_iplt.quantization.quantize import (
     layout,
@@ -36,6 +42,7 @@ __all__ = [
     "QuantizeLayer",
     "QuantizeWrapper",
     "QuantizeWrapperV2",
+    "combine",
     "default_8bit",
     "default_n_bit",
     "layout",

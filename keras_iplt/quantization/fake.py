@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["fake_quantized", "rounded"]
+__all__ = ["fake_quantized", "rounded", "together"]
 
 
 def rounded(weights: Any, axes: Sequence[int], num_bits: int = 8) -> Any:
@@ -49,3 +49,24 @@ def fake_quantized(
     return keras.quantizers.fake_quant_with_min_max_vars(
         x, low, high, num_bits, narrow_range, axis=-1 if per_axis else None
     )
+
+
+def together(weights: Any, firsts: Any) -> Any:
+    """Weights, each as the first of those that it moves together with.
+
+    The gradient of each is the mean of theirs, so that an optimizer moves all of them alike.
+
+    Args:
+        weights: a tensor.
+        firsts: for each weight, the place of that first one in the flattened tensor.
+
+    Example:
+
+    >>> [float(x) for x in together(ops.array([0.5, 0.7, 0.5]), ops.array([0, 1, 0]))]
+    [0.5, 0.699999988079071, 0.5]
+    """
+    flat = ops.reshape(weights, (-1,))
+    held, places, size = ops.stop_gradient(flat), ops.reshape(firsts, (-1,)), flat.shape[0]
+    numbers = ops.segment_sum(ops.ones_like(flat), places, num_segments=size)
+    sums = ops.segment_sum(flat - held, places, num_segments=size)  # zeros, with gradients
+    return ops.take(held + sums / ops.maximum(numbers, 1), firsts)

@@ -7,6 +7,8 @@ import keras
 from keras import layers
 
 from keras_iplt import _keras as private
+from keras_iplt.errors import ModelError
+from keras_iplt.support.around import Around
 
 __all__ = ["Kind", "kind_of"]
 
@@ -95,6 +97,11 @@ def kind_of(operation: keras.Operation, tensors: int) -> Kind:
         found = known and (_OPERATIONS.get(name) or _ACTIVATIONS.get(name.lower()))
         return (
             _of_two(found, name, tensors) if found else _float(f"{name} has no integer form here")
+        )
+    if isinstance(operation, Around):
+        raise ModelError(
+            f"layer {operation.name!r}: expected one without a wrapper, received: a {name}. Strip "
+            "it first, by strip_pruning or strip_clustering: quantization comes last"
         )
     if not private.is_keras_layer(operation):
         return _float(f"{name} is not one of Keras's layers: annotate it with a QuantizeConfig")

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import keras
+import numpy as np
 
 from keras_iplt import _keras as private
 from keras_iplt.criteria.filters import check_finite
 from keras_iplt.errors import ModelError, OptionError
 from keras_iplt.graph.cloning import cloned
-from keras_iplt.graph.recreate import recreate
+from keras_iplt.graph.recreate import recreate, with_values
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.quantization import quantizers
 from keras_iplt.quantization.layouts import Layout, Place, layout_of
@@ -25,6 +26,7 @@ from keras_iplt.quantization.wrapper import (
     QuantizeAnnotate,
     QuantizeLayer,
     QuantizeWrapper,
+    Values,
     is_quantized,
 )
 from keras_iplt.support.arguments import Kind, checked, expect
@@ -36,9 +38,11 @@ __all__ = [
     "quantize_apply",
     "quantize_model",
     "quantize_scope",
+    "strip_clustering_cqat",
     "strip_quantization",
 ]
 
+Pairs = list[tuple[list[keras.Variable], keras.Layer]]  # of variables, and of a layer like theirs
 _GRAPHS = (keras.Sequential, private.Functional)
 
 
@@ -58,7 +62,8 @@ _MODEL = Annotated[
 _Scheme = Annotated[
     DefaultNBitQuantizeScheme,
     Kind(
-        "default_8bit.Default8BitQuantizeScheme() or default_n_bit.DefaultNBitQuantizeScheme(…) "
+        "default_8bit.Default8BitQuantizeScheme(), default_n_bit.DefaultNBitQuantizeScheme(…) or "
+        "one of combine "
         "(layers are annotated with a QuantizeConfig of your own)",
         lambda scheme: isinstance(scheme, DefaultNBitQuantizeScheme),
     ),
@@ -92,7 +97,8 @@ def layout(model: _MODEL, scheme: _Scheme = _SCHEME) -> Layout:
     flat       -        int8, passed on
     head       kernel   int8
     """
-    return _decided(_bare(model), _annotations(model), scheme)[1]
+    with private.restored_nodes(model):
+        return _decided(model, _annotations(model), scheme)[1]
 
 
 @checked
@@ -124,7 +130,11 @@ def quantize_model(
     >>> quantized.compile("sgd", "mse")
     >>> _ = quantized.fit(np.ones((8, 4)), np.ones((8, 2)), verbose=0)
     """
-    return _applied(to_quantize, None, quantized_layer_name_prefix, scheme)
+    annotations = _annotations(to_quantize)
+    if annotations:
+        names = [layer.name for layer in private.all_layers(to_quantize)]
+        annotations = {**dict.fromkeys(names), **annotations}
+    return _applied(to_quantize, annotations, quantized_layer_name_prefix, scheme)
 
 
 @checked
@@ -152,15 +162,16 @@ def quantize_annotate_model(to_annotate: _MODEL) -> keras.Model:
     Args:
         to_annotate: a Functional or built Sequential model. It stays as it is.
     """
-    pairs: list[tuple[keras.Layer, keras.Layer]] = []
+    pairs: Pairs = []
 
     def annotated(operation: keras.Operation) -> list[keras.Operation]:
         if not isinstance(operation, keras.Layer):
             return [private.copied(operation)]
-        bare = isinstance(operation, (QuantizeAnnotate, keras.layers.InputLayer))
-        copy = recreate(operation)
-        pairs.append((operation, copy))
-        return [copy if bare else QuantizeAnnotate(copy)]
+        if isinstance(operation, QuantizeAnnotate):
+            copy = _copy(operation.layer, pairs)
+            return [QuantizeAnnotate(copy, operation.quantize_config, name=operation.name)]
+        copy = _copy(operation, pairs)
+        return [copy if isinstance(copy, keras.layers.InputLayer) else QuantizeAnnotate(copy)]
 
     return _with_weights(cloned(to_annotate, annotated), pairs)
 
@@ -176,7 +187,8 @@ def quantize_apply(
     Args:
         model: a Functional or built Sequential model with annotated layers. It stays as it is.
         scheme: `default_8bit.Default8BitQuantizeScheme()`, or, for weights of 4 or activations of
-            16 bits, `default_n_bit.DefaultNBitQuantizeScheme(…)`.
+            16 bits, `default_n_bit.DefaultNBitQuantizeScheme(…)`; those of `combine` keep what was
+            pruned or clustered.
         quantized_layer_name_prefix: what the names of layers begin with that are quantised.
 
     Returns:
@@ -188,7 +200,7 @@ def quantize_apply(
             f"model: expected at least one layer that quantize_annotate_layer was called on, "
             f"received: {model.name!r}, which has none. quantize_model takes all layers"
         )
-    return _applied(_bare(model), annotations, quantized_layer_name_prefix, scheme)
+    return _applied(model, annotations, quantized_layer_name_prefix, scheme)
 
 
 @checked
@@ -228,7 +240,8 @@ def strip_quantization(model: _MODEL) -> keras.Model:
     >>> strip_quantization(quantize_model(model)).get_config() == model.get_config()
     True
     """
-    pairs: list[tuple[keras.Layer, keras.Layer]] = []
+    pairs: Pairs = []
+    kept, _ = _kept(model)
 
     def plain(operation: keras.Operation) -> list[keras.Operation]:
         if isinstance(operation, QuantizeLayer):
@@ -236,10 +249,51 @@ def strip_quantization(model: _MODEL) -> keras.Model:
         return [_copy(getattr(operation, "layer", operation)
                       if isinstance(operation, QuantizeWrapper) else operation, pairs)]  # fmt: skip
 
-    return _with_weights(cloned(model, plain), pairs)
+    return _with_weights(cloned(model, plain), pairs, kept)
+
+
+@checked
+def strip_clustering_cqat(to_strip: _MODEL) -> keras.Model:
+    """The quantised model, once nothing keeps its zeros and clusters any longer but its weights.
+
+    Args:
+        to_strip: one that was quantised by a scheme of `combine`. It stays as it is.
+
+    Returns:
+        A new model, quantised as before, with the ranges and weights that it has now: what equals
+        is equal in its kernels. There is no need to before `export` or `strip_quantization`.
+    """
+    pairs: Pairs = []
+    kept, told = _kept(to_strip)
+    gone = set(map(id, told))
+
+    def without(operation: keras.Operation) -> list[keras.Operation]:
+        if not isinstance(operation, QuantizeWrapper):
+            return [_copy(operation, pairs)]
+        config = operation.quantize_config
+        if isinstance(config, Default8BitQuantizeConfig):
+            nothing = {"keep_zeros": False, "keep_clusters": False}
+            config = config.from_config({**config.get_config(), **nothing})
+        copy = recreate(operation, {"quantize_config": config})
+        pairs.append(([x for x in operation.variables if id(x) not in gone], copy))
+        return [copy]
+
+    return _with_weights(cloned(to_strip, without), pairs, kept)
 
 
 # -- how --
+
+
+def _kept(model: keras.Model) -> tuple[Values, list[keras.Variable]]:
+    """The weights of which zeros or clusters are kept, and the variables that tell of those."""
+    values: Values = []
+    told: list[keras.Variable] = []
+    for layer in private.all_layers(model):
+        if isinstance(layer, QuantizeWrapper):
+            more, variables = layer.kept()
+            values += more
+            told += variables
+    return values, told
 
 
 def _annotations(model: keras.Model) -> dict[str, QuantizeConfig | None] | None:
@@ -266,13 +320,14 @@ def _decided(
     annotated: Mapping[str, QuantizeConfig | None] | None,
     scheme: DefaultNBitQuantizeScheme,
 ) -> tuple[keras.Model, Layout]:
-    """What is quantised where, and the model that this is about."""
+    """What is quantised where, and the model that this is about, over the same layers.
+    They note that they are called in it."""
     if is_quantized(model):
         raise ModelError(
             f"model {model.name!r}: expected one that is not quantised yet, received: one that is. "
             "strip_quantization makes it plain again; what keras.Model.quantize did is for good"
         )
-    model, annotated = with_both_parts(model, annotated)
+    model, annotated = with_both_parts(_bare(model), annotated)
     return model, layout_of(model, annotated, scheme)
 
 
@@ -282,11 +337,9 @@ def _applied(
     prefix: str | None,
     scheme: DefaultNBitQuantizeScheme,
 ) -> keras.Model:
-    model, found = _decided(model, annotated, scheme)
     for variable in model.variables:
         check_finite(numbers_of(variable), variable, variable.path)
-    places = {id(place.operation): place for place in found.places}
-    pairs: list[tuple[keras.Layer, keras.Layer]] = []
+    pairs: Pairs = []
 
     def quantized(operation: keras.Operation) -> list[keras.Operation]:
         return _quantized(operation, places.get(id(operation)), prefix or "", pairs)
@@ -294,37 +347,45 @@ def _applied(
     def rounded(model: keras.Model, i: int) -> list[keras.Operation]:
         return [QuantizeLayer(scheme.for_inputs())] if found.inputs[id(model)][i] else []
 
-    return _with_weights(cloned(model, quantized, rounded), pairs)
+    with private.restored_nodes(model):
+        bare, found = _decided(model, annotated, scheme)
+        places = {id(place.operation): place for place in found.places}
+        return _with_weights(cloned(bare, quantized, rounded), pairs)
 
 
 def _quantized(
     operation: keras.Operation,
     place: Place | None,
     prefix: str,
-    pairs: list[tuple[keras.Layer, keras.Layer]],
+    pairs: Pairs,
 ) -> list[keras.Operation]:
-    copy = _copy(operation, pairs)
     if place is None or place.config is None:
-        return [copy]
-    if isinstance(copy, keras.Layer):
-        return [QuantizeWrapper(copy, place.config, name=prefix + copy.name)]
+        return [_copy(operation, pairs)]
+    if isinstance(operation, keras.Layer):
+        config: Any = place.config
+        # What is kept of weights is read off them when the layer is wrapped.
+        keeps = getattr(config, "keep_zeros", False) or getattr(config, "keep_clusters", False)
+        layer = with_values(operation, ()) if keeps else _copy(operation, pairs)
+        return [QuantizeWrapper(layer, config, name=prefix + operation.name)]
+    copy = _copy(operation, pairs)
     (quantizer,) = place.config.get_output_quantizers(copy)
     return [copy, QuantizeLayer(quantizer, name=prefix + operation.name)]
 
 
-def _copy(
-    operation: keras.Operation, pairs: list[tuple[keras.Layer, keras.Layer]]
-) -> keras.Operation:
+def _copy(operation: keras.Operation, pairs: Pairs) -> keras.Operation:
     if not isinstance(operation, keras.Layer):
         return private.copied(operation)
     copy = recreate(operation)
-    pairs.append((operation, copy))
+    pairs.append((operation.variables, copy))
     return copy
 
 
-def _with_weights(model: keras.Model, pairs: list[tuple[keras.Layer, keras.Layer]]) -> keras.Model:
-    """The model, once its layers have the weights of those that they are copies of."""
-    for layer, copy in pairs:
-        for old, new in zip(layer.variables, copy.variables, strict=True):
-            new.assign(numbers_of(old))  # a copy: JAX gives arrays away when it trains
+def _with_weights(model: keras.Model, pairs: Pairs, kept: Values | None = None) -> keras.Model:
+    """The model, once its layers have the weights of those that they are copies of.
+    Or what was kept in the place of these."""
+    values = {id(variable): value for variable, value in (kept or ())}
+    for olds, copy in pairs:
+        for old, new in zip(olds, copy.variables, strict=True):
+            # a copy: JAX gives arrays away when it trains
+            new.assign(np.array(numbers_of(values.get(id(old), old))))
     return model

@@ -70,6 +70,8 @@ class Default8BitQuantizeConfig(QuantizeConfig):
         before_activation: whether what goes into the layer's own activation is quantised, too.
         as_convolution: whether .tflite files have a convolution in the layer's place, which is a
             batch normalisation that follows none.
+        keep_zeros, keep_clusters: whether weights stay zero, and equal, that are so when the layer
+            is wrapped; see `combine`.
 
     Example:
 
@@ -92,13 +94,17 @@ class Default8BitQuantizeConfig(QuantizeConfig):
         fixed: tuple[float, float] | None = None,
         before_activation: bool = False,
         as_convolution: bool = False,
+        keep_zeros: bool = False,
+        keep_clusters: bool = False,
     ) -> None:
         self.weights, self.output, self.fixed = dict(weights or {}), output, fixed
         self.before_activation, self.as_convolution = before_activation, as_convolution
+        self.keep_zeros, self.keep_clusters = keep_zeros, keep_clusters
 
     def get_weights_and_quantizers(self, layer: keras.Layer) -> Pairs:
+        how = self.num_bits_weight, self.keep_zeros, self.keep_clusters
         return [
-            (_weight(layer, name), WeightsQuantizer(axes, self.num_bits_weight))
+            (_weight(layer, name), WeightsQuantizer(axes, *how))
             for name, axes in self.weights.items()
         ]
 
@@ -120,6 +126,8 @@ class Default8BitQuantizeConfig(QuantizeConfig):
             "fixed": self.fixed,
             "before_activation": self.before_activation,
             "as_convolution": self.as_convolution,
+            "keep_zeros": self.keep_zeros,
+            "keep_clusters": self.keep_clusters,
         }
 
 

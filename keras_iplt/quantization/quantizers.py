@@ -2,14 +2,16 @@
 
 import abc
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_iplt import _keras as private
 from keras_iplt.graph.slices import numbers_of
-from keras_iplt.quantization.fake import fake_quantized, rounded
+from keras_iplt.quantization.fake import fake_quantized, rounded, together
 from keras_iplt.support.arguments import Count, checked
 
 __all__ = [
@@ -22,7 +24,6 @@ __all__ = [
 ]
 
 Range = tuple[Any, Any]
-_NONE = 1e-6  # the width of a range in which there is nothing but zeros
 _registered = keras.saving.register_keras_serializable("keras_iplt")
 
 
@@ -104,7 +105,7 @@ class _Observing(Quantizer):
             weights["max_var"].assign(high)
         else:
             is_known = low < high
-            high = ops.where(is_known, high, _NONE)
+            high = ops.where(is_known, high, 1.0)
         y = fake_quantized(x, low, high, self.num_bits, self.narrow_range, self.per_axis)
         if not training:
             y = ops.where(is_known, y, x)
@@ -119,7 +120,9 @@ class _Observing(Quantizer):
         """The range of a tensor, with zero in it, so that zeros and padding stay exact."""
         axes = list(range(len(x.shape) - 1)) if self.per_axis else None
         low = ops.minimum(ops.min(x, axes), 0.0)
-        high = ops.maximum(ops.max(x, axes), _NONE)
+        high = ops.maximum(ops.max(x, axes), 0.0)
+        # Any range does for nothing but zeros, except for one so narrow that runtimes refuse it.
+        high = ops.where(low < high, high, 1.0)
         if self.symmetric:  # with a step more below zero, unless the range is narrow
             steps = 2 ** (self.num_bits - 1)
             below = steps - 1 if self.narrow_range else steps
@@ -208,22 +211,72 @@ class FixedQuantizer(Quantizer):
 
 @_registered
 class WeightsQuantizer(Quantizer):
-    """The range is that of the tensor itself, around zero, at every moment: there is no state.
+    """The range is that of the weights themselves, around zero, at every moment.
 
     Args:
         axes: along which each index has a range of its own.
         num_bits: how many steps: one less than 2 to the power of it.
+        keep_zeros: whether weights stay zero that are so when the layer is wrapped.
+        keep_clusters: whether weights stay equal that are so when the layer is wrapped: they move
+            together, by the mean of their gradients.
     """
 
     @checked
-    def __init__(self, axes: tuple[int, ...] = (-1,), num_bits: Count = 8) -> None:
+    def __init__(
+        self,
+        axes: tuple[int, ...] = (-1,),
+        num_bits: Count = 8,
+        keep_zeros: bool = False,
+        keep_clusters: bool = False,
+    ) -> None:
         self.axes, self.num_bits = axes, num_bits
+        self.keep_zeros, self.keep_clusters = keep_zeros, keep_clusters
 
     def build(self, tensor_shape: Any, name: str, layer: keras.Layer) -> dict[str, Any]:
-        return {}
+        state: dict[str, Any] = {}
+        add = functools.partial(
+            layer.add_weight, tuple(tensor_shape), trainable=False, autocast=False
+        )
+        if self.keep_zeros:
+            stays = _of(layer, name, lambda weights: weights != 0)
+            # As numbers: the converter of TFLite multiplies constants by those only.
+            state["mask"] = add(stays, "float32", name=f"{name}_mask")
+        if self.keep_clusters:
+            firsts = _of(layer, name, _first_of_equals)
+            state["firsts"] = add(firsts, "int32", name=f"{name}_firsts")
+        return state
 
     def __call__(self, inputs: Any, training: bool | None, weights: dict[str, Any]) -> Any:
-        return rounded(inputs, self.axes, self.num_bits)
+        return rounded(self.kept(inputs, weights), self.axes, self.num_bits)
+
+    def kept(self, inputs: Any, weights: dict[str, Any]) -> Any:
+        """The weights before they are rounded, with the zeros and clusters that are kept."""
+        if "firsts" in weights:
+            inputs = together(inputs, ops.convert_to_tensor(weights["firsts"]))
+        if "mask" in weights:
+            inputs = inputs * ops.cast(weights["mask"], inputs.dtype)
+        return inputs
 
     def get_config(self) -> dict[str, Any]:
-        return {"axes": self.axes, "num_bits": self.num_bits}
+        return {
+            "axes": self.axes,
+            "num_bits": self.num_bits,
+            "keep_zeros": self.keep_zeros,
+            "keep_clusters": self.keep_clusters,
+        }
+
+
+def _first_of_equals(weights: np.ndarray) -> np.ndarray:
+    """For each weight, the place of the first that equals it."""
+    _, firsts, which = np.unique(weights, return_index=True, return_inverse=True)
+    return firsts[which].reshape(weights.shape)
+
+
+def _of(wrapper: Any, name: str, function: Callable[[np.ndarray], np.ndarray]) -> Any:
+    """An initializer: a function of what a weight of the wrapped layer holds by then."""
+
+    def values(shape: Any, dtype: Any = None) -> Any:
+        weight = private.weight_called(wrapper.layer, name)
+        return ops.convert_to_tensor(function(numbers_of(weight)), dtype)
+
+    return values

@@ -10,7 +10,7 @@ from keras_iplt import _keras as private
 from keras_iplt.errors import OptionError
 from keras_iplt.graph.recreate import with_values
 from keras_iplt.quantization.quantize_config import QuantizeConfig
-from keras_iplt.quantization.quantizers import Quantizer
+from keras_iplt.quantization.quantizers import Quantizer, WeightsQuantizer
 from keras_iplt.quantization.written import Written, as_convolution, fixed, in_few_bits
 from keras_iplt.support.arguments import Kind, checked
 from keras_iplt.support.around import Around
@@ -20,6 +20,7 @@ __all__ = ["QuantizeAnnotate", "QuantizeLayer", "QuantizeWrapper", "is_quantized
 
 _registered = keras.saving.register_keras_serializable("keras_iplt")
 State = dict[str, Any]
+Values = list[tuple[keras.Variable, Any]]
 _LAYER = Kind("a layer that is not quantised yet", lambda layer: not is_quantized(layer))
 
 
@@ -88,7 +89,7 @@ class QuantizeWrapper(_Named, Around):
                         "has one activation at its end"
                     )
             before = config.get_input_to_activation_quantizers(layer)
-            after = [*config.get_output_quantizers(layer)]
+            after = config.get_output_quantizers(layer) or []  # tfmot lets None pass here
             kept["before"] = self._built(before, "pre_activation")
             kept["activation"] = self._built([one for _, one in pairs], "post_activation")
             kept["output"] = self._built(after, "output")
@@ -115,10 +116,10 @@ class QuantizeWrapper(_Named, Around):
         with self._rounded_before_activation(training), self._rounded_weights(training):
             outputs = super().call(*args, training=training, **kwargs)
         for quantizer, state in self._rounding["activation"]:
-            outputs = quantizer(outputs, training, state)
+            outputs = quantizer(outputs, training, weights=state)
         flat = keras.tree.flatten(outputs)
         for i, (quantizer, state) in enumerate(self._rounding["output"]):
-            flat[i] = quantizer(flat[i], training, state)
+            flat[i] = quantizer(flat[i], training, weights=state)
         return keras.tree.pack_sequence_as(outputs, flat)
 
     @contextlib.contextmanager
@@ -129,7 +130,7 @@ class QuantizeWrapper(_Named, Around):
             return
         with private.without_autocast():
             rounded = [
-                (variable, quantizer(variable.value, training, state))
+                (variable, quantizer(variable.value, training, weights=state))
                 for variable, quantizer, state in self._rounding["weights"]
             ]
         with other_values(self, rounded):
@@ -143,17 +144,25 @@ class QuantizeWrapper(_Named, Around):
             return
         ((quantizer, state),) = self._rounding["before"]
         layer, activation = self.layer, self.layer.activation
-        object.__setattr__(layer, "activation", lambda x: activation(quantizer(x, training, state)))
+        object.__setattr__(
+            layer, "activation", lambda x: activation(quantizer(x, training, weights=state))
+        )
         try:
             yield
         finally:
             object.__setattr__(layer, "activation", activation)
 
+    def kept(self) -> tuple[Values, list[keras.Variable]]:
+        """Each weight and its values with what is kept of it; the variables that tell of that."""
+        kept = [one for one in self._rounding["weights"] if isinstance(one[1], WeightsQuantizer)]
+        values = [(variable, one.kept(variable.value, state)) for variable, one, state in kept]
+        return values, [x for _, _, state in kept for x in state.values()]
+
     def as_written(self) -> keras.Layer:
         """What `keras_iplt.export` writes in the place of this layer."""
         name, config = self.layer.name, self.quantize_config
         rounded = [
-            (variable, quantizer(variable.value, False, state))
+            (variable, quantizer(variable.value, False, weights=state))
             for variable, quantizer, state in self._rounding["weights"]
         ]
         copy = with_values(self.layer, rounded)
@@ -246,7 +255,7 @@ class QuantizeLayer(_Named, keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         ((quantizer, state),) = self._rounding["output"]
-        return quantizer(inputs, training, state)
+        return quantizer(inputs, training, weights=state)
 
     def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
         return keras.KerasTensor(inputs.shape, inputs.dtype)

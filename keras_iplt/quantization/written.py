@@ -62,7 +62,7 @@ def fixed(name: str, quantizer: Any, state: Any) -> tuple[Rounding, float | None
         quantizer, state: a `Quantizer` and what its `build` returned.
     """
     if not hasattr(quantizer, "held"):  # one of the user's own
-        return lambda x: quantizer(x, False, state), None
+        return lambda x: quantizer(x, False, weights=state), None
     held = quantizer.held(state)
     if held is None:
         raise ExportError(
