@@ -29,7 +29,7 @@ def wrapped(flow: Flow, layer: QuantizeWrapper, *args: Any, **kwargs: Any) -> Ou
     """What the layer in it does."""
     if any(len(variable.shape) for variable in private.own_variables(layer)):
         return flow.refused(
-            layer.layer, [args, kwargs], "its quantizers keep a number for each channel"
+            layer.layer, [args, kwargs], "its quantizers keep something of each channel or weight"
         )
     outputs = flow.call(layer.layer, args, kwargs)
     if not layer.rounds_outputs:
