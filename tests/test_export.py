@@ -460,7 +460,7 @@ def test_whoever_is_refused_is_told_how_to_go_on(tmp_path):
     message = str(caught.value)
     for words in (
         "Accuracy 1.0000 in Keras, ", ", on 40 examples. ", "40 were given, 100 are of use",
-        "precision='dynamic'", "--tolerance 0.", "quantize_model",
+        "precision='dynamic'", "--tolerance 0.", "quantize_model", "calibrate",
         "keep_float=3 (--keep-float 3: ", "scores",
     ):  # fmt: skip
         assert words in message, message

@@ -103,6 +103,10 @@ def way_on(
         ways.append(f"{in_words(accuracy)}, on {given} examples")
     if precision in INTEGER and given < RANGES:
         ways.append(f"give more examples as data: {given} were given, {RANGES} are of use")
+    if precision in INTEGER:
+        ways.append(
+            "take off what rounding shifts: keras_iplt.quantization.quantize_model, then calibrate"
+        )
     if worst:
         ways.append(
             f"leave what int8 costs most in float: keep_float={len(worst)} (--keep-float "

@@ -20,6 +20,7 @@ from keras_iplt.quantization import (
     default_n_bit,
     quantizers,
 )
+from keras_iplt.quantization.calibration import calibrate
 from keras_iplt.quantization.layouts import Layout
 from keras_iplt.quantization.quantize import (
     layout,
@@ -42,6 +43,7 @@ __all__ = [
     "QuantizeLayer",
     "QuantizeWrapper",
     "QuantizeWrapperV2",
+    "calibrate",
     "combine",
     "default_8bit",
     "default_n_bit",

@@ -240,6 +240,11 @@ def strip_quantization(model: _MODEL) -> keras.Model:
     >>> strip_quantization(quantize_model(model)).get_config() == model.get_config()
     True
     """
+    return stripped(model)[0]
+
+
+def stripped(model: keras.Model) -> tuple[keras.Model, Pairs]:
+    """The plain model, and pairs of a layer, or its variables, and the copy that stands there."""
     pairs: Pairs = []
     kept, _ = _kept(model)
 
@@ -249,7 +254,7 @@ def strip_quantization(model: _MODEL) -> keras.Model:
         return [_copy(getattr(operation, "layer", operation)
                       if isinstance(operation, QuantizeWrapper) else operation, pairs)]  # fmt: skip
 
-    return _with_weights(cloned(model, plain), pairs, kept)
+    return _with_weights(cloned(model, plain), pairs, kept), pairs
 
 
 @checked

@@ -1,8 +1,10 @@
 """How a tensor is quantised: what its range is, and how many steps there are in it."""
 
 import abc
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -67,6 +69,24 @@ class Quantizer(abc.ABC):
     __hash__ = None  # type: ignore[assignment]
 
 
+_MEASURING = contextvars.ContextVar("measuring", default=False)
+
+
+@contextlib.contextmanager
+def measuring() -> Iterator[None]:
+    """A scope in which ranges grow to hold what passes through, although nothing is trained."""
+    before = _MEASURING.set(True)
+    try:
+        yield
+    finally:
+        _MEASURING.reset(before)
+
+
+def _wider(old: Any, new: Any, i: int) -> Any:
+    """The lower (i=0) or upper end of a range that holds two."""
+    return (ops.minimum, ops.maximum)[i](old, new)
+
+
 class _Observing(Quantizer):
     """Base: the range is found while training, and held afterwards. Before that nothing is rounded.
 
@@ -94,11 +114,13 @@ class _Observing(Quantizer):
     def __call__(self, inputs: Any, training: bool | None, weights: dict[str, Any]) -> Any:
         x = ops.cast(inputs, "float32")
         low, high = (ops.convert_to_tensor(weights[name]) for name in ("min_var", "max_var"))
-        if training:
+        is_known = None
+        if training or _MEASURING.get():
             found = self._range_of(ops.stop_gradient(x))
             is_first = low == high
+            after = _wider if _MEASURING.get() else self._after
             low, high = (
-                ops.where(is_first, new, self._after(old, new, i))
+                ops.where(is_first, new, after(old, new, i))
                 for i, (old, new) in enumerate(zip((low, high), found, strict=True))
             )
             weights["min_var"].assign(low)
@@ -107,9 +129,14 @@ class _Observing(Quantizer):
             is_known = low < high
             high = ops.where(is_known, high, 1.0)
         y = fake_quantized(x, low, high, self.num_bits, self.narrow_range, self.per_axis)
-        if not training:
+        if is_known is not None:
             y = ops.where(is_known, y, x)
         return ops.cast(y, inputs.dtype)
+
+    def forget(self, weights: dict[str, Any]) -> None:
+        """There is no range any longer."""
+        for name in ("min_var", "max_var"):
+            weights[name].assign(np.zeros(weights[name].shape, "float32"))
 
     def held(self, weights: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
         """The ends of the range as numbers, or None before any was found."""
@@ -168,7 +195,7 @@ class AllValuesQuantizer(_Observing):
     """The range is that of all batches together."""
 
     def _after(self, old: Any, new: Any, i: int) -> Any:
-        return (ops.minimum, ops.maximum)[i](old, new)
+        return _wider(old, new, i)
 
 
 @_registered

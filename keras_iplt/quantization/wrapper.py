@@ -24,8 +24,17 @@ Values = list[tuple[keras.Variable, Any]]
 _LAYER = Kind("a layer that is not quantised yet", lambda layer: not is_quantized(layer))
 
 
-class _Named:
-    """Lets quantizers call `layer.add_weight` with the name first, as with Keras 2."""
+class _Rounding:
+    """What rounds, and what it keeps. Quantizers may call `add_weight` with the name first."""
+
+    _rounding: dict[str, list[Any]]
+
+    def forget_ranges(self) -> None:
+        """Ranges that were found are none any longer."""
+        for several in self._rounding.values():
+            for *_, quantizer, state in several:
+                if hasattr(quantizer, "forget"):
+                    quantizer.forget(state)
 
     def add_weight(self, shape: Any = None, *args: Any, **kwargs: Any) -> Any:
         if isinstance(shape, str):
@@ -34,7 +43,7 @@ class _Named:
 
 
 @_registered
-class QuantizeWrapper(_Named, Around):
+class QuantizeWrapper(_Rounding, Around):
     """A layer that computes with rounded weights, and the outputs of which are rounded.
 
     Args:
@@ -152,6 +161,13 @@ class QuantizeWrapper(_Named, Around):
         finally:
             object.__setattr__(layer, "activation", activation)
 
+    def rounded(self) -> Values:
+        """Each weight that is rounded, and what it is rounded to."""
+        return [
+            (variable, quantizer(variable.value, False, weights=state))
+            for variable, quantizer, state in self._rounding["weights"]
+        ]
+
     def kept(self) -> tuple[Values, list[keras.Variable]]:
         """Each weight and its values with what is kept of it; the variables that tell of that."""
         kept = [one for one in self._rounding["weights"] if isinstance(one[1], WeightsQuantizer)]
@@ -161,11 +177,7 @@ class QuantizeWrapper(_Named, Around):
     def as_written(self) -> keras.Layer:
         """What `keras_iplt.export` writes in the place of this layer."""
         name, config = self.layer.name, self.quantize_config
-        rounded = [
-            (variable, quantizer(variable.value, False, weights=state))
-            for variable, quantizer, state in self._rounding["weights"]
-        ]
-        copy = with_values(self.layer, rounded)
+        copy = with_values(self.layer, self.rounded())
         function: Any = copy
         if getattr(config, "as_convolution", False):
             copy, function = as_convolution(copy)
@@ -235,7 +247,7 @@ class QuantizeAnnotate(Around):
 
 
 @_registered
-class QuantizeLayer(_Named, keras.layers.Layer):
+class QuantizeLayer(_Rounding, keras.layers.Layer):
     """Rounds what passes through: the inputs of a model, and what comes out of no layer.
 
     Args:

@@ -18,7 +18,7 @@ from keras_iplt.running.steps import Step, filled, recorded
 from keras_iplt.support.arguments import Data, Positive, Verbosity, checked
 from keras_iplt.support.progress import silent, told
 
-__all__ = ["recalibrate"]
+__all__ = ["Moments", "recalibrate", "rows_of"]
 
 
 @checked
@@ -83,12 +83,12 @@ def _recalibrate(model: keras.Model, data: Any, memory: float) -> None:
     for several in told(sorted(uses.values()), "layer"):
         # What goes into the later uses of a norm is looked at ahead of the others.
         ahead = relay if len(several) == 1 else started()
-        known = _Moments()
+        known = Moments()
         for index in several:
             ahead.advance(index)
             step = program.steps[index]
             for (values,) in ahead.batches():
-                known.add(_rows(step, values))
+                known.add(rows_of(step, values))
         _remember(step.operation, known, weights)
     for variable, value in weights.values():
         variable.assign(value)
@@ -97,14 +97,14 @@ def _recalibrate(model: keras.Model, data: Any, memory: float) -> None:
 _BatchNorm = keras.layers.BatchNormalization
 
 
-def _rows(step: Step, values: Values) -> np.ndarray:
+def rows_of(step: Step, values: Values) -> np.ndarray:
     """What a batch norm takes moments of: (positions, channels), without what is masked."""
     x, mask = values[step.inputs[0]], filled(step.kwargs.get("mask"), values)
     rows = np.moveaxis(numbers_of(x), step.operation.axis, -1)
     return rows.reshape(-1, rows.shape[-1]) if mask is None else rows[numbers_of(mask)]
 
 
-class _Moments:
+class Moments:
     """The mean and the variance of rows that come in parts, exact whatever their number."""
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ class _Moments:
         return self._squares / self.count
 
 
-def _remember(norm: keras.layers.BatchNormalization, known: _Moments, weights: Weights) -> None:
+def _remember(norm: keras.layers.BatchNormalization, known: Moments, weights: Weights) -> None:
     if known.count:
         for variable, value in (
             (norm.moving_mean, known.mean),

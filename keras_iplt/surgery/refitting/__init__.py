@@ -21,7 +21,7 @@ from keras_iplt.support.arguments import Data, Positive, checked, one_of
 from keras_iplt.surgery.refitting.at_once import fit_at_once
 from keras_iplt.surgery.refitting.by_layer import fit_by_layer, fits
 
-__all__ = ["Compensate", "Refit", "refitted"]
+__all__ = ["Compensate", "Refit", "distances", "refitted"]
 
 
 @checked
@@ -89,7 +89,7 @@ def refitted(graph: Graph, gone: np.ndarray, compensate: Any) -> dict[int, np.nd
     relay = Relay(program, given, versions, refit.memory, {*plain, *fitted})
     fit_by_layer(several, relay, fitted)
     relay.advance(len(program.steps))
-    after, before = _distances(program, relay)
+    after, before = distances(program, relay)
     if not after < before:
         return {}
     return {key: value for key, (_, value) in fitted.items()}
@@ -106,7 +106,7 @@ def _opened(call: Call) -> keras.Function | None:
 _ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
 
 
-def _distances(program: Program, relay: Relay) -> tuple[float, ...]:
+def distances(program: Program, relay: Relay) -> tuple[float, ...]:
     """How far the outputs of all versions but the first are from those of the first.
     On average over the outputs, as shares of their squares."""
     found = np.zeros(2)
