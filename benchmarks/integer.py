@@ -1,4 +1,4 @@
-"""What int8 after training costs, and what some layers in float give back.
+"""What int8 after training costs, and what calibration and some layers in float give back.
 
     python benchmarks/integer.py --data DIR
 
@@ -50,11 +50,15 @@ def measure(name, build, folder):
     ways = {"float32": {"precision": "float32"}, "dynamic": {"precision": "dynamic"},
             "int16x8": {"precision": "int16x8"}}  # fmt: skip
     ways |= {f"int8, {k} in float": {"precision": "int8", "keep_float": worst[:k]} for k in KEPT}
+    quantized = iplt.quantization.quantize_model(model)
+    iplt.quantization.calibrate(quantized, x)
+    ways["int8, calibrated"] = {}
     rows, runtimes = [], []
     with tempfile.TemporaryDirectory() as directory:
         for way, options in ways.items():
             path = pathlib.Path(directory, f"{len(rows)}.tflite")
-            done = iplt.export(model, path, data=x, tolerance=10, **options)
+            one = model if options else quantized
+            done = iplt.export(one, path, data=x, tolerance=10, **options)
             runtimes.append(tflite_runtime(path.read_bytes()))
             found = np.array([runtimes[-1]([image[None]])[0][0] for image in test]).argmax(1)
             right = f"{(found == labels).mean():.1%}" if name == "ResNet-20" else ""
