@@ -93,16 +93,16 @@ def _measure_ranges(model: keras.Model, data: Any) -> None:
 
 def _take_shifts_off(model: keras.Model, data: Any, memory: float) -> None:
     plain, pairs = stripped(model)
-    own = {id(b): a for olds, copy in pairs for a, b in zip(olds, copy.variables, strict=True)}
-    of = {id(a): b for olds, copy in pairs for a, b in zip(olds, copy.variables, strict=True)}
-    rounded: Weights = {
-        id(of[id(variable)]): (of[id(variable)], numbers_of(value))
+    twins = [pair for olds, copy in pairs for pair in zip(olds, copy.variables, strict=True)]
+    values = {
+        id(variable): numbers_of(value)
         for layer in private.all_layers(model)
         if isinstance(layer, QuantizeWrapper)
         for variable, value in layer.rounded()
     }
-    if not rounded:
+    if not values:
         return
+    rounded: Weights = {id(b): (b, values[id(a)]) for a, b in twins if id(a) in values}
     graph = trace(plain)
     program = recorded(graph.function, graph.calls)
     mended = dict(rounded)
@@ -113,9 +113,9 @@ def _take_shifts_off(model: keras.Model, data: Any, memory: float) -> None:
     relay.advance(len(program.steps))
     after, before = distances(program, relay)
     if after < before:
-        for key, (_, value) in mended.items():
-            if key not in rounded:
-                own[key].assign(value)
+        for variable, twin in twins:
+            if id(twin) in mended and id(twin) not in rounded:
+                variable.assign(mended[id(twin)][1])
 
 
 def _places(program: Program, rounded: Weights) -> list[int]:
@@ -162,16 +162,14 @@ def _mend_bias(step: Step, relay: Relay, weights: Weights) -> None:
     layer = linear(step.operation)
     assert layer is not None
     place = step.inputs[0]
-    examples = sum(len(versions[0][place]) for versions in relay.batches())
+    examples = sum(len(whole[place]) for whole, *_ in relay.batches())
     rng = np.random.default_rng(0)
     sums: list[Any] = [0.0, 0.0]
     count = 0
-    for versions in relay.batches():
+    for whole, mended, _ in relay.batches():
         inputs = [
-            layer.prepared(numbers_of(versions[0][place]), lambda variable: variable.value),
-            layer.prepared(
-                numbers_of(versions[1][place]), lambda variable: held_by(weights, variable)
-            ),
+            layer.prepared(numbers_of(whole[place]), lambda variable: variable.value),
+            layer.prepared(numbers_of(mended[place]), lambda variable: held_by(weights, variable)),
         ]
         chosen = some_positions(layer.positions(inputs[0].shape), _SAMPLES, examples, rng)
         for i, x in enumerate(inputs):
