@@ -67,7 +67,8 @@ def fixed(name: str, quantizer: Any, state: Any) -> tuple[Rounding, float | None
     if held is None:
         raise ExportError(
             f"layer {name!r}: expected a range, found while training, received: none. Train the "
-            "quantised model first: fit for a few batches with real examples"
+            "quantised model first, on real examples, or measure ranges on some: "
+            "keras_iplt.quantization.calibrate(model, x)"
         )
     low, high = held
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
