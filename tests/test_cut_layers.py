@@ -8,7 +8,9 @@ from support.law import check_law, difference, randomize
 from support.random_graphs import RootMeanSquare
 
 import keras_iplt as iplt
+from keras_iplt import quantization
 from keras_iplt.graph import learning, trials
+from keras_iplt.graph.cut_layers import CutLayer
 
 pytestmark = pytest.mark.any_backend
 
@@ -126,6 +128,9 @@ def test_a_block_is_cut_and_kept_in_files(tmp_path):
     again = keras.models.load_model(tmp_path / "small.keras")
     np.testing.assert_array_equal(small(IDS), again(IDS))
     assert check_law(again)[0] < 1e-5
+    left = quantization.layout(again).left
+    assert any(isinstance(place.operation, CutLayer) for place in left)  # and all else in integers
+    assert quantization.quantize_model(again)(IDS).shape == again(IDS).shape
 
 
 @pytest.mark.slow

@@ -53,6 +53,8 @@ class ClusterWeights(Around):
     ('cluster_head', [[1.0, 1.0]])
     """
 
+    comes_off = True
+
     @checked
     def __init__(
         self,

@@ -98,7 +98,7 @@ def kind_of(operation: keras.Operation, tensors: int) -> Kind:
         return (
             _of_two(found, name, tensors) if found else _float(f"{name} has no integer form here")
         )
-    if isinstance(operation, Around):
+    if isinstance(operation, Around) and operation.comes_off:
         raise ModelError(
             f"layer {operation.name!r}: expected one without a wrapper, received: a {name}. Strip "
             "it first, by strip_pruning or strip_clustering: quantization comes last"

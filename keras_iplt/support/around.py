@@ -18,7 +18,12 @@ class Around(keras.layers.Wrapper):
     Args:
         layer: any layer, built or not.
         **kwargs: of the Keras layer; type and `trainable` are those of the layer by default.
+
+    Attributes:
+        comes_off: whether it is there for training only, and stripped before what comes next.
     """
+
+    comes_off = False
 
     def __init__(self, layer: keras.Layer, **kwargs: Any) -> None:
         object.__setattr__(self, "call", _with_arguments_of(layer.call, self.call))

@@ -57,6 +57,8 @@ class PruneLowMagnitude(Around):
     ('prune_low_magnitude_head', [(3, 2)])
     """
 
+    comes_off = True
+
     @checked
     def __init__(
         self,
