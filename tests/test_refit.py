@@ -822,7 +822,7 @@ def test_the_check_of_random_networks_can_fail(monkeypatch):
     fit = Sums.fit
     wrong = lambda self: None if (found := fit(self)) is None else -3 * found  # noqa: E731
     monkeypatch.setattr(Sums, "fit", wrong)
-    monkeypatch.setattr(refitting, "_distances", lambda program, relay: (0.0, 1.0))
+    monkeypatch.setattr(refitting, "distances", lambda program, relay: (0.0, 1.0))
     with pytest.raises(AssertionError):
         for recipe in itertools.islice(recipes_to_prune(), 4):
             check_random(recipe, "at once")
