@@ -3,6 +3,7 @@
     python benchmarks/quantization.py run --data DIR
     python benchmarks/quantization.py run --data DIR --networks mobilenet --seeds 0
     python benchmarks/quantization.py table
+    python benchmarks/quantization.py steps
 
 DIR holds what `accuracy.py` wants, whose images and training these are. `mobilenet` is MobileNet
 0.25 with weights of ImageNet, trained by 8 epochs of 8,000 images of CIFAR-10 enlarged to 96 × 96;
@@ -21,7 +22,8 @@ in integers. Both have seen the same images, so what differs is the rounding:
 
 Accuracies are those of the files, one image at a time. `run` appends a line for each network, part
 and seed to `--results` and repeats none. Files are timed by turns, on one thread; so are training
-steps of the quantised and of the plain model.
+steps of the quantised and of the plain model. `steps` times the latter alone, beside tfmot's where
+`tensorflow-model-optimization` and `tf_keras` are installed: MobileNet 0.25 for 96 × 96 pixels.
 """
 
 import argparse
@@ -117,14 +119,19 @@ def step_ratio(model, task):
     """How much longer a training step of the quantised model takes, by turns."""
     both = [compiled(keras.models.clone_model(model), 0.001, STEPS),
             compiled(iplt.quantization.quantize_model(model), 0.001, STEPS)]  # fmt: skip
-    taken = [[], []]
-    for _ in range(STEPS):
-        for one, times in zip(both, taken, strict=True):
-            begin = time.perf_counter()
-            one.train_on_batch(task.x[:BATCH], task.y[:BATCH])
-            times.append(time.perf_counter() - begin)
-    plain, quantized = (np.median(times[2:]) for times in taken)  # the first ones are compiled
+    plain, quantized = step_times(both, task.x[:BATCH], task.y[:BATCH])
     return quantized / plain
+
+
+def step_times(models, x, y):
+    """Median seconds of a training step of each, by turns."""
+    taken = [[] for _ in models]
+    for _ in range(STEPS):
+        for one, times in zip(models, taken, strict=True):
+            begin = time.perf_counter()
+            one.train_on_batch(x, y)
+            times.append(time.perf_counter() - begin)
+    return [np.median(times[2:]) for times in taken]  # the first ones are compiled
 
 
 def calibrated(model, task):
@@ -209,9 +216,33 @@ def show(options):
     table(["network", "part", "written as", "right, %", "kB", "ms", "a step takes"], lines)
 
 
+def steps(options):
+    """How much longer training steps take as integers compute, here and with tfmot."""
+    import tensorflow_model_optimization as tfmot
+    import tf_keras
+
+    x = np.random.default_rng(0).normal(size=(BATCH, SIZE, SIZE, 3)).astype("float32")
+    y = np.arange(BATCH) % 10
+    models = []
+    for library, quantize in (
+        (keras, iplt.quantization.quantize_model),
+        (tf_keras, tfmot.quantization.keras.quantize_model),
+    ):
+        plain = library.applications.MobileNet(
+            input_shape=(SIZE, SIZE, 3), alpha=0.25, weights=None, classes=10
+        )
+        for model in (plain, quantize(plain)):
+            model.compile(library.optimizers.SGD(0.001), "sparse_categorical_crossentropy")
+            models.append(model)
+    taken = step_times(models, x, y)
+    table(["", "plain, s", "as integers compute, s", "ratio"],
+          [[name, f"{a:.3f}", f"{b:.3f}", f"{b / a:.2f}"] for name, (a, b) in
+           (("keras_iplt", taken[:2]), ("tfmot", taken[2:]))])  # fmt: skip
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("what", choices=("run", "table", "steps"))
     parser.add_argument("--data", type=pathlib.Path, help="the folder DIR; needed to run")
     parser.add_argument("--results", type=pathlib.Path, default="quantization.jsonl")
     names = ["demo", "resnet20", "mobilenet_head", "mobilenet", "resnet56"]
@@ -220,7 +251,7 @@ def main():
     options = parser.parse_args()
     if options.what == "run" and options.data is None:
         parser.error("run expects --data DIR")
-    (run if options.what == "run" else show)(options)
+    {"run": run, "table": show, "steps": steps}[options.what](options)
 
 
 if __name__ == "__main__":
