@@ -93,6 +93,16 @@ def test_what_does_not_bring_outputs_closer_is_dropped(monkeypatch):
     assert range_of(quantized, "quant_head")[1] > 0
 
 
+def test_a_calibration_that_fails_changes_nothing():
+    """Data that turn out wrong only when shifts are off and ranges are measured."""
+    model = quantization.quantize_model(network(), scheme=FEW_BITS)
+    quantization.calibrate(model, X, verbose=0)
+    before = model.get_weights()
+    with pytest.raises(iplt.errors.DataError, match="finite"):
+        quantization.calibrate(model, [X[:8] * 2, X[:8] * np.nan], memory=1, verbose=0)
+    assert all(map(np.array_equal, model.get_weights(), before))
+
+
 def test_plain_models_are_refused():
     with pytest.raises(iplt.errors.ModelError, match="quantize_model"):
         quantization.calibrate(network(), X)

@@ -11,16 +11,16 @@ from typing import Annotated, Any
 import keras
 import numpy as np
 
-from keras_iplt import _keras as private
+from keras_iplt.callbacks.backup import restorable
 from keras_iplt.errors import ModelError
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import trace
 from keras_iplt.quantization.quantize import stripped
 from keras_iplt.quantization.quantizers import measuring
-from keras_iplt.quantization.wrapper import QuantizeLayer, QuantizeWrapper
-from keras_iplt.running.linear import linear, some_positions
+from keras_iplt.quantization.wrapper import rounding_layers
+from keras_iplt.running.linear import Linear, linear, some_positions
 from keras_iplt.running.observe import batches, without_gradients
-from keras_iplt.running.relay import Relay, Weights, held_by
+from keras_iplt.running.relay import Relay, Weights, held_by, hold
 from keras_iplt.running.steps import Program, Step, recorded
 from keras_iplt.support.arguments import Data, Kind, Positive, Verbosity, checked
 from keras_iplt.support.progress import doing, silent, told
@@ -32,13 +32,11 @@ __all__ = ["calibrate"]
 
 _SAMPLES = 16384  # of what goes into a layer with a bias
 _MOST = 4.0  # times as much as before, or as little, a variance may become
-
-
-def _is_ours(model: keras.Model) -> bool:
-    return any(isinstance(x, (QuantizeWrapper, QuantizeLayer)) for x in private.all_layers(model))
-
-
-_QUANTIZED = Kind("a model that quantize_model or quantize_apply returned", _is_ours, ModelError)
+_QUANTIZED = Kind(
+    "a model that quantize_model or quantize_apply returned",
+    lambda model: bool(rounding_layers(model)),
+    ModelError,
+)
 
 
 @checked
@@ -77,15 +75,19 @@ def calibrate(
     """
     with silent(when=not verbose):
         data = [*data] if isinstance(data, Iterator) else data
-        _take_shifts_off(model, data, memory)
-        with doing("measuring ranges"):
-            _measure_ranges(model, data)
+        put_back = restorable(model)
+        try:
+            _take_shifts_off(model, data, memory)
+            with doing("measuring ranges"):
+                _measure_ranges(model, data)
+        except BaseException:
+            put_back()
+            raise
 
 
 def _measure_ranges(model: keras.Model, data: Any) -> None:
-    for layer in private.all_layers(model):
-        if isinstance(layer, (QuantizeWrapper, QuantizeLayer)):
-            layer.forget_ranges()
+    for layer in rounding_layers(model):
+        layer.forget_ranges()
     with measuring(), without_gradients():
         for batch in batches(model, data):
             model(batch.x, training=False)
@@ -96,8 +98,7 @@ def _take_shifts_off(model: keras.Model, data: Any, memory: float) -> None:
     twins = [pair for olds, copy in pairs for pair in zip(olds, copy.variables, strict=True)]
     values = {
         id(variable): numbers_of(value)
-        for layer in private.all_layers(model)
-        if isinstance(layer, QuantizeWrapper)
+        for layer in rounding_layers(model)
         for variable, value in layer.rounded()
     }
     if not values:
@@ -107,9 +108,12 @@ def _take_shifts_off(model: keras.Model, data: Any, memory: float) -> None:
     program = recorded(graph.function, graph.calls)
     mended = dict(rounded)
     relay = Relay(program, batches(plain, data), [{}, mended, rounded], memory, rounded)
-    for index in told(_places(program, rounded), "layer"):
+    for index, layer in told(_takers(program, rounded).items(), "layer"):
         relay.advance(index)
-        _mend(program.steps[index], relay, mended)
+        if layer is None:
+            _mend_norm(program.steps[index], relay, mended)
+        else:
+            _mend_bias(layer, program.steps[index].inputs[0], relay, mended)
     relay.advance(len(program.steps))
     after, before = distances(program, relay)
     if after < before:
@@ -118,26 +122,18 @@ def _take_shifts_off(model: keras.Model, data: Any, memory: float) -> None:
                 variable.assign(mended[id(twin)][1])
 
 
-def _places(program: Program, rounded: Weights) -> list[int]:
-    """The indices of the steps that can take something off what they put out."""
+def _takers(program: Program, rounded: Weights) -> dict[int, Linear | None]:
+    """By their index, the steps that can take something off: layers with a bias, None for norms."""
     behind = Behind(program)
-    found = []
-    for index, (step, moved) in enumerate(
-        zip(program.steps, program.reached({*rounded}), strict=True)
-    ):
+    found = {}
+    marks = zip(program.steps, program.reached({*rounded}), strict=True)
+    for index, (step, moved) in enumerate(marks):
         layer = linear(step.operation)
-        takes = _is_norm(step) or (layer is not None and layer.has_bias)
+        is_norm = type(step.operation) is keras.layers.BatchNormalization
+        takes = is_norm or (layer is not None and layer.has_bias)
         if moved and takes and behind.used_once(step):
-            found.append(index)
+            found[index] = layer
     return found
-
-
-def _is_norm(step: Step) -> bool:
-    return type(step.operation) is keras.layers.BatchNormalization
-
-
-def _mend(step: Step, relay: Relay, weights: Weights) -> None:
-    (_mend_norm if _is_norm(step) else _mend_bias)(step, relay, weights)
 
 
 def _mend_norm(step: Step, relay: Relay, weights: Weights) -> None:
@@ -150,18 +146,15 @@ def _mend_norm(step: Step, relay: Relay, weights: Weights) -> None:
         return
     norm = step.operation
     mean, variance = norm.moving_mean, norm.moving_variance
-    _set(weights, mean, held_by(weights, mean) + now.mean - was.mean)
+    hold(weights, mean, held_by(weights, mean) + now.mean - was.mean)
     least = np.finfo(np.float32).tiny
     wider = np.clip((now.variance + least) / (was.variance + least), 1 / _MOST, _MOST)
     spread = (held_by(weights, variance) + norm.epsilon) * wider - norm.epsilon
-    _set(weights, variance, np.maximum(spread, 0))
+    hold(weights, variance, np.maximum(spread, 0))
 
 
-def _mend_bias(step: Step, relay: Relay, weights: Weights) -> None:
+def _mend_bias(layer: Linear, place: int, relay: Relay, weights: Weights) -> None:
     """A bias takes up by how much the outputs of the product are off on average."""
-    layer = linear(step.operation)
-    assert layer is not None
-    place = step.inputs[0]
     examples = sum(len(whole[place]) for whole, *_ in relay.batches())
     rng = np.random.default_rng(0)
     sums: list[Any] = [0.0, 0.0]
@@ -182,8 +175,4 @@ def _mend_bias(step: Step, relay: Relay, weights: Weights) -> None:
         for total, kernel in zip(sums, kernels, strict=True)
     )
     bias = layer.layer.bias
-    _set(weights, bias, held_by(weights, bias) - layer.bias_from(now - was))
-
-
-def _set(weights: Weights, variable: keras.Variable, value: np.ndarray) -> None:
-    weights[id(variable)] = variable, value.astype(held_by(weights, variable).dtype)
+    hold(weights, bias, held_by(weights, bias) - layer.bias_from(now - was))

@@ -114,8 +114,8 @@ class _Observing(Quantizer):
     def __call__(self, inputs: Any, training: bool | None, weights: dict[str, Any]) -> Any:
         x = ops.cast(inputs, "float32")
         low, high = (ops.convert_to_tensor(weights[name]) for name in ("min_var", "max_var"))
-        is_known = None
-        if training or _MEASURING.get():
+        observes = training or _MEASURING.get()
+        if observes:
             found = self._range_of(ops.stop_gradient(x))
             is_first = low == high
             after = _wider if _MEASURING.get() else self._after
@@ -129,7 +129,7 @@ class _Observing(Quantizer):
             is_known = low < high
             high = ops.where(is_known, high, 1.0)
         y = fake_quantized(x, low, high, self.num_bits, self.narrow_range, self.per_axis)
-        if is_known is not None:
+        if not observes:
             y = ops.where(is_known, y, x)
         return ops.cast(y, inputs.dtype)
 

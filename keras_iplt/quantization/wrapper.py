@@ -16,7 +16,13 @@ from keras_iplt.support.arguments import Kind, checked
 from keras_iplt.support.around import Around
 from keras_iplt.support.other_values import other_values
 
-__all__ = ["QuantizeAnnotate", "QuantizeLayer", "QuantizeWrapper", "is_quantized"]
+__all__ = [
+    "QuantizeAnnotate",
+    "QuantizeLayer",
+    "QuantizeWrapper",
+    "is_quantized",
+    "rounding_layers",
+]
 
 _registered = keras.saving.register_keras_serializable("keras_iplt")
 State = dict[str, Any]
@@ -28,6 +34,13 @@ class _Rounding:
     """What rounds, and what it keeps. Quantizers may call `add_weight` with the name first."""
 
     _rounding: dict[str, list[Any]]
+
+    def rounded(self) -> Values:
+        """Each weight that is rounded, and what it is rounded to."""
+        return [
+            (variable, quantizer(variable.value, False, weights=state))
+            for variable, quantizer, state in self._rounding.get("weights", ())
+        ]
 
     def forget_ranges(self) -> None:
         """Ranges that were found are none any longer."""
@@ -160,13 +173,6 @@ class QuantizeWrapper(_Rounding, Around):
             yield
         finally:
             object.__setattr__(layer, "activation", activation)
-
-    def rounded(self) -> Values:
-        """Each weight that is rounded, and what it is rounded to."""
-        return [
-            (variable, quantizer(variable.value, False, weights=state))
-            for variable, quantizer, state in self._rounding["weights"]
-        ]
 
     def kept(self) -> tuple[Values, list[keras.Variable]]:
         """Each weight and its values with what is kept of it; the variables that tell of that."""
@@ -313,9 +319,12 @@ def _kept_out_of_sight(layer: Any) -> Iterator[dict[str, list[Any]]]:
     object.__setattr__(layer, "_rounding", kept)
 
 
+def rounding_layers(layer: keras.Layer) -> list[Any]:
+    """What rounds in a model or layer."""
+    return [one for one in private.all_layers(layer) if isinstance(one, _Rounding)]
+
+
 def is_quantized(layer: keras.Layer) -> bool:
     """Whether a layer is rounded already, by wrappers or by Keras itself."""
-    return any(
-        isinstance(one, (QuantizeWrapper, QuantizeLayer)) or getattr(one, "quantization_mode", None)
-        for one in private.all_layers(layer)
-    )
+    by_keras = (getattr(one, "quantization_mode", None) for one in private.all_layers(layer))
+    return bool(rounding_layers(layer)) or any(by_keras)

@@ -25,7 +25,7 @@ from keras_iplt.graph.slices import numbers_of
 from keras_iplt.running.observe import Batch, without_gradients
 from keras_iplt.running.steps import Program, last_uses, places
 
-__all__ = ["Relay", "Values", "Weights", "held_by"]
+__all__ = ["Relay", "Values", "Weights", "held_by", "hold"]
 
 Values = MutableMapping[int, Any]  # by place, see `Program`
 Weights = dict[int, tuple[keras.Variable, Any]]  # by id: a variable, and what it holds instead
@@ -37,6 +37,11 @@ def held_by(weights: Weights, variable: keras.Variable) -> np.ndarray:
     """What a variable holds in a version of the model."""
     known = weights.get(id(variable))
     return numbers_of(variable) if known is None else np.asarray(known[1])
+
+
+def hold(weights: Weights, variable: keras.Variable, value: Any) -> None:
+    """Lets a variable hold something else in a version of the model."""
+    weights[id(variable)] = variable, np.asarray(value).astype(held_by(weights, variable).dtype)
 
 
 class Relay:

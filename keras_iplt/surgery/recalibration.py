@@ -13,7 +13,7 @@ from keras_iplt.errors import ModelError
 from keras_iplt.graph.slices import numbers_of
 from keras_iplt.graph.trace import trace
 from keras_iplt.running.observe import batches
-from keras_iplt.running.relay import Relay, Values, Weights
+from keras_iplt.running.relay import Relay, Values, Weights, hold
 from keras_iplt.running.steps import Step, filled, recorded
 from keras_iplt.support.arguments import Data, Positive, Verbosity, checked
 from keras_iplt.support.progress import silent, told
@@ -131,9 +131,5 @@ class Moments:
 
 def _remember(norm: keras.layers.BatchNormalization, known: Moments, weights: Weights) -> None:
     if known.count:
-        for variable, value in (
-            (norm.moving_mean, known.mean),
-            (norm.moving_variance, known.variance),
-        ):
-            dtype = numbers_of(variable).dtype
-            weights[id(variable)] = variable, np.asarray(value).astype(dtype)
+        hold(weights, norm.moving_mean, known.mean)
+        hold(weights, norm.moving_variance, known.variance)

@@ -10,13 +10,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
-import keras
 import numpy as np
 
 from keras_iplt.graph.channels import Graph
 from keras_iplt.graph.slices import kept_axes, numbers_of, zeroed
 from keras_iplt.running.linear import Linear, linear, some_positions
-from keras_iplt.running.relay import Relay, Values, Weights, held_by
+from keras_iplt.running.relay import Relay, Values, Weights, held_by, hold
 from keras_iplt.running.steps import Program, Step
 from keras_iplt.support.progress import told
 from keras_iplt.surgery.refitting.behind import Behind
@@ -174,16 +173,12 @@ class Fit:
             full[0][np.ix_(left, self._columns[0])] = change[0]
         else:
             full[:, : change.shape[1]] = change
-        _set(weights, self.layer.kernel, self.layer.kernel_from(now + full[:, :rows]))
+        hold(weights, self.layer.kernel, self.layer.kernel_from(now + full[:, :rows]))
         if self._absorber is not None:
             variable, sign = self._absorber
             row = full[:, rows]
             moved = self.layer.bias_from(row) if sign > 0 else row.ravel()
-            _set(weights, variable, held_by(weights, variable) + sign * moved)
-
-
-def _set(weights: Weights, variable: keras.Variable, value: np.ndarray) -> None:
-    weights[id(variable)] = variable, value.astype(held_by(weights, variable).dtype)
+            hold(weights, variable, held_by(weights, variable) + sign * moved)
 
 
 def _times(features: np.ndarray, matrix: np.ndarray) -> np.ndarray:
